@@ -1,0 +1,105 @@
+package kernel
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Job is a loop whose iterations may run at the same time. Do handles
+// iteration i on worker w, 0 ≤ w < Pool.Workers(); w selects scratch memory and
+// must not influence the result.
+type Job interface {
+	Do(i, w int)
+}
+
+// Pool runs Jobs on a fixed set of workers. The goroutine that calls Run is
+// worker 0. A Pool serves one Run at a time and Run must not be called from
+// within a Job.
+type Pool struct {
+	workers int
+	wake    []chan struct{}
+	wg      sync.WaitGroup
+	job     Job
+	n       int64
+	next    atomic.Int64
+	scratch []*Scratch
+	gemm    gemmJob
+}
+
+// NewPool starts a pool of the given number of workers, or of GOMAXPROCS when
+// workers is 0.
+func NewPool(workers int) *Pool {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	p := &Pool{workers: workers, wake: make([]chan struct{}, workers), scratch: make([]*Scratch, workers)}
+	for w := range workers {
+		p.scratch[w] = new(Scratch)
+		if w == 0 {
+			continue
+		}
+		p.wake[w] = make(chan struct{}, 1)
+		go func() {
+			for range p.wake[w] {
+				p.work(w)
+				p.wg.Done()
+			}
+		}()
+	}
+	return p
+}
+
+// Workers returns the number of workers.
+func (p *Pool) Workers() int { return p.workers }
+
+// Scratch returns the private memory of worker w.
+func (p *Pool) Scratch(w int) *Scratch { return p.scratch[w] }
+
+// Close ends the workers. The pool must not be used afterwards.
+func (p *Pool) Close() {
+	for _, c := range p.wake[1:] {
+		close(c)
+	}
+}
+
+// Run calls j.Do for i = 0 … n-1 and returns when all have returned. Iterations
+// are handed out in order, one at a time, to whichever worker is free.
+func (p *Pool) Run(n int, j Job) {
+	if n <= 0 {
+		return
+	}
+	p.job, p.n = j, int64(n)
+	p.next.Store(0)
+	helpers := min(p.workers, n) - 1
+	p.wg.Add(helpers)
+	for w := 1; w <= helpers; w++ {
+		p.wake[w] <- struct{}{}
+	}
+	p.work(0)
+	p.wg.Wait()
+	p.job = nil
+}
+
+func (p *Pool) work(w int) {
+	for {
+		i := p.next.Add(1) - 1
+		if i >= p.n {
+			return
+		}
+		p.job.Do(int(i), w)
+	}
+}
+
+// Scratch is memory that one worker reuses from call to call.
+type Scratch struct {
+	a, b, c []float32
+}
+
+// grow returns (*s)[:n], enlarged when needed; the contents are undefined.
+func grow(s *[]float32, n int) []float32 {
+	if cap(*s) < n {
+		*s = make([]float32, n+n/4)
+	}
+	return (*s)[:n]
+}
