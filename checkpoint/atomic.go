@@ -1,0 +1,117 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// AtomicFile is a file under a temporary name that takes its real name, whole
+// and synced, on Commit. The temporary name is fixed (".name.tmp") and locked:
+// what a killed run leaves behind is used again by the next one, and two
+// writers of one file do not mix.
+type AtomicFile struct {
+	*os.File
+	path string
+	done bool
+}
+
+// CreateAtomic starts a file that will replace path on Commit. The caller
+// ends with Commit, or with Abort on every other way out.
+func CreateAtomic(path string) (*AtomicFile, error) {
+	f, err := lockTemporary(temporaryName(path), func(name string) (*os.File, error) {
+		return os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := &AtomicFile{File: f, path: path}
+	if err := f.Truncate(0); err != nil {
+		a.Abort()
+		return nil, err
+	}
+	return a, nil
+}
+
+// temporaryName is hidden and in the same directory, so that a rename works.
+func temporaryName(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
+}
+
+// lockTemporary opens a temporary file or directory and takes its lock. The
+// lock goes with the process, however that ends.
+func lockTemporary(name string, open func(string) (*os.File, error)) (*os.File, error) {
+	for {
+		f, err := open(name)
+		if err != nil {
+			return nil, err
+		}
+		// File systems without locks are written to without one.
+		if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+			_ = f.Close()
+			return nil, fmt.Errorf("%s: it is being written already, perhaps by another process", name)
+		}
+		// Between opening and locking its last owner may have renamed it.
+		opened, err1 := f.Stat()
+		named, err2 := os.Stat(name)
+		if err1 == nil && err2 == nil && os.SameFile(opened, named) {
+			return f, nil
+		}
+		_ = f.Close()
+	}
+}
+
+// Commit syncs the file, gives it its real name and syncs the directory. On an
+// error the temporary file is removed and the old file, if any, is untouched.
+func (a *AtomicFile) Commit() error {
+	if err := a.Sync(); err != nil {
+		a.Abort()
+		return err
+	}
+	if err := os.Rename(a.Name(), a.path); err != nil {
+		a.Abort()
+		return err
+	}
+	a.done = true
+	return errors.Join(a.Close(), syncDir(filepath.Dir(a.path)))
+}
+
+// Abort removes the temporary file. After Commit or Abort it does nothing.
+func (a *AtomicFile) Abort() {
+	if a.done {
+		return
+	}
+	a.done = true
+	_ = os.Remove(a.Name()) // before closing: that gives up the lock, and with it the name
+	_ = a.Close()
+}
+
+// WriteFileAtomic writes a small file: afterwards path holds the old content
+// or all of data, whatever happens in between.
+func WriteFileAtomic(path string, data []byte) error {
+	f, err := CreateAtomic(path)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
+// syncDir makes renames in a directory lasting.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, unix.EINVAL) { // some file systems have no such thing
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,451 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+// The names under which a directory's weights are looked for, in this order.
+const (
+	weightsFile = "model.safetensors"
+	indexFile   = "model.safetensors.index.json"
+)
+
+// maxHeader is the reference reader's limit on a header's bytes.
+const maxHeader = 100_000_000
+
+// Tensor is one tensor of an open file. It is valid until its Reader is closed.
+type Tensor struct {
+	Name  string
+	DType DType
+	Shape []int
+	File  string // path of the file that holds it
+
+	mapped     []byte // the whole file
+	begin, end int    // the tensor's bytes in mapped
+}
+
+// Elements returns the product of the shape: 1 for a scalar.
+func (t *Tensor) Elements() int { return (t.end - t.begin) / t.DType.Size() }
+
+// Bytes returns the stored bytes, little endian, mapped from the file and
+// read-only: writing to them is a fault. They stay in memory until Drop.
+func (t *Tensor) Bytes() []byte { return t.mapped[t.begin:t.end:t.end] }
+
+// ReadFloat32 converts an F32, F16 or BF16 tensor to float32, exactly, and
+// drops its pages. dst must have Elements() elements.
+func (t *Tensor) ReadFloat32(dst []float32) error {
+	if !t.DType.IsFloat32() {
+		return fmt.Errorf("%s: tensor %q: expected dtype F32, F16 or BF16, found %s", t.File, t.Name, t.DType)
+	}
+	if len(dst) != t.Elements() {
+		return fmt.Errorf("%s: tensor %q: expected %d elements, found shape %v", t.File, t.Name, len(dst), t.Shape)
+	}
+	decodeFloat32(dst, t.Bytes(), t.DType)
+	t.Drop()
+	return nil
+}
+
+// Drop gives the tensor's pages back to the system. They are read from the
+// file again when next used. Mapped pages count as the process's memory, so
+// whoever walks a checkpoint larger than memory drops each tensor after use.
+func (t *Tensor) Drop() { dropPages(t.mapped, t.begin, t.end) }
+
+func dropPages(mapped []byte, begin, end int) {
+	begin -= begin % os.Getpagesize()
+	if begin < end {
+		// Advice only: when it is refused the pages merely stay.
+		_ = unix.Madvise(mapped[begin:end], unix.MADV_DONTNEED)
+	}
+}
+
+// Reader holds the tensors of one safetensors file, or of all shards of a
+// directory, mapped into memory. A file that another program shortens while it
+// is mapped makes a read of it fatal, as with any mapping.
+type Reader struct {
+	files    []string
+	mapped   [][]byte
+	names    []string
+	tensors  map[string]*Tensor
+	metadata map[string]string
+}
+
+// Open opens a safetensors file, or the weights of a directory:
+// model.safetensors, or else the shards of model.safetensors.index.json.
+func Open(dirOrFile string) (*Reader, error) {
+	info, err := os.Stat(dirOrFile)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{tensors: map[string]*Tensor{}, metadata: map[string]string{}}
+	if info.IsDir() {
+		err = r.openDir(dirOrFile)
+	} else {
+		err = r.openFile(dirOrFile)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	slices.Sort(r.names)
+	return r, nil
+}
+
+// Close unmaps the files. Tensors and their bytes must not be used after it.
+func (r *Reader) Close() error {
+	var errs []error
+	for _, m := range r.mapped {
+		errs = append(errs, unix.Munmap(m))
+	}
+	r.mapped, r.names, r.tensors = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// Names returns the names of all tensors, sorted.
+func (r *Reader) Names() []string { return r.names }
+
+// Tensor returns the tensor of that name.
+func (r *Reader) Tensor(name string) (*Tensor, bool) {
+	t, ok := r.tensors[name]
+	return t, ok
+}
+
+// Metadata returns the free-form strings of the headers' "__metadata__".
+func (r *Reader) Metadata() map[string]string { return r.metadata }
+
+// Files returns the paths of the weight files: one, or the shards by name.
+func (r *Reader) Files() []string { return r.files }
+
+func (r *Reader) openDir(dir string) error {
+	path := filepath.Join(dir, weightsFile)
+	if exists(path) {
+		return r.openFile(path)
+	}
+	path = filepath.Join(dir, indexFile)
+	if exists(path) {
+		return r.openShards(path)
+	}
+	if old, _ := filepath.Glob(filepath.Join(dir, "pytorch_model*.bin")); len(old) > 0 {
+		return fmt.Errorf("%s: only the pickle file %s is there, which can run code when read; convert it once in Python: AutoModel.from_pretrained(%q).save_pretrained(%q)",
+			dir, filepath.Base(old[0]), dir, strings.TrimRight(dir, "/")+"-safetensors")
+	}
+	return fmt.Errorf("%s: expected %s or %s, found neither", dir, weightsFile, indexFile)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// openShards opens every file that the index names, and checks that index and
+// shards agree on which tensor is where, in both directions.
+func (r *Reader) openShards(index string) error {
+	weightMap, err := readIndex(index)
+	if err != nil {
+		return err
+	}
+	shards := map[string]bool{}
+	for _, shard := range weightMap {
+		shards[shard] = true
+	}
+	dir := filepath.Dir(index)
+	var wrong []string
+	for _, shard := range slices.Sorted(maps.Keys(shards)) {
+		if err := r.openFile(filepath.Join(dir, shard)); err != nil {
+			return fmt.Errorf("%s names a shard: %w", index, err)
+		}
+	}
+	for name, shard := range weightMap {
+		if t, ok := r.tensors[name]; !ok || filepath.Base(t.File) != shard {
+			wrong = append(wrong, fmt.Sprintf("%s lacks %q", shard, name))
+		}
+	}
+	for name, t := range r.tensors {
+		if _, ok := weightMap[name]; !ok {
+			wrong = append(wrong, fmt.Sprintf("%s holds %q, which is not in the index", filepath.Base(t.File), name))
+		}
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return fmt.Errorf("%s: index and shards disagree: %s", index, listed(wrong))
+	}
+	return nil
+}
+
+// listed joins sentences' parts, cutting long lists short.
+func listed(parts []string) string {
+	const most = 8
+	if len(parts) > most {
+		return strings.Join(parts[:most], "; ") + fmt.Sprintf("; and %d more", len(parts)-most)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// readIndex returns the weight map of an index file: tensor name to shard.
+func readIndex(path string) (map[string]string, error) {
+	data, err := readSmallFile(path)
+	if err != nil {
+		return nil, err
+	}
+	weightMap, err := parseIndex(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return weightMap, nil
+}
+
+func parseIndex(data []byte) (map[string]string, error) {
+	top, err := parseObject(data)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(top, func(f field) bool { return f.key == "weight_map" })
+	if at < 0 {
+		return nil, errors.New(`expected key "weight_map", found none`)
+	}
+	fields, err := parseObject(top[at].raw)
+	if err != nil {
+		return nil, fmt.Errorf("weight_map: %w", err)
+	}
+	weightMap := make(map[string]string, len(fields))
+	for _, f := range fields {
+		var shard string
+		if json.Unmarshal(f.raw, &shard) != nil || !plainFileName(shard) || !strings.HasSuffix(shard, ".safetensors") {
+			return nil, fmt.Errorf("weight_map: tensor %q: expected the name of a .safetensors file in the same directory, found %s", f.key, f.raw)
+		}
+		weightMap[f.key] = shard
+	}
+	if len(weightMap) == 0 {
+		return nil, errors.New("weight_map: expected tensors, found none")
+	}
+	return weightMap, nil
+}
+
+// plainFileName reports whether a name stays inside the directory it is joined to.
+func plainFileName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\\\x00")
+}
+
+// openFile maps one file and adds its tensors.
+func (r *Reader) openFile(path string) error {
+	mapped, err := mapFile(path)
+	if err != nil {
+		return err
+	}
+	r.files = append(r.files, path)
+	r.mapped = append(r.mapped, mapped)
+	tensors, metadata, err := parseSafetensors(mapped)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for _, t := range tensors {
+		if other, ok := r.tensors[t.Name]; ok {
+			return fmt.Errorf("%s: tensor %q is also in %s", path, t.Name, other.File)
+		}
+		t.File = path
+		r.tensors[t.Name] = t
+		r.names = append(r.names, t.Name)
+	}
+	maps.Copy(r.metadata, metadata)
+	return nil
+}
+
+func mapFile(path string) ([]byte, error) {
+	info, err := os.Stat(path) // before opening: opening a pipe would wait for its writer
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: expected a safetensors file, found %s", path, info.Mode().Type())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read, and the mapping outlives it
+	if info, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	if info.Size() < 8 || int64(int(info.Size())) != info.Size() {
+		return nil, fmt.Errorf("%s: expected a safetensors file of at least 8 bytes, found %d", path, info.Size())
+	}
+	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("%s: mapping %d bytes: %w", path, info.Size(), err)
+	}
+	return mapped, nil
+}
+
+// parseSafetensors reads and checks the header of a file: 8 bytes of header
+// length, a JSON object of that length, then the tensors' bytes without holes.
+// The tensors come back in the order of their bytes.
+func parseSafetensors(file []byte) ([]*Tensor, map[string]string, error) {
+	if len(file) < 8 {
+		return nil, nil, fmt.Errorf("expected at least 8 bytes, found %d", len(file))
+	}
+	length := binary.LittleEndian.Uint64(file)
+	if length > maxHeader {
+		return nil, nil, fmt.Errorf("expected a header of at most %d bytes, found a length of %d: this is not a safetensors file", maxHeader, length)
+	}
+	if length > uint64(len(file)-8) {
+		return nil, nil, fmt.Errorf("expected a header of %d bytes, found only %d bytes: the file is truncated", length, len(file)-8)
+	}
+	start := 8 + int(length)
+	header := file[8:start]
+	if len(header) == 0 || header[0] != '{' {
+		return nil, nil, errors.New("header: expected a JSON object that starts with {: this is not a safetensors file")
+	}
+	fields, err := parseObject(header)
+	if err != nil {
+		return nil, nil, fmt.Errorf("header: %w", err)
+	}
+	tensors := make([]*Tensor, 0, len(fields))
+	var metadata map[string]string
+	for _, f := range fields {
+		if f.key == "__metadata__" {
+			if metadata, err = parseMetadata(f.raw); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		t, err := parseTensor(f, file, start)
+		if err != nil {
+			return nil, nil, fmt.Errorf("tensor %q: %w", f.key, err)
+		}
+		tensors = append(tensors, t)
+	}
+	slices.SortFunc(tensors, func(a, b *Tensor) int {
+		if a.begin != b.begin {
+			return a.begin - b.begin
+		}
+		return a.end - b.end
+	})
+	next := start
+	for _, t := range tensors {
+		if t.begin < next {
+			return nil, nil, fmt.Errorf("tensor %q: expected data from offset %d on, found %d: it overlaps the tensor before it", t.Name, next-start, t.begin-start)
+		}
+		if t.begin > next {
+			return nil, nil, fmt.Errorf("tensor %q: expected data from offset %d on, found %d: the bytes between belong to no tensor", t.Name, next-start, t.begin-start)
+		}
+		next = t.end
+	}
+	if next != len(file) {
+		return nil, nil, fmt.Errorf("expected data of %d bytes, found %d: the last bytes belong to no tensor", next-start, len(file)-start)
+	}
+	return tensors, metadata, nil
+}
+
+func parseMetadata(raw []byte) (map[string]string, error) {
+	fields, err := parseObject(raw)
+	if err != nil {
+		return nil, fmt.Errorf("__metadata__: %w", err)
+	}
+	metadata := make(map[string]string, len(fields))
+	for _, f := range fields {
+		var value *string
+		if json.Unmarshal(f.raw, &value) != nil || value == nil {
+			return nil, fmt.Errorf("__metadata__: key %q: expected a string, found %s", f.key, shown(f.raw))
+		}
+		metadata[f.key] = *value
+	}
+	return metadata, nil
+}
+
+// parseTensor checks one entry of the header; start is where the data begins.
+func parseTensor(f field, file []byte, start int) (*Tensor, error) {
+	if err := checkTensorName(f.key); err != nil {
+		return nil, err
+	}
+	info, err := parseObject(f.raw)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tensor{Name: f.key, mapped: file}
+	var offsets []int
+	var found int
+	for _, part := range info {
+		switch part.key {
+		case "dtype":
+			if json.Unmarshal(part.raw, (*string)(&t.DType)) != nil {
+				return nil, fmt.Errorf("dtype: expected a string, found %s", shown(part.raw))
+			}
+		case "shape":
+			if t.Shape, err = parseSizes(part.raw); err != nil {
+				return nil, fmt.Errorf("shape: %w", err)
+			}
+		case "data_offsets":
+			if offsets, err = parseSizes(part.raw); err != nil {
+				return nil, fmt.Errorf("data_offsets: %w", err)
+			}
+		default:
+			return nil, fmt.Errorf("expected keys dtype, shape and data_offsets, found %q", part.key)
+		}
+		found++
+	}
+	if found != 3 || t.Shape == nil {
+		return nil, fmt.Errorf("expected keys dtype, shape and data_offsets, found %s", shown(f.raw))
+	}
+	_, bytes, err := sizeOf(t.DType, t.Shape)
+	if err != nil {
+		return nil, err
+	}
+	data := len(file) - start
+	if len(offsets) != 2 || offsets[0] > offsets[1] {
+		return nil, fmt.Errorf("data_offsets: expected a begin and an end, found %v", offsets)
+	}
+	if offsets[1] > data {
+		return nil, fmt.Errorf("data_offsets: expected an end within the file's %d bytes of data, found %d: the file is truncated or the offset is wrong", data, offsets[1])
+	}
+	if offsets[1]-offsets[0] != bytes {
+		return nil, fmt.Errorf("data_offsets: expected %d bytes for %s %v, found %d", bytes, t.DType, t.Shape, offsets[1]-offsets[0])
+	}
+	t.begin, t.end = start+offsets[0], start+offsets[1]
+	return t, nil
+}
+
+// parseSizes reads an array of whole numbers of at least 0; never nil.
+func parseSizes(raw []byte) ([]int, error) {
+	var numbers []*int // pointers, since null would pass for 0
+	if json.Unmarshal(raw, &numbers) != nil || numbers == nil {
+		return nil, fmt.Errorf("expected an array of whole numbers, found %s", shown(raw))
+	}
+	sizes := make([]int, len(numbers))
+	for i, n := range numbers {
+		if n == nil || *n < 0 {
+			return nil, fmt.Errorf("expected whole numbers of at least 0, found %s", shown(raw))
+		}
+		sizes[i] = *n
+	}
+	return sizes, nil
+}
+
+// checkTensorName refuses names that could not be shown or stored plainly.
+func checkTensorName(name string) error {
+	if name == "" || len(name) > 4096 || name == "__metadata__" {
+		return errors.New("expected a name of 1 to 4096 bytes that is not reserved")
+	}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return errors.New("expected a name without control characters")
+	}
+	return nil
+}
+
+// shown is raw JSON for a message, cut to a readable length.
+func shown(raw []byte) string {
+	const most = 80
+	s := string(raw)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
