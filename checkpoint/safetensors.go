@@ -87,17 +87,21 @@ func Open(dirOrFile string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{tensors: map[string]*Tensor{}, metadata: map[string]string{}}
+	r := newReader()
 	if info.IsDir() {
 		err = r.openDir(dirOrFile)
 	} else {
 		err = r.openFile(dirOrFile)
 	}
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		_ = r.Close() // the first error says it
+		return nil, err
 	}
-	slices.Sort(r.names)
 	return r, nil
+}
+
+func newReader() *Reader {
+	return &Reader{tensors: map[string]*Tensor{}, metadata: map[string]string{}}
 }
 
 // Close unmaps the files. Tensors and their bytes must not be used after it.
@@ -255,6 +259,7 @@ func (r *Reader) openFile(path string) error {
 		r.tensors[t.Name] = t
 		r.names = append(r.names, t.Name)
 	}
+	slices.Sort(r.names)
 	maps.Copy(r.metadata, metadata)
 	return nil
 }

@@ -1,0 +1,262 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// carried are the files that go along unchanged from a model directory to one
+// made from it: the tokenizer's and the defaults of generation.
+var carried = []string{
+	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+	"vocab.txt", "vocab.json", "merges.txt",
+	"spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+	"chat_template.jinja", "generation_config.json",
+}
+
+// Dir is an open model directory.
+type Dir struct {
+	Path    string
+	Config  *Config
+	Weights *Reader
+	Carry   []string // names of the files to carry along, as found
+}
+
+// OpenDir opens a model directory: its config.json and its weights.
+func OpenDir(path string) (*Dir, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s: expected a model directory, found a file", path)
+	}
+	if !exists(configPath(path)) {
+		return nil, fmt.Errorf("%s: expected a model directory with a config.json, found none", path)
+	}
+	config, err := ReadConfig(configPath(path))
+	if err != nil {
+		return nil, err
+	}
+	weights, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{Path: path, Config: config, Weights: weights}
+	for _, name := range carried {
+		if exists(filepath.Join(path, name)) {
+			d.Carry = append(d.Carry, name)
+		}
+	}
+	return d, nil
+}
+
+// Close closes the weights.
+func (d *Dir) Close() error { return d.Weights.Close() }
+
+// SHA256 returns the sums of the weight files, by file name, in hexadecimal.
+// progress, which may be nil, is told the bytes done so far.
+func (d *Dir) SHA256(ctx context.Context, progress func(bytes int64)) (map[string]string, error) {
+	sums := map[string]string{}
+	var done int64
+	for _, path := range d.Weights.Files() {
+		sum := sha256.New()
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.CopyBuffer(sum, readerFunc(func(p []byte) (int, error) {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			n, err := f.Read(p)
+			if done += int64(n); progress != nil && n > 0 {
+				progress(done)
+			}
+			return n, err
+		}), make([]byte, chunk))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+		sums[filepath.Base(path)] = hex.EncodeToString(sum.Sum(nil))
+	}
+	return sums, nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// Output is a model directory being written. All of it lies in a hidden
+// directory beside its place until Commit puts it there as a whole.
+type Output struct {
+	Dir     string // where to write
+	target  string
+	lock    *os.File
+	done    bool
+	replace bool
+}
+
+// CreateOutput starts a model directory at path. If something is there
+// already it is an error, unless it is an empty directory, or overwrite is set
+// and it is a model directory without folders of its own. The caller ends with
+// Commit, or with Abort on every other way out.
+func CreateOutput(path string, overwrite bool) (*Output, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // a link to a directory stays, what it points to is replaced
+	}
+	replace, err := mayWrite(path, overwrite)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return nil, err
+	}
+	dir := temporaryName(path)
+	lock, err := lockTemporary(dir, func(name string) (*os.File, error) {
+		if err := os.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		return os.Open(name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := &Output{Dir: dir, target: path, lock: lock, replace: replace}
+	if err := clearDir(dir); err != nil { // what a killed run left
+		o.Abort()
+		return nil, err
+	}
+	return o, nil
+}
+
+// mayWrite says whether the target may be created, or replaced, or why not.
+func mayWrite(path string, overwrite bool) (replace bool, err error) {
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil && exists(path):
+		return false, fmt.Errorf("%s: expected a directory or nothing, found a file", path)
+	case err != nil:
+		return false, err
+	case len(entries) == 0:
+		return false, nil
+	}
+	config, err := ReadConfig(configPath(path))
+	if err != nil || !config.Has("model_type") {
+		return false, fmt.Errorf("%s: it exists and is no model directory, so it is not replaced; choose another name", path)
+	}
+	if !overwrite {
+		return false, fmt.Errorf("%s: it exists already; ask to overwrite it or choose another name", path)
+	}
+	if i := slices.IndexFunc(entries, fs.DirEntry.IsDir); i >= 0 {
+		return false, fmt.Errorf("%s: it holds the folder %s, which overwriting would remove; remove it first or choose another name", path, entries[i].Name())
+	}
+	return true, nil
+}
+
+func clearDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
+
+// Carry copies files of a source directory, by name.
+func (o *Output) Carry(from string, names []string) error {
+	for _, name := range names {
+		if err := copyFile(filepath.Join(from, name), filepath.Join(o.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // only read
+	out, err := CreateAtomic(to)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Commit()
+}
+
+// WriteConfig writes config.json.
+func (o *Output) WriteConfig(c *Config) error {
+	return WriteFileAtomic(configPath(o.Dir), c.Bytes())
+}
+
+// Commit puts the directory in its place: a new one by a rename, an old one by
+// an exchange of the two names, after which the old one is removed.
+func (o *Output) Commit() error {
+	defer o.Abort()
+	if err := syncDir(o.Dir); err != nil {
+		return err
+	}
+	if o.replace {
+		if err := o.swap(); err != nil {
+			return err
+		}
+	} else if err := os.Rename(o.Dir, o.target); err != nil {
+		return err
+	}
+	o.done = true
+	err := syncDir(filepath.Dir(o.target))
+	if o.replace {
+		err = errors.Join(err, os.RemoveAll(o.Dir)) // by now the old one
+	}
+	return errors.Join(err, o.lock.Close())
+}
+
+// swap exchanges the new and the old directory. A file system that cannot do
+// so at once gets two renames; killed between the two, the old one is found
+// complete under a hidden name.
+func (o *Output) swap() error {
+	if exchange(o.Dir, o.target) == nil {
+		return nil
+	}
+	old := strings.TrimSuffix(o.Dir, ".tmp") + ".old"
+	if err := os.RemoveAll(old); err != nil {
+		return err
+	}
+	if err := os.Rename(o.target, old); err != nil {
+		return err
+	}
+	if err := os.Rename(o.Dir, o.target); err != nil {
+		return errors.Join(err, os.Rename(old, o.target))
+	}
+	return os.Rename(old, o.Dir)
+}
+
+// Abort removes what was written. After Commit it does nothing.
+func (o *Output) Abort() {
+	if o.done {
+		return
+	}
+	o.done = true
+	_ = os.RemoveAll(o.Dir)
+	_ = o.lock.Close()
+}
