@@ -1,0 +1,156 @@
+package model
+
+import (
+	"mlpfusion/kernel"
+	"mlpfusion/nn"
+)
+
+// Tensor is a family's statement of one checkpoint tensor.
+type Tensor struct {
+	Name       string
+	Shape      []int // as in the checkpoint
+	Transposed bool  // stored as the transpose of how it is used
+	Head       bool  // belongs to the task head: made anew when a checkpoint lacks it
+	Init       Init
+	Param      *nn.Param // nil where memory was not asked for, and for fixed tensors
+	Fixed      []float32 // a tensor that is not trained: P, step multipliers
+}
+
+// Init says how a tensor that a checkpoint lacks begins, as transformers does.
+type Init int
+
+const (
+	Zeros  Init = iota // biases
+	Ones               // LayerNorm gains
+	Normal             // normal with the config's initializer_range
+)
+
+// Block is one MLP that can be fused, under the names of its tensors.
+type Block struct {
+	Name  string // e.g. bert.encoder.layer.3
+	Layer int
+	Up    string // name of the up matrix without .weight
+	Down  string
+	Act   kernel.Activation
+
+	Hidden, Width int // as loaded
+	Form          BlockConfig
+	MLP           *MLP // nil where memory was not asked for
+}
+
+// ScaleName and StepName are the names of the fixed tensors beside a block.
+func (b *Block) ScaleName() string { return b.Name + ".mlp_scale" }
+func (b *Block) StepName() string  { return b.Name + ".mlp_step" }
+
+// builder collects a family's statement while its layers are made.
+type builder struct {
+	cfg     *Config
+	alloc   bool // false: names and shapes only
+	head    bool // what is stated now belongs to the task head
+	tensors []Tensor
+	weights []*nn.Weight
+	blocks  []*Block
+}
+
+func (b *builder) weight(rows, cols int) *nn.Weight {
+	w := &nn.Weight{Rows: rows, Cols: cols}
+	if b.alloc {
+		w = nn.NewWeight(rows, cols)
+	}
+	b.weights = append(b.weights, w)
+	return w
+}
+
+// state adds the tensor that is rows [from, to) of w.
+func (b *builder) state(name string, w *nn.Weight, from, to int, shape []int, init Init, decay bool) *nn.Param {
+	t := Tensor{Name: name, Shape: shape, Head: b.head, Init: init}
+	if b.alloc {
+		t.Param = &nn.Param{Name: name, Shape: shape, Weight: w, Decay: decay, Cols: w.Cols,
+			Data: w.Data[from*w.Cols : to*w.Cols], Grad: w.Grad[from*w.Cols : to*w.Cols]}
+	}
+	b.tensors = append(b.tensors, t)
+	return t.Param
+}
+
+// linear states the layers name.weight (out × in) and name.bias (out) for each
+// name, stacked into one layer of len(names)·out outputs.
+func (b *builder) linear(in, out int, names ...string) *nn.Linear {
+	n := len(names)
+	l := &nn.Linear{W: b.weight(n*out, in), B: b.weight(1, n*out)}
+	for i, name := range names {
+		b.state(name+".weight", l.W, i*out, (i+1)*out, []int{out, in}, Normal, true)
+		p := b.state(name+".bias", l.B, 0, 1, []int{out}, Zeros, false)
+		if p != nil {
+			p.Data, p.Grad = p.Data[i*out:(i+1)*out], p.Grad[i*out:(i+1)*out]
+			p.Cols = out
+		}
+	}
+	return l
+}
+
+// matrix states name (out × in) without a bias.
+func (b *builder) matrix(in, out int, name string) *nn.Weight {
+	w := b.weight(out, in)
+	b.state(name, w, 0, out, []int{out, in}, Normal, true)
+	return w
+}
+
+// vector states name (n).
+func (b *builder) vector(n int, name string, init Init) *nn.Weight {
+	w := b.weight(1, n)
+	b.state(name, w, 0, 1, []int{n}, init, false)
+	return w
+}
+
+func (b *builder) norm(name string) *nn.Norm {
+	return &nn.Norm{Gain: b.vector(b.cfg.Hidden, name+".weight", Ones), Bias: b.vector(b.cfg.Hidden, name+".bias", Zeros), Eps: b.cfg.Eps}
+}
+
+func (b *builder) embedding(rows int, name string) *nn.Weight {
+	w := b.matrix(b.cfg.Hidden, rows, name)
+	if b.alloc {
+		w.Touched = nn.NewRowSet(rows)
+	}
+	return w
+}
+
+// fixed states a tensor of n values that is not trained.
+func (b *builder) fixed(name string, n int) []float32 {
+	t := Tensor{Name: name, Shape: []int{n}}
+	if b.alloc {
+		t.Fixed = make([]float32, n)
+	}
+	b.tensors = append(b.tensors, t)
+	return t.Fixed
+}
+
+// replace puts views in the place of the weight whose memory they share.
+func (b *builder) replace(w *nn.Weight, views ...*nn.Weight) {
+	for i, old := range b.weights {
+		if old == w {
+			b.weights = append(b.weights[:i], append(views, b.weights[i+1:]...)...)
+			break
+		}
+	}
+	for i := range b.tensors {
+		p := b.tensors[i].Param
+		if p == nil || p.Weight != w {
+			continue
+		}
+		for _, v := range views {
+			if contains(v.Data, p.Data) {
+				p.Weight = v
+			}
+		}
+	}
+}
+
+// contains tells whether part lies within whole's memory.
+func contains(whole, part []float32) bool {
+	for i := 0; i < len(whole); i += len(part) {
+		if &whole[i] == &part[0] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,180 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"mlpfusion/kernel"
+)
+
+// Config is what the families need of config.json, under one set of names.
+type Config struct {
+	Type         string // model_type
+	Hidden       int    // hidden size p
+	Layers       int
+	Heads        int
+	Intermediate int // hidden units of an MLP before fusion, p_I
+	Act          kernel.Activation
+	Vocab        int
+	Positions    int
+	Types        int // token types; 0: none
+	PadID        int
+	Eps          float32 // of LayerNorm
+	InitStd      float32
+	HiddenDrop   float32
+	AttnDrop     float32
+	HeadDrop     float32  // before the classifier
+	Labels       []string // class names; one for regression
+	Regression   bool
+	Blocks       map[string]BlockConfig // fused MLPs by block name
+}
+
+// BlockConfig is the form of one fused MLP in a checkpoint.
+type BlockConfig struct {
+	Width  int
+	Rank   int  // > 0: each matrix is two factors of this rank (method svd)
+	Masked bool // zero weights stay zero in training (method magnitude)
+	Scale  bool // a tensor <block>.mlp_scale holds P
+	Step   bool // a tensor <block>.mlp_step holds step multipliers
+}
+
+// hfConfig is config.json as transformers writes it.
+type hfConfig struct {
+	ModelType         string            `json:"model_type"`
+	HiddenSize        *int              `json:"hidden_size"`
+	Dim               *int              `json:"dim"`
+	NumLayers         *int              `json:"num_hidden_layers"`
+	NLayers           *int              `json:"n_layers"`
+	NumHeads          *int              `json:"num_attention_heads"`
+	NHeads            *int              `json:"n_heads"`
+	Intermediate      *int              `json:"intermediate_size"`
+	HiddenDim         *int              `json:"hidden_dim"`
+	HiddenAct         *string           `json:"hidden_act"`
+	Activation        *string           `json:"activation"`
+	VocabSize         *int              `json:"vocab_size"`
+	MaxPositions      *int              `json:"max_position_embeddings"`
+	TypeVocab         *int              `json:"type_vocab_size"`
+	PadTokenID        *int              `json:"pad_token_id"`
+	LayerNormEps      *float64          `json:"layer_norm_eps"`
+	InitializerRange  *float64          `json:"initializer_range"`
+	HiddenDropout     *float64          `json:"hidden_dropout_prob"`
+	Dropout           *float64          `json:"dropout"`
+	AttnDropout       *float64          `json:"attention_probs_dropout_prob"`
+	AttentionDropout  *float64          `json:"attention_dropout"`
+	ClassifierDropout *float64          `json:"classifier_dropout"`
+	SeqClassifDropout *float64          `json:"seq_classif_dropout"`
+	PositionType      *string           `json:"position_embedding_type"`
+	SinusoidalPos     bool              `json:"sinusoidal_pos_embds"`
+	IsDecoder         bool              `json:"is_decoder"`
+	ID2Label          map[string]string `json:"id2label"`
+	NumLabels         *int              `json:"num_labels"`
+	ProblemType       *string           `json:"problem_type"`
+}
+
+// activations are the names config.json uses.
+var activations = map[string]kernel.Activation{
+	"gelu": kernel.GELU, "gelu_new": kernel.GELUTanh, "gelu_pytorch_tanh": kernel.GELUTanh,
+	"relu": kernel.ReLU, "silu": kernel.SiLU, "swish": kernel.SiLU, "tanh": kernel.Tanh,
+}
+
+// ParseConfig reads the text of config.json. The errors name the key, what was
+// expected and what was found.
+func ParseConfig(text []byte) (*Config, error) {
+	var h hfConfig
+	if err := json.Unmarshal(text, &h); err != nil {
+		return nil, fmt.Errorf("config.json: %w", err)
+	}
+	f, err := familyOf(h.ModelType)
+	if err != nil {
+		return nil, err
+	}
+	r := configReader{}
+	c := f.config(&h, &r)
+	c.Type = h.ModelType
+	c.Labels = labelNames(&h, &r)
+	if h.ProblemType != nil {
+		c.Regression = *h.ProblemType == "regression"
+	} else {
+		c.Regression = len(c.Labels) == 1
+	}
+	for _, size := range []struct {
+		key string
+		n   int
+	}{{"hidden size", c.Hidden}, {"number of layers", c.Layers}, {"number of heads", c.Heads}, {"intermediate size", c.Intermediate}, {"vocab_size", c.Vocab}, {"max_position_embeddings", c.Positions}} {
+		if size.n < 1 || size.n > 1<<24 {
+			r.fail("%s: expected between 1 and %d, found %d", size.key, 1<<24, size.n)
+		}
+	}
+	if c.Heads > 0 && c.Hidden%c.Heads != 0 {
+		r.fail("hidden size %d: expected a multiple of the %d attention heads", c.Hidden, c.Heads)
+	}
+	for _, p := range []float32{c.HiddenDrop, c.AttnDrop, c.HeadDrop} {
+		if !(p >= 0 && p < 1) {
+			r.fail("dropout: expected a probability below 1, found %g", p)
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return c, nil
+}
+
+func labelNames(h *hfConfig, r *configReader) []string {
+	n := 2 // transformers' default
+	if h.NumLabels != nil {
+		n = *h.NumLabels
+	}
+	if len(h.ID2Label) > 0 {
+		n = len(h.ID2Label)
+	}
+	if n < 1 || n > 1<<16 {
+		r.fail("num_labels: expected between 1 and %d, found %d", 1<<16, n)
+		return nil
+	}
+	labels := make([]string, n)
+	for i := range labels {
+		name, ok := h.ID2Label[fmt.Sprint(i)]
+		if !ok && len(h.ID2Label) > 0 {
+			r.fail("id2label: expected the keys 0 to %d, found no %d", n-1, i)
+		}
+		if !ok {
+			name = fmt.Sprintf("LABEL_%d", i)
+		}
+		labels[i] = name
+	}
+	return labels
+}
+
+// configReader collects the first thing wrong with a config.json.
+type configReader struct{ err error }
+
+func (r *configReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("config.json: "+format, args...)
+	}
+}
+
+// required returns the value of a key that has no default.
+func (r *configReader) required(key string, v *int) int {
+	if v == nil {
+		r.fail("%s: expected a number, found nothing", key)
+		return 0
+	}
+	return *v
+}
+
+func (r *configReader) act(key string, v *string, otherwise string) kernel.Activation {
+	name := orDefault(v, otherwise)
+	a, ok := activations[name]
+	if !ok {
+		r.fail("%s: expected one of gelu, gelu_new, gelu_pytorch_tanh, relu, silu, tanh, found %q", key, name)
+	}
+	return a
+}
+
+func orDefault[T any](v *T, otherwise T) T {
+	if v == nil {
+		return otherwise
+	}
+	return *v
+}

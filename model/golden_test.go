@@ -1,0 +1,203 @@
+package model_test
+
+import (
+	"math"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+)
+
+// goldens are the checkpoints that transformers saved and what PyTorch computed
+// with them (scripts/goldens/model.py).
+var goldens = []string{"bert", "bert-regression", "bert-sharded", "bert-f16", "bert-bf16", "bert-fused", "bert-svd", "roberta", "distilbert"}
+
+func load(t testing.TB, name string, opt model.LoadOptions) *model.Model {
+	t.Helper()
+	dir, err := checkpoint.OpenDir(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	m, _, err := model.Load(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// golden reads the tensors of a golden file.
+type golden struct {
+	t testing.TB
+	r *checkpoint.Reader
+}
+
+func openGolden(t testing.TB, name string) golden {
+	t.Helper()
+	r, err := checkpoint.Open(filepath.Join("testdata", name, "golden.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return golden{t, r}
+}
+
+func (g golden) floats(name string) []float32 {
+	g.t.Helper()
+	x, ok := g.r.Tensor(name)
+	if !ok {
+		g.t.Fatalf("golden has no %s", name)
+	}
+	v := make([]float32, x.Elements())
+	if err := x.ReadFloat32(v); err != nil {
+		g.t.Fatal(err)
+	}
+	return v
+}
+
+func (g golden) ints(name string) []int32 {
+	g.t.Helper()
+	x, ok := g.r.Tensor(name)
+	if !ok {
+		g.t.Fatalf("golden has no %s", name)
+	}
+	b := x.Bytes()
+	v := make([]int32, len(b)/4)
+	for i := range v {
+		v[i] = int32(uint32(b[4*i]) | uint32(b[4*i+1])<<8 | uint32(b[4*i+2])<<16 | uint32(b[4*i+3])<<24)
+	}
+	return v
+}
+
+func (g golden) input(batch string) *model.Input {
+	return &model.Input{IDs: g.ints(batch + ".ids"), Types: g.ints(batch + ".types"), Offsets: g.ints(batch + ".offsets")}
+}
+
+func (g golden) labels(batch string) []float32 {
+	x, _ := g.r.Tensor(batch + ".labels")
+	if x.DType == checkpoint.F32 {
+		return g.floats(batch + ".labels")
+	}
+	var v []float32
+	for _, i := range g.ints(batch + ".labels") {
+		v = append(v, float32(i))
+	}
+	return v
+}
+
+// relative is ‖a−b‖ / ‖b‖.
+func relative(a, b []float32) float64 {
+	var d, n float64
+	for i := range b {
+		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
+		n += float64(b[i]) * float64(b[i])
+	}
+	if n == 0 {
+		return math.Sqrt(d)
+	}
+	return math.Sqrt(d / n)
+}
+
+func largest(a, b []float32) float64 {
+	var m float64
+	for i := range b {
+		m = max(m, math.Abs(float64(a[i]-b[i])))
+	}
+	return m
+}
+
+// TestForward checks hidden states and logits within the 1e-4 that the project
+// promises, with and without the last layer's shortcut.
+func TestForward(t *testing.T) {
+	for _, name := range goldens {
+		t.Run(name, func(t *testing.T) {
+			from := name
+			if name == "bert-sharded" {
+				from = "bert-regression" // the same model in several files
+			}
+			g := openGolden(t, from)
+			m := load(t, name, model.LoadOptions{})
+			pool := kernel.NewPool(2)
+			defer pool.Close()
+			tape := nn.NewTape(pool)
+			in := g.input("a")
+			if err := m.Check(in); err != nil {
+				t.Fatal(err)
+			}
+			tape.Reset(0)
+			out := &model.Output{AllTokens: true, KeepHidden: true}
+			m.ForwardAll(tape, in, out)
+			for i, h := range out.Hidden {
+				if d := largest(h.Data, g.floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
+					t.Errorf("hidden state %d is off by %g", i, d)
+				}
+			}
+			if len(out.Hidden) != m.Config.Layers+1 {
+				t.Errorf("%d hidden states for %d layers", len(out.Hidden), m.Config.Layers)
+			}
+			want := g.floats("logits")
+			if d := largest(out.Logits.Data, want); d > 1e-4 {
+				t.Errorf("logits are off by %g", d)
+			}
+			tape.Reset(0)
+			if d := largest(m.Forward(tape, in).Data, want); d > 1e-4 {
+				t.Errorf("logits with the last layer's first tokens only are off by %g", d)
+			}
+		})
+	}
+}
+
+// TestGradients checks every parameter's gradient within the promised 1e-3 of
+// its norm.
+func TestGradients(t *testing.T) {
+	for _, name := range goldens {
+		if name == "bert-sharded" || name == "bert-f16" || name == "bert-bf16" {
+			continue // no gradients in these goldens
+		}
+		for _, all := range []bool{false, true} {
+			t.Run(name+"/"+strconv.FormatBool(all), func(t *testing.T) {
+				g := openGolden(t, name)
+				m := load(t, name, model.LoadOptions{})
+				pool := kernel.NewPool(2)
+				defer pool.Close()
+				tape := nn.NewTape(pool)
+				tape.Train = true
+				kind := nn.CrossEntropy
+				if m.Config.Regression {
+					kind = nn.SquaredError
+				}
+				// Twice, so that what a step leaves behind would be seen.
+				for step := range 2 {
+					tape.Reset(step)
+					m.ZeroGrad()
+					out := &model.Output{AllTokens: all}
+					m.ForwardAll(tape, g.input("a"), out)
+					loss := tape.Loss(kind, out.Logits, g.labels("a"))
+					if want := float64(g.floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
+						t.Errorf("loss %g, want %g", loss, want)
+					}
+					tape.Backward()
+				}
+				for _, p := range m.Params {
+					p.Weight.SettleGrad()
+					want := g.floats("grad." + p.Name)
+					// A key's bias moves every score of a query alike: its
+					// gradient is zero but for rounding.
+					if norm := relative(want, make([]float32, len(want))); norm < 1e-6 {
+						if d := largest(p.Grad, want); d > 1e-5 {
+							t.Errorf("%s: gradient is off by %g where it should vanish", p.Name, d)
+						}
+						continue
+					}
+					if d := relative(p.Grad, want); d > 1e-3 {
+						t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
+					}
+				}
+			})
+		}
+	}
+}

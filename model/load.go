@@ -1,0 +1,197 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"mlpfusion/checkpoint"
+)
+
+// LoadOptions are the choices of Load.
+type LoadOptions struct {
+	// Labels are the class names the model must have; nil takes those of the
+	// checkpoint. One label with Regression set is a regression head.
+	Labels     []string
+	Regression bool
+	// NewHead makes a task head anew, from Seed, where the checkpoint has none
+	// or one of another shape; without it that is an error.
+	NewHead bool
+	Seed    uint64
+}
+
+// Report tells what Load did besides reading tensors.
+type Report struct {
+	New    []string // tensors of the head that were made anew
+	Unused []string // tensors of the checkpoint that classification does not use
+}
+
+// Load reads the model of a checkpoint directory. Every tensor must be there
+// with its shape and none may be left over, save those that the family knows
+// not to need; all that is wrong is named at once.
+func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
+	cfg, err := ReadConfig(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if opt.Labels != nil {
+		cfg.Labels, cfg.Regression = opt.Labels, opt.Regression
+	}
+	m, err := New(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	src, report, err := Bind(dir, m.family, m.Tensors, opt.NewHead)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, t := range m.Tensors {
+		if err := m.Tensors[i].read(src[i]); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
+		}
+		if src[i] == nil {
+			t.initialise(opt.Seed, cfg.InitStd)
+		}
+	}
+	for _, b := range m.Blocks {
+		if err := b.MLP.settle(); err != nil {
+			return nil, nil, fmt.Errorf("%s: %s: %w", dir.Path, b.ScaleName(), err)
+		}
+	}
+	return m, report, nil
+}
+
+// ReadConfig reads a directory's config.json for its family, with the forms of
+// the MLPs that were fused.
+func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
+	cfg, err := ParseConfig(dir.Config.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir.Path, err)
+	}
+	fused, err := dir.Config.Fusion()
+	if err != nil || fused == nil {
+		return cfg, err
+	}
+	cfg.Blocks = map[string]BlockConfig{}
+	for name, l := range fused.Layers {
+		if l.Width > 1<<24 || l.Rank < 0 || l.Rank > 1<<24 {
+			return nil, fmt.Errorf("%s: config.json: mlpfusion: layer %s: expected a width and rank below %d, found %d and %d", dir.Path, name, 1<<24, l.Width, l.Rank)
+		}
+		b := Block{Name: name}
+		_, scale := dir.Weights.Tensor(b.ScaleName())
+		_, step := dir.Weights.Tensor(b.StepName())
+		cfg.Blocks[name] = BlockConfig{Width: l.Width, Rank: l.Rank, Masked: l.Masked, Scale: scale, Step: step}
+	}
+	_, blocks, err := Describe(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for name := range cfg.Blocks {
+		if !slices.ContainsFunc(blocks, func(b *Block) bool { return b.Name == name }) {
+			return nil, fmt.Errorf("%s: config.json: mlpfusion: expected layers of this model such as %s, found %s", dir.Path, blocks[0].Name, name)
+		}
+	}
+	return cfg, nil
+}
+
+// Bind finds the checkpoint tensor of each stated one. It returns nil for those
+// of the head that are to be made anew, which newHead allows.
+func Bind(dir *checkpoint.Dir, f *family, stated []Tensor, newHead bool) ([]*checkpoint.Tensor, *Report, error) {
+	var problems []string
+	report := &Report{}
+	found := make([]*checkpoint.Tensor, len(stated))
+	used := map[string]bool{}
+	for i, t := range stated {
+		src := lookup(dir.Weights, f.prefix, t.Name)
+		if src != nil {
+			used[src.Name] = true
+		}
+		fits := src != nil && slices.Equal(src.Shape, t.Shape)
+		switch {
+		case fits && !src.DType.IsFloat32():
+			problems = append(problems, fmt.Sprintf("%s: expected F32, F16 or BF16, found %s", src.Name, src.DType))
+		case fits:
+			found[i] = src
+		case t.Head && newHead:
+			report.New = append(report.New, t.Name)
+		case src == nil:
+			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found no such tensor", t.Name, t.Shape))
+		default:
+			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found %v", src.Name, t.Shape, src.Shape))
+		}
+	}
+	for _, name := range dir.Weights.Names() {
+		if used[name] {
+			continue
+		}
+		if !slices.ContainsFunc(f.unused, func(part string) bool { return strings.Contains(name, part) }) {
+			problems = append(problems, fmt.Sprintf("%s: expected no such tensor in a %s model", name, dir.Config.Raw("model_type")))
+			continue
+		}
+		report.Unused = append(report.Unused, name)
+	}
+	if len(problems) > 0 {
+		const most = 8
+		if n := len(problems); n > most {
+			problems = append(problems[:most], fmt.Sprintf("and %d more", n-most))
+		}
+		return nil, nil, errors.New(dir.Path + ": " + strings.Join(problems, "; "))
+	}
+	return found, report, nil
+}
+
+// lookup finds a tensor under its name, without the family's prefix as a base
+// model saves it, or under LayerNorm's old names.
+func lookup(w *checkpoint.Reader, prefix, name string) *checkpoint.Tensor {
+	old := strings.NewReplacer("LayerNorm.weight", "LayerNorm.gamma", "LayerNorm.bias", "LayerNorm.beta")
+	for _, n := range []string{name, strings.TrimPrefix(name, prefix)} {
+		for _, n := range []string{n, old.Replace(n)} {
+			if t, ok := w.Tensor(n); ok {
+				return t
+			}
+		}
+	}
+	return nil
+}
+
+// values is the memory of a tensor.
+func (t *Tensor) values() []float32 {
+	if t.Param != nil {
+		return t.Param.Data
+	}
+	return t.Fixed
+}
+
+func (t *Tensor) read(src *checkpoint.Tensor) error {
+	if src == nil {
+		return nil
+	}
+	if err := src.ReadFloat32(t.values()); err != nil {
+		return err
+	}
+	for i, v := range t.values() {
+		if v-v != 0 {
+			return fmt.Errorf("%s: expected finite values, found %v at element %d", src.Name, v, i)
+		}
+	}
+	return nil
+}
+
+// initialise fills a new head's tensor as transformers does, the same values
+// for a seed whatever else is new.
+func (t *Tensor) initialise(seed uint64, std float32) {
+	h := fnv.New64a()
+	h.Write([]byte(t.Name))
+	rng := rand.New(rand.NewPCG(seed, h.Sum64()))
+	for i, data := 0, t.values(); i < len(data); i++ {
+		switch t.Init {
+		case Ones:
+			data[i] = 1
+		case Normal:
+			data[i] = std * float32(rng.NormFloat64())
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package model
+
+import (
+	"fmt"
+	"strconv"
+
+	"mlpfusion/checkpoint"
+)
+
+// Save writes the model's weights and config.json to a directory being made:
+// the config of the source directory with this model's labels. Weights are
+// float32.
+func (m *Model) Save(out *checkpoint.Output, source *checkpoint.Config) error {
+	cfg := source.Clone()
+	if err := m.describeHead(cfg); err != nil {
+		return err
+	}
+	specs := make([]checkpoint.Spec, len(m.Tensors))
+	for i, t := range m.Tensors {
+		specs[i] = checkpoint.Spec{Name: t.Name, DType: checkpoint.F32, Shape: t.Shape}
+	}
+	w, err := checkpoint.Create(out.Dir, specs, checkpoint.WriteOptions{Metadata: map[string]string{"format": "pt"}})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		if err := w.WriteFloat32(t.Name, t.values()); err != nil {
+			return err
+		}
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	return out.WriteConfig(cfg)
+}
+
+// describeHead sets the keys by which transformers knows the head.
+func (m *Model) describeHead(cfg *checkpoint.Config) error {
+	id2label, label2id := map[string]string{}, map[string]int{}
+	for i, l := range m.Config.Labels {
+		id2label[strconv.Itoa(i)] = l
+		label2id[l] = i
+	}
+	problem := "single_label_classification"
+	if m.Config.Regression {
+		problem = "regression"
+	}
+	cfg.Delete("_name_or_path")
+	cfg.Delete("num_labels")
+	cfg.Delete("torch_dtype")
+	for _, kv := range []struct {
+		key   string
+		value any
+	}{
+		{"architectures", []string{m.family.architecture}},
+		{"id2label", id2label}, {"label2id", label2id}, {"problem_type", problem}, {"dtype", "float32"},
+	} {
+		if err := cfg.Set(kv.key, kv.value); err != nil {
+			return fmt.Errorf("config.json: %s: %w", kv.key, err)
+		}
+	}
+	return nil
+}

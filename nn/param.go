@@ -1,0 +1,107 @@
+package nn
+
+// Weight is one matrix (Rows × Cols, row-major) that operations read and whose
+// gradient they accumulate.
+type Weight struct {
+	Data, Grad []float32
+	Rows, Cols int
+	// Frozen weights get no gradient.
+	Frozen bool
+	// Touched lists the rows an embedding's gradient has been added to since
+	// ZeroGrad, each once; all other rows' gradients are zero. It is nil for
+	// weights that are not embeddings.
+	Touched *RowSet
+
+	// written tells that Grad holds this step's gradient: until the first
+	// backward writes it, its contents are stale.
+	written bool
+
+	// Masked weights keep their zeros: the gradient of a zero element is
+	// dropped (method magnitude).
+	Masked bool
+}
+
+// NewWeight returns a zero weight with its gradient.
+func NewWeight(rows, cols int) *Weight {
+	return &Weight{Data: make([]float32, rows*cols), Grad: make([]float32, rows*cols), Rows: rows, Cols: cols}
+}
+
+// View returns rows [from, to) of w as a weight that shares its memory. When
+// views are used in operations, w itself must not be.
+func (w *Weight) View(from, to int) *Weight {
+	return &Weight{Data: w.Data[from*w.Cols : to*w.Cols], Grad: w.Grad[from*w.Cols : to*w.Cols], Rows: to - from, Cols: w.Cols}
+}
+
+// ZeroGrad makes the gradient zero without touching its memory where the next
+// backward overwrites it.
+func (w *Weight) ZeroGrad() {
+	w.written = false
+	if w.Touched != nil {
+		for _, r := range w.Touched.Rows {
+			clear(w.Grad[int(r)*w.Cols : (int(r)+1)*w.Cols])
+		}
+		w.Touched.Clear()
+	}
+}
+
+// SettleGrad clears the gradient of a weight that no backward has written since
+// ZeroGrad, so that Grad may be read.
+func (w *Weight) SettleGrad() {
+	if !w.written && w.Touched == nil && !w.Frozen {
+		clear(w.Grad)
+		w.written = true
+	}
+}
+
+// accumulate tells whether a backward must add to Grad, and marks it written.
+func (w *Weight) accumulate() bool {
+	was := w.written
+	w.written = true
+	return was
+}
+
+// RowSet is a set of rows in order of arrival.
+type RowSet struct {
+	Rows []int32
+	in   []bool
+}
+
+// NewRowSet returns an empty set over rows 0 … n-1.
+func NewRowSet(n int) *RowSet { return &RowSet{in: make([]bool, n)} }
+
+// Add puts row r into the set.
+func (s *RowSet) Add(r int32) {
+	if !s.in[r] {
+		s.in[r] = true
+		s.Rows = append(s.Rows, r)
+	}
+}
+
+// Clear empties the set.
+func (s *RowSet) Clear() {
+	for _, r := range s.Rows {
+		s.in[r] = false
+	}
+	s.Rows = s.Rows[:0]
+}
+
+// Param is a named tensor of the checkpoint: a view into a Weight (some weights
+// stack several tensors) with what the optimizer needs to know of it.
+type Param struct {
+	Name       string
+	Shape      []int // as in the checkpoint
+	Transposed bool  // the checkpoint stores the transpose of Data (GPT-2's Conv1D)
+	Data, Grad []float32
+	Weight     *Weight // the weight it is a part of
+	Decay      bool    // weight decay applies (not to biases and LayerNorm)
+	Cols       int     // Data is (len(Data)/Cols × Cols)
+	Unit       *Unit   // set for the parameters of a fused MLP's hidden units
+}
+
+// Unit says how the hidden units of a fused MLP lie in a parameter and how their
+// steps and gradients are weighted (design: "P in training").
+type Unit struct {
+	Columns bool      // unit k is column k; otherwise row k
+	Step    []float32 // multiplies unit k's optimizer step, not its decay; nil: 1
+	Norm    []float32 // multiplies unit k's squared gradient in the clipping norm: 1/P_k; nil: 1
+}

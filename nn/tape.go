@@ -1,0 +1,167 @@
+package nn
+
+import "mlpfusion/kernel"
+
+// Tensor is an activation: a (Rows × Cols) row-major matrix, its rows being
+// tokens or sequences.
+type Tensor struct {
+	Rows, Cols int
+	Data       []float32
+	// Grad is the gradient of the loss with respect to Data, nil until some
+	// backward writes it. For the output of an activation whose consumer is
+	// a Linear it is the gradient before the activation (see Deriv).
+	Grad []float32
+
+	// Deriv is the derivative of the activation that made Data, when one did.
+	Deriv     []float32
+	derivDone bool // Grad has already been multiplied by Deriv
+	constant  bool // nothing below needs a gradient
+}
+
+// Tape runs operations and, when Train is set, remembers how to take their
+// gradients. One tape serves one goroutine.
+type Tape struct {
+	Pool *kernel.Pool
+	Prec kernel.Precision
+	// Train records backward passes and turns dropout on.
+	Train bool
+	// KeepGrads leaves every tensor's Grad readable after Backward.
+	KeepGrads bool
+	// Seed selects the dropout masks; they depend on it and on the step given
+	// to Reset, never on the number of workers.
+	Seed uint64
+
+	counter  uint64
+	arenas   [2]arena // training uses the first; inference flips between them
+	current  int
+	grads    freeList
+	ops      []backward
+	tensors  slab[Tensor]
+	linears  slab[linear]
+	norms    slab[addNorm]
+	embeds   slab[embed]
+	attends  slab[attention]
+	gathers  slab[gather]
+	drops    slab[dropout]
+	work     [][]float32
+	columns  addColumns
+	multiply multiply
+}
+
+type backward interface{ backward(t *Tape) }
+
+// NewTape returns a tape for the pool.
+func NewTape(pool *kernel.Pool) *Tape {
+	return &Tape{Pool: pool, work: make([][]float32, pool.Workers())}
+}
+
+// Reset forgets all tensors and operations, keeping their memory for the next
+// step. Tensors of before must not be used again.
+func (t *Tape) Reset(step int) {
+	t.counter = uint64(step) << 40
+	t.ops = t.ops[:0]
+	t.arenas[0].reset()
+	t.arenas[1].reset()
+	t.current = 0
+	t.grads.reset()
+	t.tensors.reset()
+	t.linears.reset()
+	t.norms.reset()
+	t.embeds.reset()
+	t.attends.reset()
+	t.gathers.reset()
+	t.drops.reset()
+}
+
+// EndLayer marks that of all tensors made so far only the given one is still
+// needed. It frees the others when not training; while training they are kept
+// for the backward pass.
+func (t *Tape) EndLayer(*Tensor) {
+	if t.Train {
+		return
+	}
+	t.current ^= 1
+	t.arenas[t.current].reset()
+}
+
+// Backward runs the recorded operations' backward passes, last first. The
+// gradients of the outputs must have been set, as the losses do.
+func (t *Tape) Backward() {
+	for i := len(t.ops) - 1; i >= 0; i-- {
+		t.ops[i].backward(t)
+	}
+	t.ops = t.ops[:0]
+}
+
+// New returns a tensor with undefined contents.
+func (t *Tape) New(rows, cols int) *Tensor {
+	x := t.tensors.next()
+	*x = Tensor{Rows: rows, Cols: cols, Data: t.floats(rows * cols)}
+	return x
+}
+
+func (t *Tape) floats(n int) []float32 { return t.arenas[t.current].alloc(n) }
+
+func (t *Tape) record(op backward) {
+	if t.Train {
+		t.ops = append(t.ops, op)
+	}
+}
+
+// gradOf returns x.Grad for writing, and whether it holds a gradient that must
+// be added to rather than overwritten.
+func (t *Tape) gradOf(x *Tensor) (g []float32, accumulate bool) {
+	if x.Grad != nil {
+		return x.Grad, true
+	}
+	x.Grad = t.grads.get(x.Rows * x.Cols)
+	return x.Grad, false
+}
+
+// takeGrad returns the finished gradient of an operation's output y, with the
+// derivative of its activation applied; nil when nothing depended on y.
+func (t *Tape) takeGrad(y *Tensor) []float32 {
+	if y.Grad != nil && y.Deriv != nil && !y.derivDone {
+		t.multiply = multiply{y.Grad, y.Deriv}
+		t.Pool.Run(chunks(len(y.Grad)), &t.multiply)
+		y.derivDone = true
+	}
+	return y.Grad
+}
+
+// release gives y's gradient memory back once its operation has used it.
+func (t *Tape) release(y *Tensor) {
+	if !t.KeepGrads {
+		t.grads.put(y.Grad)
+		y.Grad = nil
+	}
+}
+
+// offset reserves n positions of the dropout stream.
+func (t *Tape) offset(n int) uint64 {
+	o := t.counter
+	t.counter += uint64(n)
+	return o
+}
+
+// workspace makes sure that every worker's private buffer holds n floats.
+func (t *Tape) workspace(n int) {
+	for w := range t.work {
+		if len(t.work[w]) < n {
+			t.work[w] = make([]float32, n+n/4)
+		}
+	}
+}
+
+const chunk = 16384 // elements of one iteration of an element-wise loop
+
+func chunks(n int) int { return (n + chunk - 1) / chunk }
+
+func chunkOf(i, n int) (from, to int) { return i * chunk, min(n, (i+1)*chunk) }
+
+type multiply struct{ dst, src []float32 }
+
+func (m *multiply) Do(i, _ int) {
+	a, b := chunkOf(i, len(m.dst))
+	kernel.Mul(m.dst[a:b], m.src[a:b])
+}

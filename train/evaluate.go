@@ -1,0 +1,51 @@
+package train
+
+import (
+	"context"
+
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+	"mlpfusion/task"
+)
+
+// evalTokens is the size of an evaluation batch: enough rows for the matrix
+// products, few enough that a layer's activations stay in cache.
+const evalTokens = 1024
+
+// Evaluator computes logits without recording gradients.
+type Evaluator struct {
+	tape  *nn.Tape
+	batch task.Batch
+}
+
+// NewEvaluator returns an evaluator that works on the pool.
+func NewEvaluator(pool *kernel.Pool, prec kernel.Precision) *Evaluator {
+	e := &Evaluator{tape: nn.NewTape(pool)}
+	e.tape.Prec = prec
+	return e
+}
+
+// Logits returns the model's outputs for every row of the data (rows × labels),
+// in the data's order. progress may be nil.
+func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) ([]float32, error) {
+	labels := len(m.Config.Labels)
+	logits := make([]float32, data.Len()*labels)
+	done := 0
+	for _, rows := range task.LengthSorted(data, evalTokens) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		data.Fill(&e.batch, rows)
+		e.tape.Reset(0)
+		out := m.Forward(e.tape, &model.Input{IDs: e.batch.IDs, Types: e.batch.Types, Offsets: e.batch.Offsets})
+		for i, r := range rows {
+			copy(logits[int(r)*labels:(int(r)+1)*labels], out.Data[i*labels:(i+1)*labels])
+		}
+		done += len(rows)
+		if progress != nil {
+			progress(done, data.Len())
+		}
+	}
+	return logits, nil
+}

@@ -1,0 +1,44 @@
+package train
+
+import (
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+	"mlpfusion/task"
+)
+
+// Stepper takes training steps on a model: forward, backward, update.
+type Stepper struct {
+	Model     *model.Model
+	Optimizer *Optimizer
+	Loss      nn.Loss
+	tape      *nn.Tape
+}
+
+// NewStepper prepares a model for training. The seed selects dropout masks.
+func NewStepper(pool *kernel.Pool, m *model.Model, cfg OptimizerConfig, prec kernel.Precision, seed uint64) *Stepper {
+	tape := nn.NewTape(pool)
+	tape.Train, tape.Prec, tape.Seed = true, prec, seed
+	return &Stepper{Model: m, Optimizer: NewOptimizer(pool, m.Params, cfg), Loss: LossOf(m), tape: tape}
+}
+
+// LossOf is the loss that fits a model's head.
+func LossOf(m *model.Model) nn.Loss {
+	if m.Config.Regression {
+		return nn.SquaredError
+	}
+	return nn.CrossEntropy
+}
+
+// Step trains on one batch at the given learning rate and returns its loss
+// before the update.
+func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
+	in := &model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}
+	s.tape.Reset(s.Optimizer.Steps())
+	s.Model.ReadRows(in, s.Optimizer.CatchUp)
+	s.Model.ZeroGrad()
+	loss := s.tape.Loss(s.Loss, s.Model.Forward(s.tape, in), b.Labels)
+	s.tape.Backward()
+	s.Optimizer.Step(lr)
+	return loss
+}
