@@ -1,0 +1,130 @@
+package fusion
+
+import (
+	"mlpfusion/kernel"
+)
+
+// Block is a compressed MLP in one of three forms:
+//
+//   - dense (Factors nil): an MLP of the fused width, with the fixed diagonal P
+//     between activation and down projection when Scale is given:
+//     y = Down·P·σ(Up·x + UpBias) + DownBias;
+//   - factored (Factors given): each matrix is a product of two, and the MLP's
+//     own Gate, Up and Down are nil. Width stays the original's;
+//   - masked (Masked true): the original's shape, zeros where weights were cut;
+//     they have to stay zero in training.
+type Block struct {
+	MLP
+	Scale   []float32 // P, one factor a unit (cluster sizes); nil: none
+	Step    []float32 // multipliers of each unit's training step; nil: none
+	Factors *Factors
+	Masked  bool
+
+	Sizes        []int32 // cluster sizes, where the method clusters
+	Inertia      float64 // sum of squared distances of sub-MLPs to their centroids
+	InputInertia float64 // the same to their common mean: Inertia at width 1
+	Silhouette   float64 // mean over sub-MLPs, −1 … 1; 0 where not clustered
+}
+
+// Factors are the two linear layers that replace each matrix: Up = UpU·UpV and
+// so on, of rank Rank. U is out×Rank, V is Rank×in.
+type Factors struct {
+	Rank         int
+	GateU, GateV []float32
+	UpU, UpV     []float32
+	DownU, DownV []float32
+}
+
+// Forward writes the block's output for x (tokens×Hidden) to out of the same
+// shape. It is the reference for every other implementation of the block.
+func (b *Block) Forward(pool *kernel.Pool, x []float32, tokens int, out []float32) {
+	if b.Factors == nil {
+		b.run(pool, x, tokens, out, b.Scale)
+		return
+	}
+	f, p := b.Factors, b.Hidden
+	h := make([]float32, min(tokens, chunk)*f.Rank)
+	for t := 0; t < tokens; t += chunk {
+		n := min(chunk, tokens-t)
+		b.features(pool, x[t*p:], n, h)
+		linear(pool, f.DownU, h, n, f.Rank, p, out[t*p:], kernel.Epilogue{Bias: b.DownBias})
+	}
+}
+
+// outputs is the number of features that the last linear layer reads.
+func (b *Block) inputs() int {
+	if b.Factors != nil {
+		return b.Factors.Rank
+	}
+	return b.Width
+}
+
+// features writes what the last linear layer reads, before P: tokens×inputs().
+func (b *Block) features(pool *kernel.Pool, x []float32, tokens int, h []float32) {
+	if b.Factors == nil {
+		b.hidden(pool, x, tokens, h, nil)
+		return
+	}
+	f := b.Factors
+	low := make([]float32, tokens*f.Rank)
+	two := func(u, v []float32, y []float32, ep kernel.Epilogue) {
+		linear(pool, v, x, tokens, b.Hidden, f.Rank, low, kernel.Epilogue{})
+		linear(pool, u, low, tokens, f.Rank, b.Width, y, ep)
+	}
+	a := make([]float32, tokens*b.Width)
+	if f.GateU == nil {
+		two(f.UpU, f.UpV, a, kernel.Epilogue{Bias: b.UpBias, Act: b.Act})
+	} else {
+		u := make([]float32, tokens*b.Width)
+		two(f.UpU, f.UpV, u, kernel.Epilogue{Bias: b.UpBias})
+		two(f.GateU, f.GateV, a, kernel.Epilogue{Bias: b.GateBias, Act: b.Act, Mul: u})
+	}
+	linear(pool, f.DownV, a, tokens, b.Width, f.Rank, h, kernel.Epilogue{})
+}
+
+// Fold multiplies P into Down and drops it; the function stays the same. In
+// training it is not the same: Adam's step on Down then lacks the factor P.
+func (b *Block) Fold() {
+	if b.Scale == nil {
+		return
+	}
+	for r := range b.Hidden {
+		kernel.Mul(b.Down[r*b.Width:(r+1)*b.Width], b.Scale)
+	}
+	b.Scale = nil
+}
+
+// Params returns the number of the block's trainable parameters; of a masked
+// block, those that are not cut. P is fixed and not counted.
+func (b *Block) Params() int {
+	n := 0
+	for _, t := range [][]float32{b.Gate, b.Up, b.Down} {
+		if !b.Masked {
+			n += len(t)
+			continue
+		}
+		for _, v := range t {
+			if v != 0 {
+				n++
+			}
+		}
+	}
+	if f := b.Factors; f != nil {
+		n += len(f.GateU) + len(f.GateV) + len(f.UpU) + len(f.UpV) + len(f.DownU) + len(f.DownV)
+	}
+	return n + len(b.GateBias) + len(b.UpBias) + len(b.DownBias)
+}
+
+// FLOPs returns the floating-point operations of the block's matrix products
+// for one token, a multiplication and an addition counted as two. A masked
+// block is computed dense and saves none.
+func (b *Block) FLOPs() int {
+	matrices := 2
+	if b.GateBias != nil || b.Gate != nil || b.Factors != nil && b.Factors.GateU != nil {
+		matrices = 3
+	}
+	if b.Factors != nil {
+		return 2 * matrices * b.Factors.Rank * (b.Hidden + b.Width)
+	}
+	return 2 * matrices * b.Hidden * b.Width
+}

@@ -1,0 +1,180 @@
+"""Goldens of package fusion: numpy and PyTorch references of its methods.
+
+Run: python scripts/goldens/fusion.py   (writes fusion/testdata/golden/; with
+--check it compares instead). One file a case; whole numbers are stored as
+float32 like everything else.
+
+Every method is written here a second time, from the paper and its authors'
+description, with none of the Go code's shortcuts: distances by differences,
+full singular value decompositions, torch's autograd and AdamW.
+"""
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from common import ROOT, main
+
+F32 = np.float32
+
+
+def pack(a):
+    return torch.from_numpy(np.array(np.asarray(a), dtype=F32))
+
+
+def flat(tree, prefix=""):
+    """{"a": {"b": x}} as {"a.b": x}."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def mlp(rng, p, width, gated):
+    scale = lambda *s: (rng.standard_normal(s) * 0.3).astype(F32)
+    m = {"up": scale(width, p), "down": scale(p, width)}
+    if gated:
+        m["gate"] = scale(width, p)
+    else:
+        m["up_bias"], m["down_bias"] = scale(width), scale(p)
+    # Two units alike, one zero: the cases with ties.
+    m["up"][1], m["down"][:, 1] = m["up"][0], m["down"][:, 0]
+    m["up"][2], m["down"][:, 2] = 0, 0
+    return m
+
+
+def forward(m, x, scale=1.0, act="gelu"):
+    t = {k: torch.from_numpy(np.asarray(v, dtype=np.float64)) for k, v in m.items()}
+    x = torch.from_numpy(x.astype(np.float64))
+    f = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[act]
+    u = x @ t["up"].T + t.get("up_bias", 0)
+    h = f(x @ t["gate"].T) * u if "gate" in t else f(u)
+    return (h * torch.as_tensor(scale)) @ t["down"].T + t.get("down_bias", 0)
+
+
+def cut(w, t):
+    u, s, v = np.linalg.svd(w.astype(np.float64))
+    return (u[:, :t] * s[:t]) @ v[:t], s
+
+
+def mmd_kernels(x, y):
+    z = torch.cat([x, y])
+    d = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    n = len(z)
+    h = d.detach().sum() / (n * n - n) / 4
+    return sum(torch.exp(-d / (h * 2**i)) for i in range(5))
+
+
+def mmd(rows, start, steps, dtype):
+    x = torch.from_numpy(rows).to(dtype)
+    y = torch.nn.Parameter(x[start].clone())
+    opt = torch.optim.AdamW([y], lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        opt.zero_grad()
+        k = mmd_kernels(x, y)
+        n = len(x)
+        loss = k[:n, :n].mean() - 2 * k[:n, n:].mean() + k[n:, n:].mean()
+        losses.append(loss.item())
+        loss.backward()
+        opt.step()
+    return losses, y.detach().double().numpy()
+
+
+def case(seed, p, width, c, gated):
+    rng = np.random.default_rng(seed)
+    m = mlp(rng, p, width, gated)
+    x = rng.standard_normal((7, p)).astype(F32)
+    act = "silu" if gated else "gelu"
+    out = {"shape": pack([p, width, c]), "weights": {k: pack(v) for k, v in m.items()}, "x": pack(x)}
+    out["y"] = pack(forward(m, x, act=act))
+    with_units = lambda **new: {**m, **new}
+
+    # Sub-MLP matrix, in the order of the Go package.
+    order = (["gate"] if gated else []) + ["up"]
+    rows = np.concatenate([m[k] for k in order] + ([] if gated else [m["up_bias"][:, None]]) + [m["down"].T], 1)
+    out["rows"] = pack(rows)
+    matrices = (["gate"] if gated else []) + ["up", "down"]
+
+    # sketch, given S
+    s = (rng.standard_normal((c, width)) / np.sqrt(c)).astype(F32)
+    sm = {k: s.astype(np.float64) @ m[k] for k in order}
+    sm["down"] = m["down"] @ s.T.astype(np.float64)
+    if not gated:
+        sm["up_bias"] = s.astype(np.float64) @ m["up_bias"]
+    out["sketch"] = {"s": pack(s), "y": pack(forward(with_units(**sm), x, act=act))}
+
+    # svd
+    t = max(1, c * p // (p + width))
+    cuts = {k: cut(m[k], t) for k in matrices}
+    out["svd"] = {
+        "rank": pack([t]),
+        "values": {k: pack(v[1]) for k, v in cuts.items()},
+        "y": pack(forward(with_units(**{k: v[0] for k, v in cuts.items()}), x, act=act)),
+    }
+
+    # prune
+    norm = lambda k: np.linalg.norm(m[k].astype(np.float64), axis=0 if k == "down" else 1)
+    score = np.prod([norm(k) for k in matrices], axis=0)
+    keep = np.sort(np.argsort(-score, kind="stable")[:c])
+    pruned = {k: (m[k][:, keep] if k == "down" else m[k][keep]) for k in m if k != "down_bias"}
+    out["prune"] = {"units": pack(keep), "y": pack(forward(with_units(**pruned), x, act=act))}
+
+    # magnitude, to the parameter count of c units with their biases
+    left = c * rows.shape[1] - (0 if gated else width)
+    sizes = np.concatenate([np.abs(m[k]).ravel() for k in matrices])
+    kept = np.zeros(len(sizes), bool)
+    kept[np.argsort(-sizes, kind="stable")[:left]] = True
+    masked, at = {}, 0
+    for k in matrices:
+        n = m[k].size
+        masked[k] = np.where(kept[at : at + n].reshape(m[k].shape), m[k], 0)
+        at += n
+    out["magnitude"] = {"left": pack([left]), "y": pack(forward(with_units(**masked), x, act=act))}
+
+    # fusion and cluster, given an assignment
+    assign = rng.permutation(np.concatenate([np.arange(c), rng.integers(0, c, width - c)]))
+    count = np.bincount(assign, minlength=c)
+    centre = np.stack([rows[assign == k].astype(np.float64).mean(0) for k in range(c)])
+
+    def split(z):
+        new, at = {}, 0
+        for k in order + ([] if gated else ["up_bias"]) + ["down"]:
+            n = 1 if k == "up_bias" else p
+            new[k] = z[:, at] if k == "up_bias" else z[:, at : at + n]
+            at += n
+        new["down"] = new["down"].T
+        return with_units(**new)
+
+    out["fusion"] = {
+        "assign": pack(assign),
+        "inertia": pack([((rows - centre[assign]) ** 2).sum()]),
+        "total": pack([((rows - rows.astype(np.float64).mean(0)) ** 2).sum()]),
+        "y": pack(forward(split(centre), x, scale=count.astype(np.float64), act=act)),
+        "cluster_y": pack(forward(split(centre * np.sqrt(count)[:, None]), x, act=act)),
+    }
+
+    # mmd, given the start rows; the float32 run shows what rounding does
+    start = rng.permutation(width)[:c]
+    losses, y = mmd(rows, start, 100, torch.float64)
+    losses32, y32 = mmd(rows, start, 100, torch.float32)
+    gap = max(abs(a - b) / a for a, b in zip(losses, losses32))
+    print(f"mmd seed {seed}: losses {losses[0]:.6f} … {losses[-1]:.6f}; torch float32 differs by {gap:.1e} relative,"
+          f" its rows by {np.abs(y - y32).max():.1e}")
+    mm = split(y * np.sqrt(width / c))
+    if not gated:
+        mm["down_bias"] = m["down_bias"] * np.sqrt(width / c)
+    out["mmd"] = {"start": pack(start), "losses": pack(losses), "gap": pack([gap]), "rows": pack(y), "y": pack(forward(mm, x, act=act))}
+    return out
+
+
+def write(out):
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, args in (("plain", (1, 8, 32, 10, False)), ("gated", (2, 6, 20, 7, True))):
+        save_file(dict(flat(case(*args))), out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    main(write, ROOT / "fusion" / "testdata" / "golden")
