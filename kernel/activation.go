@@ -2,20 +2,55 @@ package kernel
 
 import "math"
 
-// eval returns σ(x) and σ'(x), computed in float64.
-func (a Activation) eval(x32 float32) (f, d float32) {
+// Activate applies the end of a product's epilogue to one row segment:
+//
+//	deriv_i = scale_i·σ'(v_i)    (when deriv is not nil)
+//	v_i = scale_i·σ(v_i)
+//
+// A nil scale counts as ones. The other slices have v's length.
+func Activate(act Activation, v, deriv, scale []float32) {
+	for i, x := range v {
+		f, d := act.Eval(x)
+		s := float32(1)
+		if scale != nil {
+			s = scale[i]
+		}
+		if deriv != nil {
+			deriv[i] = s * d
+		}
+		v[i] = s * f
+	}
+}
+
+// Eval returns σ(x) and σ'(x), computed in float64. At ±Inf it returns the
+// limits; NaN gives NaN.
+func (a Activation) Eval(x32 float32) (f, d float32) {
 	x := float64(x32)
+	if a != Identity && a != ReLU && math.IsInf(x, 0) {
+		// σ and its derivative are at their limits long before this.
+		_, d = a.Eval(math.Float32frombits(math.Float32bits(x32)&(1<<31) | math.Float32bits(1e4)))
+		switch {
+		case a == Tanh:
+			return float32(math.Copysign(1, x)), d
+		case x > 0:
+			return x32, d
+		}
+		return float32(math.Copysign(0, -1)), d
+	}
 	switch a {
 	case GELU:
 		cdf := 0.5 * math.Erfc(-x/math.Sqrt2)
 		return float32(x * cdf), float32(cdf + x*math.Exp(-0.5*x*x)/math.Sqrt(2*math.Pi))
 	case GELUTanh:
 		const c, k = 0.7978845608028654, 0.044715 // sqrt(2/π), and the cubic term
-		t := math.Tanh(c * (x + k*x*x*x))
-		return float32(0.5 * x * (1 + t)), float32(0.5*(1+t) + 0.5*x*(1-t*t)*c*(1+3*k*x*x))
+		s := 1 / (1 + math.Exp(-2*c*(x+k*x*x*x))) // (1+tanh)/2
+		return float32(x * s), float32(s + x*s*(1-s)*2*c*(1+3*k*x*x))
 	case ReLU:
-		if x > 0 {
+		switch {
+		case x > 0:
 			return x32, 1
+		case x32 != x32:
+			return x32, x32
 		}
 		return 0, 0
 	case SiLU:
@@ -26,25 +61,4 @@ func (a Activation) eval(x32 float32) (f, d float32) {
 		return float32(t), float32(1 - t*t)
 	}
 	return x32, 1
-}
-
-// Eval returns σ(x) and σ'(x).
-func (a Activation) Eval(x float32) (f, d float32) { return a.eval(x) }
-
-// round reads x at the given precision.
-func round(prec Precision, x float32) float32 {
-	if prec == FP32 {
-		return x
-	}
-	return math.Float32frombits(uint32(ToBF16(x)) << 16)
-}
-
-// ToBF16 rounds x to the nearest bfloat16, ties to even, and returns its bits.
-// NaN stays NaN.
-func ToBF16(x float32) uint16 {
-	b := math.Float32bits(x)
-	if x != x {
-		return uint16(b>>16) | 0x40
-	}
-	return uint16((b + 0x7fff + (b>>16)&1) >> 16)
 }

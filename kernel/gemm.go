@@ -161,7 +161,7 @@ func gemmPortable(prec Precision, i0, i1, n, k int, a, b Mat, c []float32, ldc i
 			if ep.Scale != nil {
 				scale = ep.Scale[j]
 			}
-			f, d := ep.Act.eval(v)
+			f, d := ep.Act.Eval(v)
 			if ep.Deriv != nil {
 				ep.Deriv[o] = scale * d
 			}

@@ -25,11 +25,32 @@ func Mul(dst, x []float32) {
 	}
 }
 
+// Add adds x to dst.
+func Add(dst, x []float32) { AddTo(dst[:len(x)], dst, x) }
+
+// AddTo writes x + y to dst, which may be either.
+func AddTo(dst, x, y []float32) {
+	dst, y = dst[:len(x)], y[:len(x)]
+	for i, v := range x {
+		dst[i] = v + y[i]
+	}
+}
+
 // SumSquares returns Σ x_i² in float64.
 func SumSquares(x []float32) float64 {
 	var s float64
 	for _, v := range x {
 		s += float64(v) * float64(v)
+	}
+	return s
+}
+
+// SumSquaresColumns returns Σ weights_i·x_i² in float64.
+func SumSquaresColumns(x, weights []float32) float64 {
+	weights = weights[:len(x)]
+	var s float64
+	for i, v := range x {
+		s += float64(weights[i]) * (float64(v) * float64(v))
 	}
 	return s
 }
@@ -132,13 +153,40 @@ type AdamW struct {
 //
 // rate multiplies the step but not the decay. All slices have one length.
 func (o *AdamW) Step(w, grad, m, v []float32, rate float32) {
-	keep := 1 - o.LR*o.Decay
-	size := rate * o.LR / o.Correction1
-	root := float32(math.Sqrt(float64(o.Correction2)))
+	c := o.constants()
+	size := rate * c.size
 	for i, g := range grad {
-		g *= o.GradScale
-		m[i] = o.Beta1*m[i] + (1-o.Beta1)*g
-		v[i] = o.Beta2*v[i] + (1-o.Beta2)*g*g
-		w[i] = keep*w[i] - size*m[i]/(float32(math.Sqrt(float64(v[i])))/root+o.Eps)
+		w[i] = c.step(w[i], g, &m[i], &v[i], size)
 	}
+}
+
+// StepColumns is Step with a rate for each element.
+func (o *AdamW) StepColumns(w, grad, m, v, rates []float32) {
+	c := o.constants()
+	for i, g := range grad {
+		w[i] = c.step(w[i], g, &m[i], &v[i], rates[i]*c.size)
+	}
+}
+
+// adamConstants is what the loop needs of AdamW; the assembly reads the fields
+// by their offsets.
+type adamConstants struct {
+	gradScale, beta1, rest1, beta2, rest2 float32
+	keep, size, root, eps                 float32
+}
+
+func (o *AdamW) constants() adamConstants {
+	return adamConstants{
+		o.GradScale, o.Beta1, 1 - o.Beta1, o.Beta2, 1 - o.Beta2,
+		1 - o.LR*o.Decay, o.LR / o.Correction1, float32(1 / math.Sqrt(float64(o.Correction2))), o.Eps,
+	}
+}
+
+// step returns the new w. It rounds each product and sum once, as the assembly
+// does, except where Go may fuse them.
+func (c *adamConstants) step(w, g float32, m, v *float32, size float32) float32 {
+	g *= c.gradScale
+	*m = c.beta1**m + c.rest1*g
+	*v = c.beta2**v + c.rest2*g*g
+	return c.keep*w - size**m/(float32(math.Sqrt(float64(*v)))*c.root+c.eps)
 }

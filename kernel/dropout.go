@@ -1,0 +1,94 @@
+package kernel
+
+import "math"
+
+// Dropout's random bits are a function of a seed and a position alone, so that
+// the backward pass makes them again and any worker makes the same ones: a
+// 32-bit hash (two rounds of multiply and xor-shift, each keyed) of the
+// position's low half; the keys come from the seed and the high half. An
+// element is kept when its hash, read as a signed number, is at least a
+// threshold.
+
+// dropKeys holds what one call needs beside the position.
+type dropKeys struct {
+	k0, k1 uint32
+	least  int32   // the smallest hash that keeps
+	scale  float32 // 1/(1−p)
+}
+
+const (
+	dropMul0 = 0x21f0aaad
+	dropMul1 = 0x735a2d97
+)
+
+func newDropKeys(seed, offset uint64, p float32) dropKeys {
+	z := mix64(mix64(seed+0x9e3779b97f4a7c15) + offset>>32)
+	drop := math.Round(float64(p) * (1 << 32)) // hashes of 2^32 that drop
+	return dropKeys{uint32(z), uint32(z >> 32), int32(int64(drop) - 1<<31), float32(1 / (1 - float64(p)))}
+}
+
+// mix64 is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable
+// Pseudorandom Number Generators, 2014).
+func mix64(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// hash returns 32 random bits for a position's low half.
+func (k *dropKeys) hash(x uint32) uint32 {
+	x ^= k.k0
+	x = (x ^ x>>16) * dropMul0
+	x ^= k.k1
+	x = (x ^ x>>15) * dropMul1
+	return x ^ x>>15
+}
+
+// DropoutApply writes src_i/(1−p) or, with probability p, 0 to dst_i. Which
+// elements are dropped is a function of seed and offset+i. 0 ≤ p < 1; dst may be
+// src.
+func DropoutApply(dst, src []float32, seed, offset uint64, p float32) {
+	dropout(dst, nil, src, seed, offset, p)
+}
+
+// DropoutAdd writes res_i plus what DropoutApply would write to dst_i. dst may
+// be res or src.
+func DropoutAdd(dst, res, src []float32, seed, offset uint64, p float32) {
+	dropout(dst, res[:len(src)], src, seed, offset, p)
+}
+
+func dropout(dst, res, src []float32, seed, offset uint64, p float32) {
+	dst = dst[:len(src)]
+	for len(src) > 0 {
+		// The keys hold up to the next multiple of 2^32.
+		n := int(min(uint64(len(src)), 1<<32-offset&math.MaxUint32))
+		k := newDropKeys(seed, offset, p)
+		if res == nil {
+			k.apply(dst[:n], src[:n], uint32(offset))
+		} else {
+			k.add(dst[:n], res[:n], src[:n], uint32(offset))
+			res = res[n:]
+		}
+		dst, src, offset = dst[n:], src[n:], offset+uint64(n)
+	}
+}
+
+func (k *dropKeys) apply(dst, src []float32, at uint32) {
+	for i, v := range src {
+		dst[i] = k.drop(v, at+uint32(i))
+	}
+}
+
+func (k *dropKeys) add(dst, res, src []float32, at uint32) {
+	for i, v := range src {
+		dst[i] = res[i] + k.drop(v, at+uint32(i))
+	}
+}
+
+// drop returns v·scale or +0.
+func (k *dropKeys) drop(v float32, at uint32) float32 {
+	if int32(k.hash(at)) < k.least {
+		return 0
+	}
+	return v * k.scale
+}
