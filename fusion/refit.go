@@ -1,5 +1,216 @@
 package fusion
 
-import "context"
+import (
+	"context"
+	"errors"
+	"math"
 
-func refit(ctx context.Context, m *MLP, b *Block, o Options) error { return nil }
+	"gonum.org/v1/gonum/mat"
+
+	"mlpfusion/kernel"
+)
+
+// refit replaces the block's last linear layer, and the output bias where there
+// is one, by the ridge least-squares fit of the original block's outputs on the
+// calibration inputs:
+//
+//	min over W, b of Σ_t ‖y_t − W·h_t − b‖² + λ·‖W − W₀‖²
+//
+// h is what the layer reads (without P), W₀ the layer as the method made it (P
+// folded in) and λ the ridge times the mean variance of h's elements times the
+// number of tokens. Shrinking towards W₀ rather than zero means that the fit is
+// at least as good as no refit on the calibration inputs, for any ridge. With
+// P, W2~ becomes W·P⁻¹: P stays the cluster sizes and fixed, so that training
+// keeps the form and the step sizes of fusion. Of factors, DownU is fitted; of
+// a masked block, each output's weights that are not cut.
+//
+// Only sums over tokens are kept, in float64: memory is 8·inputs² bytes,
+// whatever the number of sentences. With PairInputs the targets are the
+// original block's outputs on the original model's inputs.
+func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
+	s := newSums(b.inputs(), m.Hidden)
+	if err := s.collect(ctx, m, b, o); err != nil {
+		return err
+	}
+	ridge := o.Ridge
+	if ridge == 0 {
+		ridge = 1e-4
+	}
+	delta, err := s.solve(ctx, ridge, b, o.Pool)
+	if err != nil {
+		return err
+	}
+
+	n := s.n
+	last, scale := b.Down, b.Scale
+	if b.Factors != nil {
+		last, scale = b.Factors.DownU, nil
+	}
+	for r := range m.Hidden {
+		shift := s.meanE[r]
+		for k := range n {
+			d := delta.At(k, r)
+			shift -= d * s.meanH[k]
+			if scale != nil {
+				d /= float64(scale[k])
+			}
+			last[r*n+k] += float32(d)
+		}
+		if b.DownBias != nil {
+			b.DownBias[r] += float32(shift)
+		}
+	}
+	return nil
+}
+
+// sums are the moments of the features h (n) and the block's errors e (out).
+// With a bias to fit they are taken about the means.
+type sums struct {
+	n, out       int
+	tokens       int
+	hh           []float64 // n×n
+	he           []float64 // n×out
+	meanH, meanE []float64
+}
+
+func newSums(n, out int) *sums {
+	return &sums{n: n, out: out, hh: make([]float64, n*n), he: make([]float64, n*out), meanH: make([]float64, n), meanE: make([]float64, out)}
+}
+
+func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options) error {
+	h := make([]float32, chunk*s.n)
+	e, got := make([]float32, chunk*s.out), make([]float32, chunk*s.out)
+	part := make([]float32, s.n*max(s.n, s.out))
+	err := eachPair(ctx, o.Inputs, m.Hidden, func(x, original []float32, tokens int) error {
+		s.tokens += tokens
+		m.Forward(o.Pool, original, tokens, e)
+		b.Forward(o.Pool, x, tokens, got)
+		for i := range tokens * s.out {
+			e[i] -= got[i]
+		}
+		b.features(o.Pool, x, tokens, h)
+		addRows(s.meanH, h, tokens)
+		addRows(s.meanE, e, tokens)
+		// A chunk's products are summed in float32, the chunks in float64.
+		s.add(o.Pool, s.hh, part, h, h, tokens, s.n)
+		s.add(o.Pool, s.he, part, h, e, tokens, s.out)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	count := float64(s.tokens)
+	for _, mean := range [][]float64{s.meanH, s.meanE} {
+		for i := range mean {
+			mean[i] /= count
+			if math.IsNaN(mean[i]) || math.IsInf(mean[i], 0) {
+				return errNotFinite
+			}
+		}
+	}
+	if b.DownBias == nil {
+		clear(s.meanH)
+		clear(s.meanE)
+	}
+	for i, hi := range s.meanH {
+		for j, hj := range s.meanH {
+			s.hh[i*s.n+j] -= count * hi * hj
+		}
+		for j, ej := range s.meanE {
+			s.he[i*s.out+j] -= count * hi * ej
+		}
+	}
+	return nil
+}
+
+// add adds hᵀ·e to sum (n×cols).
+func (s *sums) add(pool *kernel.Pool, sum []float64, part, h, e []float32, tokens, cols int) {
+	pool.Gemm(kernel.FP32, s.n, cols, tokens, kernel.Mat{Data: h, Stride: s.n, T: true}, kernel.Mat{Data: e, Stride: cols}, part, cols, kernel.Epilogue{})
+	for i, v := range part[:s.n*cols] {
+		sum[i] += float64(v)
+	}
+}
+
+func addRows(sum []float64, x []float32, rows int) {
+	for r := range rows {
+		for j, v := range x[r*len(sum) : (r+1)*len(sum)] {
+			sum[j] += float64(v)
+		}
+	}
+}
+
+var errRidge = errors.New("fusion: refit: the calibration activations are too nearly dependent; use a larger ridge or more inputs")
+
+// solve returns the change of the last layer, n×out.
+func (s *sums) solve(ctx context.Context, ridge float64, b *Block, pool *kernel.Pool) (*mat.Dense, error) {
+	var variance, square float64
+	for i, mean := range s.meanH {
+		variance += s.hh[i*s.n+i]
+		square += s.hh[i*s.n+i] + float64(s.tokens)*mean*mean
+	}
+	// The second term keeps float32's rounding of a chunk's products from passing
+	// for variance, where features hardly vary.
+	lambda := (ridge*variance + 1e-6*square) / float64(s.n)
+	if lambda <= 0 { // features that are all 0
+		lambda = 1
+	}
+	for i := range s.n {
+		s.hh[i*s.n+i] += lambda
+	}
+	gram := mat.NewSymDense(s.n, s.hh)
+	cross := mat.NewDense(s.n, s.out, s.he)
+	delta := mat.NewDense(s.n, s.out, nil)
+	if b.Masked {
+		return delta, s.solveMasked(ctx, gram, cross, delta, b, pool)
+	}
+	var chol mat.Cholesky
+	if !chol.Factorize(gram) {
+		return nil, errRidge
+	}
+	// A condition warning is no failure: the ridge bounds what rounding can do.
+	var condition mat.Condition
+	if err := chol.SolveTo(delta, cross); err != nil && !errors.As(err, &condition) {
+		return nil, err
+	}
+	return delta, nil
+}
+
+// solveMasked solves for each output on the weights its mask leaves.
+func (s *sums) solveMasked(ctx context.Context, gram *mat.SymDense, cross, delta *mat.Dense, b *Block, pool *kernel.Pool) error {
+	errs := make([]error, s.out)
+	pool.Run(s.out, rowJob(func(r int) {
+		if errs[r] = ctx.Err(); errs[r] != nil {
+			return
+		}
+		var kept []int
+		for k, v := range b.Down[r*s.n : (r+1)*s.n] {
+			if v != 0 {
+				kept = append(kept, k)
+			}
+		}
+		if len(kept) == 0 {
+			return
+		}
+		g, rhs := mat.NewSymDense(len(kept), nil), mat.NewVecDense(len(kept), nil)
+		for i, k := range kept {
+			rhs.SetVec(i, cross.At(k, r))
+			for j := i; j < len(kept); j++ {
+				g.SetSym(i, j, gram.At(k, kept[j]))
+			}
+		}
+		var chol mat.Cholesky
+		if !chol.Factorize(g) {
+			errs[r] = errRidge
+			return
+		}
+		var condition mat.Condition
+		if err := chol.SolveVecTo(rhs, rhs); err != nil && !errors.As(err, &condition) {
+			errs[r] = err
+			return
+		}
+		for i, k := range kept {
+			delta.Set(k, r, rhs.AtVec(i))
+		}
+	}))
+	return errors.Join(errs...)
+}
