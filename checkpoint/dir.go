@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // carried are the files that go along unchanged from a model directory to one
@@ -220,8 +222,8 @@ func (o *Output) Commit() error {
 		if err := o.swap(); err != nil {
 			return err
 		}
-	} else if err := os.Rename(o.Dir, o.target); err != nil {
-		return err
+	} else if err := unix.Rename(o.Dir, o.target); err != nil { // os.Rename refuses an empty directory
+		return fmt.Errorf("%s: renaming the finished directory to it: %w", o.target, err)
 	}
 	o.done = true
 	err := syncDir(filepath.Dir(o.target))
