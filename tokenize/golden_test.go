@@ -1,0 +1,136 @@
+package tokenize
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// goldens is testdata/golden.json: what transformers' fast tokenizers gave.
+type goldens struct {
+	Sentences  string
+	CodePoints map[string]string `json:"code_points"`
+	Tokenizers map[string]struct {
+		Config              json.RawMessage
+		IDs, Pairs, Decoded string
+		Sample              [][]int32
+	}
+}
+
+func readGoldens(t testing.TB) goldens {
+	t.Helper()
+	data, err := os.ReadFile("testdata/golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g goldens
+	if err := json.Unmarshal(data, &g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// dataFolder is where the real vocabularies may be.
+func dataFolder() string {
+	if d := os.Getenv("MLPFUSION_DATA"); d != "" {
+		return d
+	}
+	return "../../shared/data"
+}
+
+// folders says where each tokenizer's files are; those under dataFolder are
+// read in place.
+var folders = map[string]string{
+	"bert": "bert-base-uncased", "bert-cased": "bert-base-uncased", "mpnet": "bert-base-uncased",
+	"gpt2": "gpt2", "gpt2-bos": "gpt2", "roberta": "gpt2",
+	"t5-albert": "albert-sentencepiece", "t5-test": "sentencepiece-test",
+}
+
+// open loads a tokenizer of the goldens, or skips the test.
+func open(t testing.TB, name string, config json.RawMessage) Tokenizer {
+	t.Helper()
+	dir := filepath.Join("testdata", name)
+	if name == "minilm" {
+		if dir = os.Getenv("MLPFUSION_MINILM"); dir == "" {
+			t.Skip("MLPFUSION_MINILM is not set: the real MiniLM's tokenizer is not compared")
+		}
+	}
+	if f := folders[name]; f != "" {
+		source, err := filepath.Abs(filepath.Join(dataFolder(), "tokenizers", f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := os.ReadDir(source)
+		if err != nil {
+			t.Skipf("no real vocabulary: %v", err)
+		}
+		dir = t.TempDir()
+		for _, file := range files {
+			to := file.Name()
+			if strings.HasSuffix(to, ".model") {
+				to = "spiece.model"
+			}
+			if err := os.Symlink(filepath.Join(source, file.Name()), filepath.Join(dir, to)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(config) > 0 && string(config) != "null" {
+			if err := os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), config, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tok, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func spaced(ids []int32) string { return strings.Trim(fmt.Sprint(ids), "[]") }
+
+func sum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+func TestAgainstTransformers(t *testing.T) {
+	g := readGoldens(t)
+	texts := sentences()
+	valid := make([]string, len(texts))
+	for i, s := range texts {
+		valid[i] = Valid(s)
+	}
+	h := sha256.New()
+	h.Write([]byte(strings.Join(valid, "\n")))
+	if sum(h) != g.Sentences {
+		t.Fatalf("the sentences are not those of the goldens, or invalid UTF-8 is not replaced as in Python")
+	}
+	for name, want := range g.Tokenizers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tok := open(t, name, want.Config)
+			ids, pairs, decoded := sha256.New(), sha256.New(), sha256.New()
+			for i, s := range texts {
+				e := tok.Encode(s, nil, 0)
+				if i < len(want.Sample) && !slices.Equal(e.IDs, want.Sample[i]) {
+					t.Errorf("sentence %d %q:\n got %v\nwant %v", i, s, e.IDs, want.Sample[i])
+				}
+				fmt.Fprintln(ids, spaced(e.IDs))
+				fmt.Fprintln(decoded, tok.Decode(e.IDs))
+				next := texts[(i+1)%len(texts)]
+				e = tok.Encode(s, &next, 6+i%40)
+				fmt.Fprintf(pairs, "%s|%s\n", spaced(e.IDs), spaced(e.Types))
+			}
+			for what, got := range map[string][2]string{"ids": {sum(ids), want.IDs}, "pairs": {sum(pairs), want.Pairs}, "decoded texts": {sum(decoded), want.Decoded}} {
+				if got[0] != got[1] {
+					t.Errorf("%s of %d sentences: SHA-256 %s, transformers' is %s", what, len(texts), got[0], got[1])
+				}
+			}
+		})
+	}
+}

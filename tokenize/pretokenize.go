@@ -1,0 +1,320 @@
+package tokenize
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// bertPreTokenizer splits at white space and around each punctuation mark.
+type bertPreTokenizer struct{}
+
+func (bertPreTokenizer) split(text []byte, _ bool, out *pieces) {
+	for i := 0; i < len(text); {
+		c, size := text[i], 1
+		space, punctuation := false, false
+		if c < utf8.RuneSelf {
+			space, punctuation = c == ' ' || c >= '\t' && c <= '\r', isASCIIPunctuation(c)
+		} else {
+			var r rune
+			r, size = utf8.DecodeRune(text[i:])
+			space, punctuation = isSpace(r), classOf(r)&classPunctuation != 0
+		}
+		if space || punctuation {
+			out.close()
+		}
+		if !space {
+			out.buf = append(out.buf, text[i:i+size]...)
+		}
+		if punctuation {
+			out.close()
+		}
+		i += size
+	}
+	out.close()
+}
+
+func isASCIIPunctuation(c byte) bool {
+	return c >= '!' && c <= '/' || c >= ':' && c <= '@' || c >= '[' && c <= '`' || c >= '{' && c <= '~'
+}
+
+// whitespace yields the runs of word characters and the runs of all other
+// characters but white space: \w+|[^\w\s]+.
+type whitespace struct{}
+
+func (whitespace) split(text []byte, _ bool, out *pieces) {
+	last := ' '
+	for i, r := range string(text) {
+		kind := '.'
+		if isSpace(r) {
+			kind = ' '
+		} else if classOf(r)&classWord != 0 {
+			kind = 'w'
+		}
+		if kind != last {
+			out.close()
+		}
+		if last = kind; kind != ' ' {
+			out.buf = append(out.buf, text[i:i+utf8.RuneLen(r)]...)
+		}
+	}
+	out.close()
+}
+
+// A matcher finds the first match in a text; lo is -1 when there is none.
+type matcher func(text []byte) (lo, hi int)
+
+// matchRunes matches single characters, or runs of them.
+func matchRunes(is func(rune) bool, runs bool) matcher {
+	return func(text []byte) (lo, hi int) {
+		lo = bytes.IndexFunc(text, is)
+		if lo < 0 {
+			return -1, -1
+		}
+		_, n := utf8.DecodeRune(text[lo:])
+		hi = lo + n
+		for runs && hi < len(text) {
+			r, n := utf8.DecodeRune(text[hi:])
+			if !is(r) {
+				break
+			}
+			hi += n
+		}
+		return lo, hi
+	}
+}
+
+func matchString(s string) matcher {
+	return func(text []byte) (lo, hi int) {
+		if lo = bytes.Index(text, []byte(s)); lo < 0 || s == "" {
+			return -1, -1
+		}
+		return lo, lo + len(s)
+	}
+}
+
+// gpt2Pattern is GPT-2's split, which no RE2 engine can run; matchGPT2 does.
+const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
+// matchRegexp compiles the patterns that mean the same to Go's regexp as to
+// Oniguruma; any other is refused.
+func matchRegexp(pattern string) (matcher, error) {
+	if pattern == gpt2Pattern {
+		return matchGPT2, nil
+	}
+	for _, part := range []string{`\s`, `\S`, `\w`, `\W`, `\d`, `\D`, `\b`, `\B`, `\h`, `\p`, `\P`, "(?", "[[", "&&", "^", "$"} {
+		if strings.Contains(pattern, part) {
+			return nil, fmt.Errorf("expected GPT-2's pattern or one of plain characters, sets and repeats, found %q in %q", part, pattern)
+		}
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("expected a regular expression, found %q (%v)", pattern, err)
+	}
+	return func(text []byte) (lo, hi int) {
+		if at := re.FindIndex(text); at != nil && at[1] > at[0] {
+			return at[0], at[1]
+		}
+		return -1, -1
+	}, nil
+}
+
+// matchGPT2 matches gpt2Pattern at the beginning of text: since every character
+// matches one of its branches, the matches follow each other without a gap.
+func matchGPT2(text []byte) (lo, hi int) {
+	if len(text) == 0 {
+		return -1, -1
+	}
+	if text[0] == '\'' && len(text) > 1 {
+		switch text[1] {
+		case 's', 't', 'm', 'd':
+			return 0, 2
+		}
+		if len(text) > 2 {
+			switch string(text[1:3]) {
+			case "re", "ve", "ll":
+				return 0, 3
+			}
+		}
+	}
+	from := 0
+	if text[0] == ' ' {
+		from = 1
+	}
+	if kind, n := gpt2Kind(text[from:]); n > 0 && kind != ' ' {
+		hi = from + n
+		for {
+			k, n := gpt2Kind(text[hi:])
+			if n == 0 || k != kind {
+				return 0, hi
+			}
+			hi += n
+		}
+	}
+	// White space, but its last character belongs to the word that follows.
+	last := 0
+	for hi < len(text) {
+		kind, n := gpt2Kind(text[hi:])
+		if kind != ' ' {
+			if last > 0 {
+				hi = last
+			}
+			break
+		}
+		last = hi
+		hi += n
+	}
+	return 0, hi
+}
+
+// gpt2Kind is the kind of the first character: 'L'etter, 'N'umber, ' ' or '.',
+// and its length (0 at the end).
+func gpt2Kind(text []byte) (kind byte, size int) {
+	if len(text) == 0 {
+		return 0, 0
+	}
+	if c := text[0]; c < utf8.RuneSelf {
+		switch {
+		case c|0x20 >= 'a' && c|0x20 <= 'z':
+			return 'L', 1
+		case c >= '0' && c <= '9':
+			return 'N', 1
+		case c == ' ' || c >= '\t' && c <= '\r':
+			return ' ', 1
+		}
+		return '.', 1
+	}
+	r, size := utf8.DecodeRune(text)
+	switch cl := classOf(r); {
+	case cl&classLetter != 0:
+		return 'L', size
+	case cl&classNumber != 0:
+		return 'N', size
+	case isSpace(r):
+		return ' ', size
+	}
+	return '.', size
+}
+
+// byteLevel splits by GPT-2's pattern, if asked, and spells each byte by a
+// printable character.
+type byteLevel struct{ prefixSpace, pattern bool }
+
+func (p byteLevel) split(text []byte, _ bool, out *pieces) {
+	if p.prefixSpace && len(text) > 0 && text[0] != ' ' {
+		text = slices.Concat([]byte{' '}, text)
+	}
+	for len(text) > 0 {
+		n := len(text)
+		if p.pattern {
+			_, n = matchGPT2(text)
+		}
+		for _, b := range text[:n] {
+			out.buf = append(out.buf, byteSpelling[b]...)
+		}
+		out.close()
+		text = text[n:]
+	}
+}
+
+// byteRune is GPT-2's alphabet: printable Latin-1 characters stand for
+// themselves, the other bytes for the characters from U+0100 on.
+var byteRune = func() (table [256]rune) {
+	next := rune(256)
+	for b := range table {
+		r := rune(b)
+		if r >= '!' && r <= '~' || r >= '¡' && r <= '¬' || r >= '®' && r <= 'ÿ' {
+			table[b] = r
+		} else {
+			table[b] = next
+			next++
+		}
+	}
+	return table
+}()
+
+var byteSpelling = func() (table [256]string) {
+	for b, r := range byteRune {
+		table[b] = string(r)
+	}
+	return table
+}()
+
+// metaspace writes '▁' for spaces, puts one at the beginning, and splits before
+// each.
+type metaspace struct {
+	replacement string
+	prepend     string // "always", "first" or "never"
+	cut         bool
+}
+
+func (p metaspace) split(text []byte, start bool, out *pieces) {
+	text = bytes.ReplaceAll(text, []byte{' '}, []byte(p.replacement))
+	if (p.prepend == "always" || p.prepend == "first" && start) && !bytes.HasPrefix(text, []byte(p.replacement)) {
+		text = slices.Concat([]byte(p.replacement), text)
+	}
+	if !p.cut {
+		out.add(text)
+		return
+	}
+	splitter{matchString(p.replacement), "MergedWithNext", false}.split(text, start, out)
+}
+
+// splitter cuts the text at the matches; behaviour says what becomes of them.
+type splitter struct {
+	find      matcher
+	behaviour string
+	invert    bool // what lies between the matches counts as the matches
+}
+
+var behaviours = []string{"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"}
+
+func (p splitter) split(text []byte, _ bool, out *pieces) {
+	previous := false // the stretch before was a match
+	stretch := func(b []byte, match bool) {
+		if len(b) == 0 {
+			return
+		}
+		match = match != p.invert
+		switch p.behaviour {
+		case "Removed":
+			out.close()
+			if !match {
+				out.add(b)
+			}
+		case "Isolated":
+			out.close()
+			out.add(b)
+		case "MergedWithPrevious":
+			if !match || previous {
+				out.close()
+			}
+			out.buf = append(out.buf, b...)
+		case "MergedWithNext":
+			if match || !previous {
+				out.close()
+			}
+			out.buf = append(out.buf, b...)
+		case "Contiguous":
+			if match != previous {
+				out.close()
+			}
+			out.buf = append(out.buf, b...)
+		}
+		previous = match
+	}
+	for len(text) > 0 {
+		lo, hi := p.find(text)
+		if lo < 0 {
+			break
+		}
+		stretch(text[:lo], false)
+		stretch(text[lo:hi], true)
+		text = text[hi:]
+	}
+	stretch(text, false)
+	out.close()
+}
