@@ -86,7 +86,6 @@ func (t *tokenizer) setVocab(vocab map[string]int32, added []addedToken) error {
 		if !utf8.ValidString(a.Content) {
 			return fmt.Errorf("added_tokens[%d].content: expected UTF-8, found %q", i, a.Content)
 		}
-		t.tokens[a.ID] = a.Content
 		t.size = max(t.size, int(a.ID)+1)
 		if a.Special {
 			t.special[a.ID] = true
@@ -99,6 +98,7 @@ func (t *tokenizer) setVocab(vocab map[string]int32, added []addedToken) error {
 			}
 			to, content = &t.added, string(b)
 		}
+		t.tokens[a.ID] = content
 		if err := to.add(a, content); err != nil {
 			return err
 		}
