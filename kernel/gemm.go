@@ -52,23 +52,30 @@ type Epilogue struct {
 }
 
 // Gemm computes C = epilogue(A·B) on all workers: A is m×k, B is k×n (both
-// after their transposition), C is m×n with stride ldc. C must not overlap the
-// operands. An m, n of zero does nothing; a k of zero leaves the sum 0. It
-// panics when a slice is too short for its shape.
+// after their transposition), C is m×n with stride ldc. C and Deriv must not
+// overlap the other operands. An m or n of zero does nothing; a k of zero leaves
+// the sum 0. It panics when a slice is too short for its shape.
 func (p *Pool) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc int, ep Epilogue) {
 	checkGemm(m, n, k, a, b, c, ldc, &ep)
-	p.gemm = gemmJob{prec, m, n, k, a, b, c, ldc, ep, p}
-	const rows = 32
-	p.Run((m+rows-1)/rows, &p.gemm)
+	p.gemm = gemmJob{prec: prec, m: m, n: n, k: k, a: a, b: b, c: c, ldc: ldc, ep: ep, pool: p}
+	p.gemm.run()
+	p.gemm = gemmJob{}
 }
 
 // Gemm is the same product computed by the calling goroutine alone; for use
 // inside a Job, on the scratch memory of its worker.
 func (s *Scratch) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc int, ep Epilogue) {
 	checkGemm(m, n, k, a, b, c, ldc, &ep)
-	gemmPortable(prec, 0, m, n, k, a, b, c, ldc, &ep)
+	s.gemm = gemmJob{prec: prec, m: m, n: n, k: k, a: a, b: b, c: c, ldc: ldc, ep: ep}
+	s.gemm.plan(1)
+	for i := range s.gemm.tasks() {
+		s.gemm.do(i, s)
+	}
+	s.gemm = gemmJob{}
 }
 
+// gemmJob is one product, cut into a grid of blocks of C that are computed
+// independently.
 type gemmJob struct {
 	prec    Precision
 	m, n, k int
@@ -76,11 +83,36 @@ type gemmJob struct {
 	c       []float32
 	ldc     int
 	ep      Epilogue
-	pool    *Pool
+
+	pool       *Pool
+	kernel     *gemmKernel // nil: portable
+	rows, cols int         // of a block
+	strips     int         // blocks in a row of blocks
 }
 
-func (g *gemmJob) Do(i, w int) {
-	gemmPortable(g.prec, i*32, min(g.m, i*32+32), g.n, g.k, g.a, g.b, g.c, g.ldc, &g.ep)
+func (g *gemmJob) run() {
+	g.plan(g.pool.workers)
+	g.pool.Run(g.tasks(), g)
+}
+
+// Do computes block i on worker w.
+func (g *gemmJob) Do(i, w int) { g.do(i, g.pool.scratch[w]) }
+
+func (g *gemmJob) do(i int, s *Scratch) {
+	i0, j0 := i/g.strips*g.rows, i%g.strips*g.cols
+	i1, j1 := min(i0+g.rows, g.m), min(j0+g.cols, g.n)
+	if g.kernel == nil {
+		gemmPortable(i0, i1, g, grow(&s.c, g.n))
+		return
+	}
+	s.block(g.kernel, g, i0, i1, j0, j1)
+}
+
+func (g *gemmJob) tasks() int {
+	if g.m == 0 || g.n == 0 {
+		return 0
+	}
+	return (g.m + g.rows - 1) / g.rows * g.strips
 }
 
 func checkGemm(m, n, k int, a, b Mat, c []float32, ldc int, ep *Epilogue) {
@@ -115,64 +147,5 @@ func checkGemm(m, n, k int, a, b Mat, c []float32, ldc int, ep *Epilogue) {
 		panic("kernel: Gemm: Add, Deriv or Mul is too short")
 	case ep.Accumulate && (ep.Act != Identity || ep.Scale != nil || ep.Mul != nil || ep.Deriv != nil):
 		panic("kernel: Gemm: Accumulate excludes Act, Scale, Mul and Deriv")
-	}
-}
-
-// gemmPortable computes rows i0 ≤ i < i1.
-func gemmPortable(prec Precision, i0, i1, n, k int, a, b Mat, c []float32, ldc int, ep *Epilogue) {
-	ars, acs := a.Stride, 1
-	if a.T {
-		ars, acs = 1, a.Stride
-	}
-	alpha := ep.Alpha
-	if alpha == 0 {
-		alpha = 1
-	}
-	sum := make([]float32, n)
-	for i := i0; i < i1; i++ {
-		clear(sum)
-		if b.T {
-			for j := range sum {
-				var s float32
-				row := b.Data[j*b.Stride:]
-				for l := range k {
-					s += round(prec, a.Data[i*ars+l*acs]) * round(prec, row[l])
-				}
-				sum[j] = s
-			}
-		} else {
-			for l := range k {
-				x := round(prec, a.Data[i*ars+l*acs])
-				for j, y := range b.Data[l*b.Stride : l*b.Stride+n] {
-					sum[j] += x * round(prec, y)
-				}
-			}
-		}
-		for j, v := range sum {
-			o := i*ldc + j
-			v *= alpha
-			if ep.Bias != nil {
-				v += ep.Bias[j]
-			}
-			if ep.Add != nil {
-				v += ep.Add[o]
-			}
-			scale := float32(1)
-			if ep.Scale != nil {
-				scale = ep.Scale[j]
-			}
-			f, d := ep.Act.Eval(v)
-			if ep.Deriv != nil {
-				ep.Deriv[o] = scale * d
-			}
-			v = scale * f
-			if ep.Mul != nil {
-				v *= ep.Mul[o]
-			}
-			if ep.Accumulate {
-				v += c[o]
-			}
-			c[o] = v
-		}
 	}
 }

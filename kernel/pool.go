@@ -94,6 +94,9 @@ func (p *Pool) work(w int) {
 // Scratch is memory that one worker reuses from call to call.
 type Scratch struct {
 	a, b, c []float32
+	gemm    gemmJob
+	args    tileArgs
+	rows    [8]*float32
 }
 
 // grow returns (*s)[:n], enlarged when needed; the contents are undefined.

@@ -1,0 +1,263 @@
+package kernel
+
+import "unsafe"
+
+// gemmKernel is one implementation of the product's inner parts. C is computed
+// in tiles of up to mr×nr elements whose sums stay in registers; k goes in
+// blocks of up to kc, rows in blocks of up to mc (a multiple of mr).
+//
+// B is packed into panels of nr columns, [k][nr], so that a panel's block stays
+// in the first-level cache while the rows pass. A is read where it lies, or,
+// when it is transposed, from tiles packed as [k][rows].
+type gemmKernel struct {
+	mr, nr, kc, mc int
+	tile           []func(*tileArgs) // by rows
+	transpose      func(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)
+	copyPanels     func(dst, src *float32, stride, panel, panels, k int, mask *int32)
+	copyTile       func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
+	round          func(x *float32, n int)
+	epilogue       func(c, bias, add, scale, mul *float32, n int, mask *int32)
+}
+
+// gemmFor holds the implementation of each level; nil where it adds none.
+var gemmFor [AMX + 1]*gemmKernel
+
+// kernelOf returns the best implementation of the level in use, or nil.
+func kernelOf() *gemmKernel {
+	for level := isa; level > Portable; level-- {
+		if gemmFor[level] != nil {
+			return gemmFor[level]
+		}
+	}
+	return nil
+}
+
+// tileArgs is what a microkernel reads; the assembly knows its layout. It
+// computes tiles of its number of rows, one below the other.
+type tileArgs struct {
+	a, b, c  unsafe.Pointer
+	k        int
+	aRow, aK int // A's strides in bytes
+	bK       int // B's
+	cRow     int // C's
+	aTile    int // from one tile of A to the next, bytes
+	tiles    int
+	n        int // columns to store
+	alpha    float32
+	accum    uint32 // C += instead of C =
+	mask     *int32 // maskFor(nr, n)
+}
+
+// masks is a window of ones and zeros; see maskFor.
+var masks = func() (m [64]int32) {
+	for i := range 32 {
+		m[i] = -1
+	}
+	return m
+}()
+
+// maskFor returns words of which the first n are ones and the following zeros,
+// 32−n of them.
+func maskFor(n int) *int32 { return &masks[32-n] }
+
+// blocks splits n into the fewest equal parts of at most size, rounded up to a
+// multiple of unit (as size is), and returns the size of one.
+func blocks(n, size, unit int) int { return part(n, max(1, (n+size-1)/size), unit) }
+
+// block computes rows i0 ≤ i < i1 and columns j0 ≤ j < j1 of the product; j0 is
+// a multiple of nr. Every element is the same sum in the same order whatever
+// the block: k in steps of one, in blocks that depend on k alone.
+func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
+	args := &s.args
+	kc := blocks(g.k, t.kc, 1)
+	args.alpha = g.ep.alpha()
+	args.cRow = g.ldc * 4
+	mc := blocks(i1-i0, t.mc, t.mr)
+	if g.k == 0 && !g.ep.Accumulate {
+		for i := i0; i < i1; i++ {
+			clear(g.c[i*g.ldc+j0 : i*g.ldc+j1])
+		}
+	}
+	for k0 := 0; k0 < max(g.k, 1); k0 += kc {
+		k := min(kc, g.k-k0)
+		args.k = k
+		args.accum = 0
+		if g.ep.Accumulate || k0 > 0 {
+			args.accum = 1
+		}
+		// A few rows do not repay the packing of B: read it where it lies.
+		direct := !g.b.T && g.prec == FP32 && i1-i0 <= 2*t.mr
+		if k > 0 {
+			s.packB(t, g, k0, k, j0, j1, direct)
+		}
+		for i := i0; i < i1; i += mc {
+			ie := min(i+mc, i1)
+			if k > 0 {
+				s.tiles(t, g, i, ie, k0, k, j0, j1, direct)
+			}
+			if k0+kc >= g.k {
+				s.finish(t, g, i, ie, j0, j1)
+			}
+		}
+	}
+	s.args = tileArgs{}
+	s.rows = [8]*float32{}
+}
+
+// tiles runs the microkernels over rows i0 ≤ i < i1 for one block of k.
+func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, direct bool) {
+	// The rows go into the fewest tiles, of two heights, high and high-1.
+	args := &s.args
+	m := i1 - i0
+	count := (m + t.mr - 1) / t.mr
+	low := m / count
+	nHigh := m - low*count
+	var pack []float32
+	if g.a.T || g.prec != FP32 {
+		pack = s.packA(t, g, i0, k0, k, m, low, nHigh)
+	}
+	run := func(i, height, n int, b unsafe.Pointer, j int) {
+		if n == 0 {
+			return
+		}
+		switch {
+		case pack == nil:
+			args.a = unsafe.Pointer(&g.a.Data[i*g.a.Stride+k0])
+			args.aRow, args.aK = g.a.Stride*4, 4
+			args.aTile = height * args.aRow
+		case g.a.T:
+			args.a = unsafe.Pointer(&pack[(i-i0)*k])
+			args.aRow, args.aK = 4, height*4
+			args.aTile = height * k * 4
+		default:
+			args.a = unsafe.Pointer(&pack[(i-i0)*k])
+			args.aRow, args.aK = k*4, 4
+			args.aTile = height * args.aRow
+		}
+		args.b = b
+		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
+		args.tiles = n
+		t.tile[height](args)
+	}
+	for j := j0; j < j1; j += t.nr {
+		args.n = min(t.nr, j1-j)
+		args.mask = maskFor(args.n)
+		b, stride := unsafe.Pointer(nil), t.nr*4
+		if direct && args.n == t.nr {
+			b, stride = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j]), g.b.Stride*4
+		} else if direct {
+			b = unsafe.Pointer(&s.b[0])
+		} else {
+			b = unsafe.Pointer(&s.b[(j-j0)*k])
+		}
+		args.bK = stride
+		run(i0, low+1, nHigh, b, j)
+		run(i0+nHigh*(low+1), low, count-nHigh, b, j)
+	}
+}
+
+// packB packs k rows of columns j0 ≤ j < j1 of B into s.b; of a B that is read
+// where it lies, only a last panel narrower than nr.
+func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct bool) {
+	n := j1 - j0
+	if direct {
+		j0, n = j0+n/t.nr*t.nr, n%t.nr
+		if n == 0 {
+			return
+		}
+	}
+	panels := (n + t.nr - 1) / t.nr
+	size := panels * t.nr * k
+	dst := grow(&s.b, size+8*t.nr)
+	packPanels(t, s, dst, g.b, k0, k, j0, n)
+	if g.prec == BF16 {
+		t.round(&dst[0], size)
+	}
+}
+
+// packPanels writes the k×n part of b at (k0, j0) as panels. dst needs room for
+// 8 rows more than the panels have.
+func packPanels(t *gemmKernel, s *Scratch, dst []float32, b Mat, k0, k, j0, n int) {
+	if !b.T {
+		var mask *int32
+		if n%t.nr != 0 {
+			mask = maskFor(n % t.nr)
+		}
+		t.copyPanels(&dst[0], &b.Data[k0*b.Stride+j0], b.Stride*4, k*t.nr*4, n/t.nr, k, mask)
+		return
+	}
+	for j := 0; j < n; j += t.nr {
+		for h := 0; h < t.nr; h += 8 {
+			for r := range s.rows { // columns behind the last repeat it; nobody stores them
+				s.rows[r] = &b.Data[(j0+min(j+h+r, n-1))*b.Stride+k0]
+			}
+			t.transpose(&dst[j*k+h], t.nr*4, &s.rows, k, maskFor(k%8))
+		}
+	}
+}
+
+// packA packs m rows of A at (i0, k0): a transposed A as tiles of low+1 (the
+// first nHigh) and low rows, [k][rows]; others as they are.
+func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int) []float32 {
+	size := (m*k + 7) / 8 * 8
+	dst := grow(&s.a, size+16)
+	if !g.a.T {
+		for i := range m {
+			copy(dst[i*k:(i+1)*k], g.a.Data[(i0+i)*g.a.Stride+k0:])
+		}
+	} else {
+		for i := 0; i < m; {
+			h := low
+			if i < nHigh*(low+1) {
+				h++
+			}
+			t.copyTile(&dst[i*k], h*4, &g.a.Data[k0*g.a.Stride+i0+i], g.a.Stride*4, k, maskFor(h))
+			i += h
+		}
+	}
+	if g.prec == BF16 {
+		t.round(&dst[0], size)
+	}
+	return dst
+}
+
+// finish applies the rest of the epilogue to a block of C that holds
+// Alpha·A·B (plus what C held, with Accumulate).
+func (s *Scratch) finish(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
+	ep := &g.ep
+	if ep.Bias == nil && ep.Add == nil && ep.Act == Identity && ep.Scale == nil && ep.Deriv == nil && ep.Mul == nil {
+		return
+	}
+	n := j1 - j0
+	mask := maskFor(n % 8)
+	for i := i0; i < i1; i++ {
+		o := i*g.ldc + j0
+		c := &g.c[o]
+		if ep.Act == Identity && ep.Deriv == nil {
+			t.epilogue(c, at(ep.Bias, j0), at(ep.Add, o), at(ep.Scale, j0), at(ep.Mul, o), n, mask)
+			continue
+		}
+		if ep.Bias != nil || ep.Add != nil {
+			t.epilogue(c, at(ep.Bias, j0), at(ep.Add, o), nil, nil, n, mask)
+		}
+		var deriv, scale []float32
+		if ep.Deriv != nil {
+			deriv = ep.Deriv[o : o+n]
+		}
+		if ep.Scale != nil {
+			scale = ep.Scale[j0:j1]
+		}
+		Activate(ep.Act, g.c[o:o+n], deriv, scale)
+		if ep.Mul != nil {
+			t.epilogue(c, nil, nil, nil, &ep.Mul[o], n, mask)
+		}
+	}
+}
+
+// at returns the address of x[i], or nil for a nil slice.
+func at(x []float32, i int) *float32 {
+	if x == nil {
+		return nil
+	}
+	return &x[i]
+}

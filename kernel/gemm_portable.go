@@ -1,0 +1,71 @@
+package kernel
+
+// gemmPortable computes rows i0 ≤ i < i1 in plain Go. It is the oracle of the
+// others. sum has n elements to work in.
+func gemmPortable(i0, i1 int, g *gemmJob, sum []float32) {
+	ars, acs := g.a.Stride, 1
+	if g.a.T {
+		ars, acs = 1, g.a.Stride
+	}
+	a, b, ep := g.a.Data, g.b.Data, &g.ep
+	for i := i0; i < i1; i++ {
+		clear(sum)
+		if g.b.T && g.k > 0 {
+			for j := range sum {
+				var s float32
+				row := b[j*g.b.Stride:]
+				for l := range g.k {
+					s += round(g.prec, a[i*ars+l*acs]) * round(g.prec, row[l])
+				}
+				sum[j] = s
+			}
+		} else {
+			for l := range g.k {
+				x := round(g.prec, a[i*ars+l*acs])
+				for j, y := range b[l*g.b.Stride : l*g.b.Stride+g.n] {
+					sum[j] += x * round(g.prec, y)
+				}
+			}
+		}
+		for j, v := range sum {
+			o := i*g.ldc + j
+			v *= ep.alpha()
+			if ep.Accumulate {
+				v += g.c[o]
+			}
+			g.c[o] = ep.apply(v, j, o)
+		}
+	}
+}
+
+// alpha returns the factor of the product.
+func (ep *Epilogue) alpha() float32 {
+	if ep.Alpha == 0 {
+		return 1
+	}
+	return ep.Alpha
+}
+
+// apply returns what becomes of the element v = Alpha·Σ of column j at offset o,
+// and writes Deriv.
+func (ep *Epilogue) apply(v float32, j, o int) float32 {
+	if ep.Bias != nil {
+		v += ep.Bias[j]
+	}
+	if ep.Add != nil {
+		v += ep.Add[o]
+	}
+	scale := float32(1)
+	if ep.Scale != nil {
+		scale = ep.Scale[j]
+	}
+	f, d := ep.Act.Eval(v)
+	if ep.Deriv != nil {
+		ep.Deriv[o] = scale * d
+	}
+	v = scale * f
+	if ep.Mul != nil {
+		v *= ep.Mul[o]
+	}
+	return v
+}
