@@ -1,0 +1,93 @@
+package checkpoint
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// python runs a script by the Python of the peers' environment, or skips.
+func python(t *testing.T, script string, args ...string) string {
+	t.Helper()
+	interpreter := os.Getenv("MLPFUSION_PYTHON")
+	if interpreter == "" {
+		t.Skip("MLPFUSION_PYTHON is not set")
+	}
+	cmd := exec.Command(interpreter, append([]string{"-c", script}, args...)...)
+	// Python takes an empty variable as a value, not as none.
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HF_") && strings.HasSuffix(v, "=") }), "HF_HUB_OFFLINE=1")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// transformers loads our shards of every storage type, with the same values.
+func TestPeerLoadsShards(t *testing.T) {
+	r := open(t, "testdata/golden/single")
+	root := t.TempDir()
+	for dtype, torch := range map[DType]string{F32: "float32", F16: "float16", BF16: "bfloat16"} {
+		dir := filepath.Join(root, torch)
+		var specs []Spec
+		for _, name := range r.Names() {
+			tensor, _ := r.Tensor(name)
+			specs = append(specs, Spec{name, dtype, tensor.Shape})
+		}
+		config, err := os.ReadFile("testdata/golden/single/config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "config.json"), string(config))
+		w, err := Create(dir, specs, WriteOptions{MaxShardBytes: 2000, Metadata: map[string]string{"format": "pt"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Abort()
+		for _, name := range r.Names() {
+			if err := w.WriteFloat32(name, float32s(t, r, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := python(t, `
+import pathlib, sys, torch, transformers
+from safetensors.torch import load_file
+transformers.logging.set_verbosity_error()
+want = load_file(sys.argv[2] + "/model.safetensors")
+for dir in pathlib.Path(sys.argv[1]).iterdir():
+    dtype = getattr(torch, dir.name)
+    model, info = transformers.AutoModel.from_pretrained(dir, dtype=dtype, output_loading_info=True)
+    got = model.state_dict()
+    unequal = [k for k in want if got[k].dtype != dtype or not torch.equal(got[k], want[k].to(dtype))]
+    wrong = [*(got.keys() ^ want.keys()), *unequal, *(k for v in info.values() for k in v)]
+    print(dir.name, wrong)
+`, root, "testdata/golden/single")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	slices.Sort(lines)
+	if want := []string{"bfloat16 []", "float16 []", "float32 []"}; !slices.Equal(lines, want) {
+		t.Errorf("differences: %q", lines)
+	}
+}
+
+// huggingface_hub finds in its cache what Resolve fetched.
+func TestPeerReadsHubCache(t *testing.T) {
+	s := newStandIn(t)
+	dir := s.resolve("org/name")
+	out := python(t, `
+import huggingface_hub as h
+print(h.hf_hub_download("org/name", "model.safetensors"))
+print(h.snapshot_download("org/name", local_files_only=True))
+`)
+	if want := []string{filepath.Join(dir, weightsFile), dir}; !slices.Equal(strings.Fields(out), want) {
+		t.Errorf("Python finds %s, expected %s", out, fmt.Sprint(want))
+	}
+}
