@@ -43,7 +43,7 @@ func (t *Tensor) Elements() int { return (t.end - t.begin) / t.DType.Size() }
 func (t *Tensor) Bytes() []byte { return t.mapped[t.begin:t.end:t.end] }
 
 // ReadFloat32 converts an F32, F16 or BF16 tensor to float32, exactly, and
-// drops its pages. dst must have Elements() elements.
+// drops its pages as it goes. dst must have Elements() elements.
 func (t *Tensor) ReadFloat32(dst []float32) error {
 	if !t.DType.IsFloat32() {
 		return fmt.Errorf("%s: tensor %q: expected dtype F32, F16 or BF16, found %s", t.File, t.Name, t.DType)
@@ -51,8 +51,14 @@ func (t *Tensor) ReadFloat32(dst []float32) error {
 	if len(dst) != t.Elements() {
 		return fmt.Errorf("%s: tensor %q: expected %d elements, found shape %v", t.File, t.Name, len(dst), t.Shape)
 	}
-	decodeFloat32(dst, t.Bytes(), t.DType)
-	t.Drop()
+	size := t.DType.Size()
+	for begin := t.begin; len(dst) > 0; {
+		part := dst[:min(len(dst), chunk/size)]
+		end := begin + len(part)*size
+		decodeFloat32(part, t.mapped[begin:end], t.DType)
+		dropPages(t.mapped, begin, end)
+		dst, begin = dst[len(part):], end
+	}
 	return nil
 }
 
