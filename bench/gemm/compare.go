@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+
+	"mlpfusion/kernel"
+)
+
+// shapes are the products of fine-tuning MiniLM (384, 1536) and BERT-base (768,
+// 3072): a linear layer is "nt", its input's gradient "nn", its weight's "tn".
+// 425 tokens are a batch of 32 sentences of SST-2, 4096 one of 32×128.
+var shapes = []struct {
+	m, n, k int
+	trans   string
+}{
+	{425, 384, 384, "nt"},
+	{425, 1536, 384, "nt"},
+	{425, 384, 1536, "nt"},
+	{425, 384, 1536, "nn"},
+	{425, 1536, 384, "nn"},
+	{384, 1536, 425, "tn"},
+	{1536, 384, 425, "tn"},
+	{425, 768, 768, "nt"},
+	{425, 3072, 768, "nt"},
+	{425, 768, 3072, "nt"},
+	{425, 768, 3072, "nn"},
+	{768, 3072, 425, "tn"},
+	{25, 768, 3072, "nt"},
+	{25, 3072, 768, "nt"},
+	{25, 768, 3072, "nn"},
+	{4096, 768, 3072, "nt"},
+	{4096, 3072, 768, "nt"},
+	{768, 3072, 4096, "tn"},
+}
+
+// row is one line of a comparison, medians over its rounds.
+type row struct {
+	request
+	Ours  float64 `json:"ours"`  // GFLOPS
+	Peer  float64 `json:"peer"`  // GFLOPS
+	Ratio float64 `json:"ratio"` // median of the rounds' ours/peer
+	Best  float64 `json:"best"`  // the same of the fastest runs, for a machine that others use
+	Fast  float64 `json:"fast"`  // ours, fastest run, GFLOPS
+	Peak  float64 `json:"peak"`  // GFLOPS of multiply-adds alone, same threads
+}
+
+// compare alternates with the peer and prints a table.
+func compare(command string, rounds int, seconds float64, asJSON, packed, bf16 bool, only string) error {
+	words := strings.Fields(command)
+	peer := exec.Command(words[0], words[1:]...)
+	peer.Stderr = os.Stderr
+	in, err := peer.StdinPipe()
+	if err != nil {
+		return err
+	}
+	pipe, err := peer.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := peer.Start(); err != nil {
+		return err
+	}
+	out := bufio.NewReader(pipe)
+	var rows []row
+	precs := []string{"fp32"}
+	if bf16 {
+		precs = append(precs, "bf16")
+	}
+	for _, prec := range precs {
+		for _, s := range shapes {
+			if only != "" && !regexp.MustCompile(only).MatchString(fmt.Sprintf("%s %d×%d×%d", s.trans, s.m, s.n, s.k)) {
+				continue
+			}
+			for threads := 1; threads <= 2; threads++ {
+				r := row{request: request{[3]int{s.m, s.n, s.k}, s.trans, threads, prec, seconds}}
+				if r, err = r.fill(in, out, rounds, packed); err != nil {
+					return err
+				}
+				rows = append(rows, r)
+				if !asJSON {
+					fmt.Printf("%s %s %4d×%4d×%4d, %d threads: ours %6.1f, peer %6.1f, ratio %.2f; fastest %6.1f, ratio %.2f, peak %6.1f (%.0f %%)\n",
+						prec, s.trans, s.m, s.n, s.k, threads, r.Ours, r.Peer, r.Ratio, r.Fast, r.Best, r.Peak, 100*r.Fast/r.Peak)
+				}
+			}
+		}
+	}
+	if err := in.Close(); err != nil {
+		return err
+	}
+	if asJSON {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		if err := e.Encode(map[string]any{"isa": kernel.Level().String(), "gemm": rows}); err != nil {
+			return err
+		}
+	}
+	return peer.Wait()
+}
+
+// fill measures ours and the peer's in turn.
+func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row, error) {
+	var ours, peers, ratios, peaks, fast, peerFast []float64
+	line, err := json.Marshal(r.request)
+	if err != nil {
+		return r, err
+	}
+	for range rounds {
+		a := measure(r.request, packed)
+		if a.Error != "" {
+			return r, fmt.Errorf("%s", a.Error)
+		}
+		if _, err := fmt.Fprintf(in, "%s\n", line); err != nil {
+			return r, err
+		}
+		text, err := out.ReadBytes('\n')
+		if err != nil {
+			return r, fmt.Errorf("peer: %w", err)
+		}
+		var b answer
+		if err := json.Unmarshal(text, &b); err != nil {
+			return r, fmt.Errorf("peer: %w", err)
+		}
+		ours, peers, ratios = append(ours, a.GFLOPS), append(peers, b.GFLOPS), append(ratios, a.GFLOPS/b.GFLOPS)
+		fast, peerFast = append(fast, a.Best), append(peerFast, b.Best)
+		peaks = append(peaks, measure(request{Prec: "peak", Threads: r.Threads, Seconds: 0.05}, false).Best)
+	}
+	r.Ours, r.Peer, r.Ratio, r.Peak = median(ours), median(peers), median(ratios), slices.Max(peaks)
+	r.Fast, r.Best = slices.Max(fast), slices.Max(fast)/slices.Max(peerFast)
+	return r, nil
+}
+
+func median(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
+}
