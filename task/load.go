@@ -1,0 +1,313 @@
+package task
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mlpfusion/tokenize"
+)
+
+// Columns names the columns to read where the task's own names do not hold.
+// Empty names keep the task's; a Pair of a task without one makes it one of
+// pairs.
+type Columns struct{ Text, Pair, Label string }
+
+// Dataset is a task's data.
+type Dataset struct {
+	Spec    Spec // with the labels found, for the task "text"
+	Train   []Example
+	Dev     []Example
+	DevName string  // the file name without its ending, such as dev_matched
+	Extra   []Split // further development splits (MNLI's mismatched)
+	Skipped int     // rows left out because they lack a column (only QQP)
+}
+
+// Split is a named part of a data set.
+type Split struct {
+	Name     string
+	Examples []Example
+}
+
+// Load reads the data set in a folder: the splits train, dev or validation (for
+// MNLI also the mismatched one), each as .tsv, .csv, .jsonl, .json (an object a
+// line) or Parquet, in the folder itself, in data/, or in the task's folder of
+// the Hub. STS-B's sts-train.csv and sts-dev.csv are read as what they are,
+// tab-separated. A split that is not there stays empty, but one must be. A path
+// to a file is read as the training split.
+//
+// Errors name the file, the line or row, the column, what was expected and what
+// was found.
+func Load(spec Spec, path string, cols Columns) (*Dataset, error) {
+	d := &Dataset{Spec: spec.with(cols)}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		d.Train, err = d.read([]string{path})
+		return d, err
+	}
+	train, _ := d.find(path, []string{"train"})
+	dev, devName := d.find(path, spec.Dev)
+	extra, extraName := d.find(path, spec.Extra)
+	if len(train)+len(dev)+len(extra) == 0 {
+		return nil, fmt.Errorf("%s: expected a train or %s file (.tsv, .csv, .jsonl, .json or .parquet), found none", path, spec.Dev[0])
+	}
+	d.DevName = devName
+	if d.Train, err = d.read(train); err != nil {
+		return nil, err
+	}
+	if d.Dev, err = d.read(dev); err != nil {
+		return nil, err
+	}
+	if len(extra) > 0 {
+		examples, err := d.read(extra)
+		if err != nil {
+			return nil, err
+		}
+		d.Extra = []Split{{extraName, examples}}
+	}
+	return d, nil
+}
+
+// with puts the names of cols in the place of the task's own.
+func (s Spec) with(cols Columns) Spec {
+	for _, c := range []struct {
+		name string
+		to   *[]string
+	}{{cols.Text, &s.Text}, {cols.Pair, &s.Pair}, {cols.Label, &s.Label}} {
+		if c.name != "" {
+			*c.to = []string{c.name}
+			s.Plain = nil // a named column needs a header
+		}
+	}
+	return s
+}
+
+// find returns the files of the first of the names that has any.
+func (d *Dataset) find(dir string, names []string) (files []string, name string) {
+	for _, name := range names {
+		for _, folder := range []string{dir, filepath.Join(dir, d.Spec.Config), filepath.Join(dir, "data")} {
+			for _, file := range []string{name + ".tsv", name + ".csv", "sts-" + name + ".csv", "sts-" + name + ".tsv",
+				name + ".jsonl", name + ".json", name + ".parquet"} {
+				path := filepath.Join(folder, file)
+				if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+					return []string{path}, name
+				}
+			}
+			entries, err := os.ReadDir(folder)
+			if err != nil {
+				continue
+			}
+			for _, e := range entries { // sorted by name, so by shard
+				if strings.HasPrefix(e.Name(), name+"-") && strings.HasSuffix(e.Name(), ".parquet") {
+					files = append(files, filepath.Join(folder, e.Name()))
+				}
+			}
+			if len(files) > 0 {
+				return files, name
+			}
+		}
+	}
+	return nil, ""
+}
+
+// read reads the files of one split; none give no examples.
+func (d *Dataset) read(files []string) ([]Example, error) {
+	var all []row
+	for _, path := range files {
+		rows, err := d.readFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) == 0 {
+			return nil, fmt.Errorf("%s: expected at least one row, found an empty data set", path)
+		}
+		all = append(all, rows...)
+	}
+	if !d.Spec.Regression && d.Spec.Labels == nil && len(all) > 0 {
+		found := map[string]bool{}
+		for _, r := range all {
+			found[r.label] = true
+		}
+		for label := range found {
+			d.Spec.Labels = append(d.Spec.Labels, label)
+		}
+		sortLabels(d.Spec.Labels)
+		if len(found) < 2 || len(found) > maxLabels {
+			return nil, fmt.Errorf("%s: column %q: expected 2 to %d labels, found %d", all[0].path, all[0].column, maxLabels, len(found))
+		}
+	}
+	examples := make([]Example, len(all))
+	for i, r := range all {
+		label, err := d.Spec.label(r.label)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s %d: column %q: %w", r.path, r.unit, r.line, r.column, err)
+		}
+		examples[i] = Example{tokenize.Valid(r.text), tokenize.Valid(r.pair), r.hasPair, label}
+	}
+	return examples, nil
+}
+
+// maxLabels keeps a column of free text from being taken for labels.
+const maxLabels = 1000
+
+// sortLabels sorts by number when all labels are numbers, else by name.
+func sortLabels(labels []string) {
+	numeric := true
+	for _, l := range labels {
+		_, err := strconv.ParseFloat(l, 64)
+		numeric = numeric && err == nil
+	}
+	slices.SortFunc(labels, func(a, b string) int {
+		x, _ := strconv.ParseFloat(a, 64)
+		y, _ := strconv.ParseFloat(b, 64)
+		switch {
+		case numeric && x < y:
+			return -1
+		case numeric && x > y:
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+}
+
+// label reads a label cell: a class by its name or its index, or a number.
+func (s Spec) label(cell string) (float32, error) {
+	if s.Regression {
+		v, err := strconv.ParseFloat(cell, 32)
+		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+			return 0, fmt.Errorf("expected a number, found %q", cell)
+		}
+		return float32(v), nil
+	}
+	if i := slices.Index(s.Labels, cell); i >= 0 {
+		return float32(i), nil
+	}
+	if i, err := strconv.Atoi(cell); err == nil && i >= 0 && i < len(s.Labels) {
+		return float32(i), nil
+	}
+	return 0, fmt.Errorf("expected one of the labels %s, found %q", strings.Join(s.Labels, ", "), cell)
+}
+
+// row is a row of a file before its label is understood.
+type row struct {
+	path, unit, column string // unit: "line" or "row"
+	line               int
+	text, pair, label  string
+	hasPair            bool
+}
+
+// table is an open file of rows.
+type table struct {
+	unit   string   // what its rows are counted in
+	header []string // column names; nil: the file has none
+	// next returns the number of the next row and its cells; the error is io.EOF
+	// at the end. A cell that the row lacks is not ok.
+	next func() (line int, cell func(column int) (text string, ok bool), err error)
+}
+
+func (d *Dataset) readFile(path string) ([]row, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			return nil, fmt.Errorf("%s: expected a readable file: %w", path, p.Err)
+		}
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return d.readTable(path, f)
+}
+
+func (d *Dataset) readTable(path string, f file) ([]row, error) {
+	t, err := openTable(path, f, d.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	text, pair, label, column, err := d.places(t)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var rows []row
+	for {
+		line, cell, err := t.next()
+		if err == io.EOF {
+			return rows, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		r := row{path: path, unit: t.unit, line: line, column: column(label), hasPair: pair >= 0}
+		short := -1
+		for _, c := range []struct {
+			place int
+			to    *string
+		}{{text, &r.text}, {pair, &r.pair}, {label, &r.label}} {
+			if c.place < 0 {
+				continue
+			}
+			var ok bool
+			if *c.to, ok = cell(c.place); !ok {
+				short = c.place
+			}
+		}
+		switch {
+		case short < 0:
+			rows = append(rows, r)
+		case d.Spec.SkipShort:
+			d.Skipped++
+		default:
+			return nil, fmt.Errorf("%s: %s %d: expected the column %q, found a row without it", path, t.unit, line, column(short))
+		}
+	}
+}
+
+// places finds the columns of the texts and the label, and how to call them.
+func (d *Dataset) places(t *table) (text, pair, label int, column func(int) string, err error) {
+	if t.header == nil {
+		p := d.Spec.Plain
+		return p.Text, p.Pair, p.Label, func(i int) string { return strconv.Itoa(i + 1) }, nil
+	}
+	at := func(names []string) int {
+		for _, n := range names {
+			if i := slices.Index(t.header, n); i >= 0 {
+				return i
+			}
+		}
+		if err == nil {
+			err = fmt.Errorf("expected a column %s, found %s", quoted(names, " or "), quoted(t.header, ", "))
+		}
+		return -1
+	}
+	text, pair = at(d.Spec.Text), -1
+	if len(d.Spec.Pair) > 0 {
+		pair = at(d.Spec.Pair)
+	}
+	label = at(d.Spec.Label)
+	return text, pair, label, func(i int) string { return t.header[i] }, err
+}
+
+func quoted(names []string, between string) string {
+	const most = 20
+	out := make([]string, 0, most)
+	for i, n := range names {
+		if i == most {
+			out = append(out, "…")
+			break
+		}
+		if len(n) > 100 {
+			n = n[:100] + "…"
+		}
+		out = append(out, strconv.Quote(n))
+	}
+	return strings.Join(out, between)
+}

@@ -1,0 +1,118 @@
+package task
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Example is one row of a data set.
+type Example struct {
+	Text    string
+	Pair    string // the second text, with HasPair
+	HasPair bool
+	Label   float32 // the class index, or the regression target
+}
+
+// Spec says what a task's data looks like and how it is scored.
+type Spec struct {
+	Name       string
+	Labels     []string // class names in the order of their indices; none with Regression
+	Regression bool
+	Metrics    []string // all that are reported
+	Main       string   // the one of Metrics that chooses the best checkpoint
+
+	// The columns of the texts and the label: the names that they have in GLUE's
+	// TSV files, in the Hub's files, or elsewhere. The first one found counts.
+	Text, Pair, Label []string
+	// Plain are the places of the columns in files without a header.
+	Plain *Layout
+	// Config is the task's folder in the Hub's repository of all tasks.
+	Config string
+	// Dev are the names of the main development split, Extra those of a further
+	// one (MNLI's mismatched).
+	Dev, Extra []string
+	// SkipShort leaves out rows that lack a column instead of refusing the file,
+	// as GLUE's own reader does: QQP's published TSV has such rows.
+	SkipShort bool
+}
+
+// Layout gives the places of the columns, from 0, in a file without a header
+// that has at least Columns columns; Pair is -1 for single texts.
+type Layout struct{ Columns, Text, Pair, Label int }
+
+// Names of metrics.
+const (
+	Accuracy = "accuracy"
+	F1       = "f1"
+	Matthews = "matthews"
+	Pearson  = "pearson"
+	Spearman = "spearman"
+)
+
+// Classes is the number of labels, which is the number of logits of an example;
+// regression has 1.
+func (s Spec) Classes() int {
+	if s.Regression {
+		return 1
+	}
+	return len(s.Labels)
+}
+
+var devNames = []string{"dev", "validation"}
+
+// specs are GLUE's tasks (Wang et al. 2019), labels in the order of the Hub's
+// integers, and the generic task "text", whose labels its training file gives.
+var specs = []Spec{
+	{Name: "sst2", Labels: []string{"negative", "positive"}, Metrics: []string{Accuracy},
+		Text: []string{"sentence"}, Label: []string{"label"}, Config: "sst2", Dev: devNames},
+	{Name: "mnli", Labels: []string{"entailment", "neutral", "contradiction"}, Metrics: []string{Accuracy},
+		Text: []string{"premise", "sentence1"}, Pair: []string{"hypothesis", "sentence2"}, Label: []string{"gold_label", "label"}, Config: "mnli",
+		Dev:   []string{"dev_matched", "validation_matched", "dev", "validation"},
+		Extra: []string{"dev_mismatched", "validation_mismatched"}},
+	{Name: "stsb", Regression: true, Metrics: []string{Pearson, Spearman},
+		Text: []string{"sentence1"}, Pair: []string{"sentence2"}, Label: []string{"score", "label"}, Config: "stsb", Dev: devNames,
+		Plain: &Layout{Columns: 7, Text: 5, Pair: 6, Label: 4}},
+	{Name: "qnli", Labels: []string{"entailment", "not_entailment"}, Metrics: []string{Accuracy},
+		Text: []string{"question"}, Pair: []string{"sentence"}, Label: []string{"label"}, Config: "qnli", Dev: devNames},
+	{Name: "rte", Labels: []string{"entailment", "not_entailment"}, Metrics: []string{Accuracy},
+		Text: []string{"sentence1"}, Pair: []string{"sentence2"}, Label: []string{"label"}, Config: "rte", Dev: devNames},
+	{Name: "mrpc", Labels: []string{"not_equivalent", "equivalent"}, Metrics: []string{F1, Accuracy},
+		Text: []string{"#1 String", "sentence1"}, Pair: []string{"#2 String", "sentence2"}, Label: []string{"Quality", "label"}, Config: "mrpc", Dev: devNames},
+	{Name: "cola", Labels: []string{"unacceptable", "acceptable"}, Metrics: []string{Matthews, Accuracy},
+		Text: []string{"sentence"}, Label: []string{"label"}, Config: "cola", Dev: devNames,
+		Plain: &Layout{Columns: 4, Text: 3, Pair: -1, Label: 1}},
+	{Name: "qqp", Labels: []string{"not_duplicate", "duplicate"}, Metrics: []string{F1, Accuracy},
+		Text: []string{"question1"}, Pair: []string{"question2"}, Label: []string{"is_duplicate", "label"}, Config: "qqp", Dev: devNames, SkipShort: true},
+	{Name: "text", Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
+}
+
+// Names lists the tasks that Lookup knows.
+func Names() []string {
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// Lookup returns the task of this name, in any case and with or without the
+// hyphen (SST-2). The generic task "text" has no labels yet: Load finds them,
+// unless the caller sets Labels, or Regression (see [Spec.AsRegression]).
+func Lookup(name string) (Spec, error) {
+	plain := strings.ReplaceAll(strings.ToLower(name), "-", "")
+	i := slices.IndexFunc(specs, func(s Spec) bool { return s.Name == plain })
+	if i < 0 {
+		return Spec{}, fmt.Errorf("task: expected one of %s, found %q", strings.Join(Names(), ", "), name)
+	}
+	s := specs[i]
+	s.Main = s.Metrics[0]
+	return s, nil
+}
+
+// AsRegression returns the task with numbers as labels, scored by correlation.
+func (s Spec) AsRegression() Spec {
+	s.Regression, s.Labels = true, nil
+	s.Metrics, s.Main = []string{Pearson, Spearman}, Pearson
+	return s
+}

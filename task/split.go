@@ -1,0 +1,48 @@
+package task
+
+import (
+	"math"
+	"slices"
+)
+
+// SplitExamples cuts examples into len(fractions) parts of those shares, chosen at random
+// by seed, each in the order of the data set. With stratified every label has
+// the same share in each part, to rounding. Shares that sum to less than 1 leave
+// the rest out.
+func SplitExamples(seed uint64, examples []Example, stratified bool, fractions ...float64) [][]Example {
+	groups := map[float32][]int{}
+	for i, e := range examples {
+		key := float32(0)
+		if stratified {
+			key = e.Label
+		}
+		groups[key] = append(groups[key], i)
+	}
+	keys := make([]float32, 0, len(groups))
+	for k := range groups {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	rows := make([][]int, len(fractions))
+	for g, k := range keys {
+		group := groups[k]
+		order := Shuffle(seed, g, len(group))
+		from, share := 0, 0.0
+		for i, f := range fractions {
+			share += f
+			to := max(from, min(len(group), int(math.Round(share*float64(len(group))))))
+			for _, j := range order[from:to] {
+				rows[i] = append(rows[i], group[j])
+			}
+			from = to
+		}
+	}
+	parts := make([][]Example, len(fractions))
+	for i, r := range rows {
+		slices.Sort(r)
+		for _, j := range r {
+			parts[i] = append(parts[i], examples[j])
+		}
+	}
+	return parts
+}
