@@ -146,6 +146,9 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 			return nil, fmt.Errorf("%s: column %q: expected 2 to %d labels, found %d", all[0].path, all[0].column, maxLabels, len(found))
 		}
 	}
+	if len(all) == 0 {
+		return nil, nil
+	}
 	examples := make([]Example, len(all))
 	for i, r := range all {
 		label, err := d.Spec.label(r.label)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The sentences of scripts/goldens/tokenize.py, from the same generator.
+// The sentences of scripts/goldens/tokenization.py, from the same generator.
 
 const sentenceCount = 5000
 

@@ -1,0 +1,235 @@
+package task
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+func spec(t testing.TB, name string) Spec {
+	t.Helper()
+	s, err := Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// write puts files into a new folder; names may hold folders.
+func write(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func pairOf(a, b string, label float32) Example { return Example{a, b, true, label} }
+
+func TestLoad(t *testing.T) {
+	for _, c := range []struct {
+		name, task string
+		cols       Columns
+		files      map[string]string
+		train, dev []Example
+	}{
+		{name: "GLUE's TSV does not quote", task: "sst2",
+			files: map[string]string{"train.tsv": "sentence\tlabel\n\"a film\t1\r\n\nbad \"one\" \t0\n", "dev.tsv": "sentence\tlabel\nx\tpositive\n"},
+			train: []Example{{Text: "\"a film", Label: 1}, {Text: "bad \"one\" ", Label: 0}}, dev: []Example{{Text: "x", Label: 1}}},
+		{name: "CoLA without a header", task: "cola",
+			files: map[string]string{"train.tsv": "gj04\t1\t\tOne.\nbc01\t0\t*\tTwo the.\n"},
+			train: []Example{{Text: "One.", Label: 1}, {Text: "Two the.", Label: 0}}},
+		{name: "CoLA with a header", task: "cola",
+			files: map[string]string{"dev.tsv": "label\tsentence\n1\tOne.\n"}, dev: []Example{{Text: "One.", Label: 1}}},
+		{name: "MRPC with a byte order mark", task: "mrpc",
+			files: map[string]string{"dev.tsv": "\uFEFFQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t5\t6\ta\t\"b\n"}, dev: []Example{pairOf("a", "\"b", 1)}},
+		{name: "STS-B of GLUE", task: "stsb",
+			files: map[string]string{"train.tsv": "index\tgenre\tsentence1\tsentence2\tscore\n0\tx\ta\tb\t3.25\n"}, train: []Example{pairOf("a", "b", 3.25)}},
+		{name: "STS-B benchmark", task: "stsb",
+			files: map[string]string{"sts-train.csv": "g\tf\t2012\t0001\t5.000\tA plane, \"x\tAn air plane\tsource\tlicence\n", "sts-dev.csv": "g\tf\t2012\t0001\t0.5\ta\tb\n"},
+			train: []Example{pairOf("A plane, \"x", "An air plane", 5)}, dev: []Example{pairOf("a", "b", 0.5)}},
+		{name: "MNLI takes the matched split", task: "mnli",
+			files: map[string]string{"dev_matched.tsv": "index\tsentence1\tsentence2\tlabel1\tgold_label\n0\ta\tb\tneutral\tcontradiction\n",
+				"dev_mismatched.tsv": "sentence1\tsentence2\tgold_label\nc\td\tneutral\n", "dev.tsv": "broken"},
+			dev: []Example{pairOf("a", "b", 2)}},
+		{name: "QQP leaves short rows out", task: "qqp",
+			files: map[string]string{"train.tsv": "id\tquestion1\tquestion2\tis_duplicate\n0\ta\tb\t1\n1\tbroken\n"}, train: []Example{pairOf("a", "b", 1)}},
+		{name: "CSV quotes", task: "text", cols: Columns{Text: "review", Label: "stars"},
+			files: map[string]string{"train.csv": "\uFEFFid,review,stars\n1,\"good, \"\"really\"\"\ntwo lines\",10\n2,bad,2\n"},
+			train: []Example{{Text: "good, \"really\"\ntwo lines", Label: 1}, {Text: "bad", Label: 0}}},
+		{name: "JSONL", task: "text", cols: Columns{Pair: "other"},
+			files: map[string]string{"train.jsonl": `{"text":"a\u0301","other":"b","label":"no"}` + "\n" + `{"label":"yes","other":"d","text":"c","more":[1]}` + "\n", "dev.json": `{"text":"e","other":"f","label":1}`},
+			train: []Example{pairOf("a\u0301", "b", 0), pairOf("c", "d", 1)}, dev: []Example{pairOf("e", "f", 1)}},
+		{name: "invalid UTF-8", task: "sst2",
+			files: map[string]string{"data/train.tsv": "sentence\tlabel\na\xe2\x82b\xff\t1\n"}, train: []Example{{Text: "a\uFFFDb\uFFFD", Label: 1}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, err := Load(spec(t, c.task), write(t, c.files), c.cols)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(d.Train, c.train) || !reflect.DeepEqual(d.Dev, c.dev) {
+				t.Errorf("got train %+v\nand dev %+v\nwant %+v\nand %+v", d.Train, d.Dev, c.train, c.dev)
+			}
+			if c.task == "mnli" && (d.DevName != "dev_matched" || len(d.Extra) != 1 || d.Extra[0].Name != "dev_mismatched" || d.Extra[0].Examples[0].Label != 1) {
+				t.Errorf("got dev %q and further splits %+v", d.DevName, d.Extra)
+			}
+			if c.task == "qqp" && d.Skipped != 1 {
+				t.Errorf("expected 1 row left out, found %d", d.Skipped)
+			}
+		})
+	}
+}
+
+func TestLoadParquet(t *testing.T) {
+	type nli struct {
+		Premise    string `parquet:"premise,snappy,dict"`
+		Hypothesis string `parquet:"hypothesis,snappy"`
+		Label      int64  `parquet:"label"`
+		Idx        int32  `parquet:"idx"`
+	}
+	shard := func(rows ...nli) string {
+		var b bytes.Buffer
+		if err := parquet.Write(&b, rows); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	many := make([]nli, 1000)
+	for i := range many {
+		many[i] = nli{fmt.Sprint("p", i), fmt.Sprint("h", i), int64(i % 3), int32(i)}
+	}
+	dir := write(t, map[string]string{
+		"mnli/train-00000-of-00002.parquet":                 shard(many[:600]...),
+		"mnli/train-00001-of-00002.parquet":                 shard(many[600:]...),
+		"mnli/validation_matched-00000-of-00001.parquet":    shard(many[0]),
+		"mnli/validation_mismatched-00000-of-00001.parquet": shard(many[1]),
+	})
+	d, err := Load(spec(t, "mnli"), dir, Columns{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range d.Train {
+		if e != pairOf(many[i].Premise, many[i].Hypothesis, float32(i%3)) {
+			t.Fatalf("row %d: got %+v", i, e)
+		}
+	}
+	if len(d.Train) != 1000 || len(d.Dev) != 1 || d.DevName != "validation_matched" || len(d.Extra) != 1 {
+		t.Errorf("got %d rows, dev %q of %d, further %v", len(d.Train), d.DevName, len(d.Dev), d.Extra)
+	}
+	bad := write(t, map[string]string{"train.parquet": shard(nli{"a", "b", -1, 0})})
+	if _, err := Load(spec(t, "mnli"), bad, Columns{}); err == nil || !strings.Contains(err.Error(), `row 1: column "label": expected one of the labels`) {
+		t.Errorf("got error %v for a row without a label", err)
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	for _, c := range []struct{ task, file, text, say string }{
+		{"sst2", "train.tsv", "", "train.tsv: expected at least one row, found an empty data set"},
+		{"sst2", "train.tsv", "sentence\tlabel\n", "train.tsv: expected at least one row, found an empty data set"},
+		{"sst2", "other.tsv", "", "expected a train or dev file"},
+		{"sst2", "train.tsv", "sentence\tlabel\na\t1\nb\n", `train.tsv: line 3: expected the column "label", found a row without it`},
+		{"sst2", "train.tsv", "sentence\tlabel\na\tgood\n", `train.tsv: line 2: column "label": expected one of the labels negative, positive, found "good"`},
+		{"sst2", "train.tsv", "sentence\tlabel\na\t2\n", `found "2"`},
+		{"sst2", "train.tsv", "text\tlabel\na\t1\n", `train.tsv: expected a column "sentence", found "text", "label"`},
+		{"stsb", "train.tsv", "sentence1\tsentence2\tscore\na\tb\tmany\n", `train.tsv: line 2: column "score": expected a number, found "many"`},
+		{"stsb", "train.tsv", "sentence1\tsentence2\tscore\na\tb\tNaN\n", `expected a number, found "NaN"`},
+		{"stsb", "sts-dev.csv", "a\tb\tc\td\te\tf\tg\n", `sts-dev.csv: line 1: column "5": expected a number, found "e"`},
+		{"text", "train.csv", "text,label\n\"a,1\n", `train.csv: expected comma-separated values: `},
+		{"text", "train.csv", "text,label\na,1\nb\n", `train.csv: line 3: expected the column "label"`},
+		{"text", "train.csv", "text,label\na,1\nb,1\n", `expected 2 to 1000 labels, found 1`},
+		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n[1]\n", `train.jsonl: line 2: expected a JSON object, found "[1]"`},
+		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}\n", `train.jsonl: line 2: expected the column "label"`},
+		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":null,\"label\":2}\n", `expected the column "text"`},
+		{"text", "train.parquet", "PAR1 and so on PAR1", `train.parquet: expected a Parquet file`},
+	} {
+		_, err := Load(spec(t, c.task), write(t, map[string]string{c.file: c.text}), Columns{})
+		if err == nil || !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%s %q:\n got error %v\nexpected %s", c.file, c.text, err, c.say)
+		}
+	}
+	if _, err := Lookup("sst3"); err == nil || !strings.Contains(err.Error(), `found "sst3"`) {
+		t.Errorf("got error %v", err)
+	}
+	if _, err := Load(spec(t, "sst2"), filepath.Join(t.TempDir(), "none"), Columns{}); err == nil {
+		t.Error("expected an error for a missing folder")
+	}
+}
+
+// TestRealData reads the real data sets where they are; the numbers of rows are
+// those of their SOURCE.md files.
+func TestRealData(t *testing.T) {
+	root := os.Getenv("MLPFUSION_DATA")
+	if root == "" {
+		root = "../../shared/data"
+	}
+	if _, err := os.Stat(root); err != nil {
+		t.Skipf("no real data sets: %v", err)
+	}
+	for _, c := range []struct {
+		task, folder string
+		train, dev   int
+		ones         int // examples of label 1 in train
+	}{
+		{"sst2", "SST-2", 67349, 872, 37569}, {"mnli", "MNLI", 8999, 1000, 2980}, {"stsb", "STS-B", 5749, 1500, -1},
+		{"qnli", "QNLI", 8999, 1000, 4476}, {"rte", "RTE", 2490, 277, 1241}, {"mrpc", "MRPC", 3667, 408, 2473}, {"cola", "CoLA", 8551, 0, 6023},
+	} {
+		d, err := Load(spec(t, c.task), filepath.Join(root, c.folder), Columns{})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		ones := 0
+		for _, e := range d.Train {
+			if e.Label == 1 {
+				ones++
+			}
+		}
+		if len(d.Train) != c.train || len(d.Dev) != c.dev || c.ones >= 0 && ones != c.ones {
+			t.Errorf("%s: got %d and %d rows, %d of label 1; expected %d, %d and %d", c.task, len(d.Train), len(d.Dev), ones, c.train, c.dev, c.ones)
+		}
+	}
+}
+
+func FuzzReaders(f *testing.F) {
+	for _, s := range []string{"sentence\tlabel\na\t1\n", "a\tb\tc\td\te\tf\tg\n", "gj04\t1\t\tOne.\n", "\uFEFFtext,label\n\"a\",1\n",
+		`{"text":"a","label":1}`, "1\t2.5\tgood\n", "PAR1\x00\x00\x00\x00\x00\x00\x00\x00PAR1"} {
+		f.Add([]byte(s))
+	}
+	var b bytes.Buffer
+	if err := parquet.Write(&b, []struct {
+		Text  string `parquet:"text,snappy"`
+		Label int64  `parquet:"label"`
+	}{{"a", 1}, {"b", 0}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, name := range []string{"sst2", "stsb", "cola", "text"} {
+			for _, ext := range []string{".tsv", ".csv", ".jsonl", ".parquet"} {
+				d := Dataset{Spec: spec(t, name)}
+				rows, err := d.readTable("train"+ext, bytes.NewReader(data))
+				if err != nil && !strings.HasPrefix(err.Error(), "train"+ext+": ") {
+					t.Errorf("an error that does not name the file: %v", err)
+				}
+				for _, r := range rows {
+					_, _ = d.Spec.label(r.label)
+				}
+			}
+		}
+		_, _ = ReadSnippets(bytes.NewReader(data))
+	})
+}
