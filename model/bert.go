@@ -175,12 +175,11 @@ func (b *builder) split(l *bertBlock) {
 
 func (m *bert) forward(t *nn.Tape, in *Input, out *Output) {
 	c := m.cfg
-	x := t.Embed(m.tables, m.ids(in))
-	x = t.Dropout(t.AddNorm(x, nil, m.norm, 0), c.HiddenDrop)
+	x := m.embed(t, in)
 	out.keep(t, x)
-	for i, l := range m.layers {
+	for i := range m.layers {
 		last := i == len(m.layers)-1
-		x = m.layer(t, l, x, in, last, last && !out.AllTokens)
+		x = m.layer(t, i, x, in, last && !out.AllTokens)
 		if !last || out.AllTokens {
 			out.keep(t, x)
 		}
@@ -195,15 +194,20 @@ func (m *bert) forward(t *nn.Tape, in *Input, out *Output) {
 	out.Logits = t.Linear(x, m.classifier, kernel.Identity, nil)
 }
 
-// layer runs one encoder layer. Of the last, only the first token of each
+func (m *bert) embed(t *nn.Tape, in *Input) *nn.Tensor {
+	x := t.Embed(m.tables, m.ids(in))
+	return t.Dropout(t.AddNorm(x, nil, m.norm, 0), m.cfg.HiddenDrop)
+}
+
+// layer runs encoder layer i. Of the last, only the first token of each
 // sequence is wanted for classification: its queries, attention output and MLP
 // are then computed for that token alone, which is exact.
-func (m *bert) layer(t *nn.Tape, l *bertBlock, x *nn.Tensor, in *Input, last, firstOnly bool) *nn.Tensor {
-	c, h := m.cfg, m.cfg.Hidden
+func (m *bert) layer(t *nn.Tape, i int, x *nn.Tensor, in *Input, firstOnly bool) *nn.Tensor {
+	c, h, l := m.cfg, m.cfg.Hidden, m.layers[i]
 	dim := h / c.Heads
 	residual := x
 	var ctx *nn.Tensor
-	if !last {
+	if l.qkv != nil {
 		qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
 		ctx = t.Attention(qkv, nn.Heads{X: qkv.X, Start: h}, nn.Heads{X: qkv.X, Start: 2 * h}, in.Offsets, in.Offsets, c.Heads, dim, c.AttnDrop)
 	} else {

@@ -19,6 +19,8 @@ type family struct {
 	prefix string
 	// architecture is the class of transformers that loads the model.
 	architecture string
+	// widthKey is the key of config.json that holds the intermediate size.
+	widthKey string
 	// unused lists endings of tensor names that a checkpoint may hold and
 	// classification does not use, such as the head of pre-training.
 	unused []string
@@ -28,6 +30,10 @@ type family struct {
 type network interface {
 	// forward returns the logits (sequences × labels).
 	forward(t *nn.Tape, in *Input, out *Output)
+	// embed and layer are the parts of forward up to the last layer's states
+	// (tokens × hidden); firstOnly asks for those of first tokens only.
+	embed(t *nn.Tape, in *Input) *nn.Tensor
+	layer(t *nn.Tape, i int, x *nn.Tensor, in *Input, firstOnly bool) *nn.Tensor
 	// readRows calls f with each embedding table and the rows read.
 	readRows(in *Input, f func(table *nn.Weight, rows []int32))
 	// maxLength is the largest number of tokens of a sequence.
@@ -53,3 +59,6 @@ func familyOf(modelType string) (*family, error) {
 	sort.Strings(names)
 	return nil, fmt.Errorf("config.json: model_type: expected one of %s, found %q", strings.Join(names, ", "), modelType)
 }
+
+// WidthKey is the key of config.json that holds a family's intermediate size.
+func WidthKey(modelType string) string { return families[modelType].widthKey }

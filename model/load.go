@@ -44,7 +44,7 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	src, report, err := Bind(dir, m.family, m.Tensors, opt.NewHead)
+	src, report, err := Bind(dir, m.Config, m.Tensors, opt.NewHead)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,9 +81,12 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 			return nil, fmt.Errorf("%s: config.json: mlpfusion: layer %s: expected a width and rank below %d, found %d and %d", dir.Path, name, 1<<24, l.Width, l.Rank)
 		}
 		b := Block{Name: name}
-		_, scale := dir.Weights.Tensor(b.ScaleName())
-		_, step := dir.Weights.Tensor(b.StepName())
-		cfg.Blocks[name] = BlockConfig{Width: l.Width, Rank: l.Rank, Masked: l.Masked, Scale: scale, Step: step}
+		prefix := families[cfg.Type].prefix
+		cfg.Blocks[name] = BlockConfig{
+			Width: l.Width, Rank: l.Rank, Masked: l.Masked,
+			Scale: lookup(dir.Weights, prefix, b.ScaleName()) != nil,
+			Step:  lookup(dir.Weights, prefix, b.StepName()) != nil,
+		}
 	}
 	_, blocks, err := Describe(cfg)
 	if err != nil {
@@ -99,7 +102,11 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 
 // Bind finds the checkpoint tensor of each stated one. It returns nil for those
 // of the head that are to be made anew, which newHead allows.
-func Bind(dir *checkpoint.Dir, f *family, stated []Tensor, newHead bool) ([]*checkpoint.Tensor, *Report, error) {
+func Bind(dir *checkpoint.Dir, cfg *Config, stated []Tensor, newHead bool) ([]*checkpoint.Tensor, *Report, error) {
+	f, err := familyOf(cfg.Type)
+	if err != nil {
+		return nil, nil, err
+	}
 	var problems []string
 	report := &Report{}
 	found := make([]*checkpoint.Tensor, len(stated))

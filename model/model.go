@@ -90,6 +90,14 @@ func (m *Model) ForwardAll(t *nn.Tape, in *Input, out *Output) {
 	m.net.forward(t, in, out)
 }
 
+// Embed returns the state that enters layer 0 (tokens × hidden).
+func (m *Model) Embed(t *nn.Tape, in *Input) *nn.Tensor { return m.net.embed(t, in) }
+
+// Layer returns the state after layer i, given that before it.
+func (m *Model) Layer(t *nn.Tape, i int, x *nn.Tensor, in *Input) *nn.Tensor {
+	return m.net.layer(t, i, x, in, false)
+}
+
 // Check tells whether a batch fits the model: every id inside its table and no
 // sequence empty or longer than the positions.
 func (m *Model) Check(in *Input) error {

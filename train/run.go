@@ -67,8 +67,11 @@ type Result struct {
 	Step    int           `json:"step"` // of the best evaluation
 	Metrics []task.Metric `json:"metrics"`
 	Steps   int           `json:"steps"`
-	Tokens  int64         `json:"tokens"`  // trained on, all learning rates
-	Seconds float64       `json:"seconds"` // in training steps, since the last resume
+	Tokens  int64         `json:"tokens"` // trained on, all learning rates
+	// SecondsPerStep and TokensPerSecond are of the training steps since the
+	// last resume, evaluation and snapshots left out.
+	SecondsPerStep  float64 `json:"seconds_per_step"`
+	TokensPerSecond float64 `json:"tokens_per_second"`
 }
 
 // Runner fine-tunes a model, keeping its state in a folder of its own so that a
@@ -89,7 +92,11 @@ type Runner struct {
 	stepper *Stepper
 	eval    *Evaluator
 	metrics *os.File
-	seconds float64
+	timing  struct {
+		seconds float64
+		steps   int
+		tokens  int64
+	}
 }
 
 // runState is what a snapshot says besides tensors.
@@ -133,7 +140,12 @@ func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
 		return nil, nil, err
 	}
 	b := r.state.Best
-	return m, &Result{LR: b.LR, Step: b.Step, Metrics: b.Metrics, Steps: r.total(), Tokens: r.state.Tokens, Seconds: r.seconds}, nil
+	result := &Result{LR: b.LR, Step: b.Step, Metrics: b.Metrics, Steps: r.total(), Tokens: r.state.Tokens}
+	if t := r.timing; t.steps > 0 {
+		result.SecondsPerStep = t.seconds / float64(t.steps)
+		result.TokensPerSecond = float64(t.tokens) / t.seconds
+	}
+	return m, result, nil
 }
 
 // open makes the folder, or takes up the state in it.
@@ -228,7 +240,9 @@ func (r *Runner) try(ctx context.Context) error {
 		r.Data.Train.Fill(&batch, order[from:min(len(order), from+r.Config.Batch)])
 		start := time.Now()
 		loss := r.stepper.Step(&batch, lr*r.Config.Schedule.Factor(step, warmup, total))
-		r.seconds += time.Since(start).Seconds()
+		r.timing.seconds += time.Since(start).Seconds()
+		r.timing.steps++
+		r.timing.tokens += int64(batch.Tokens())
 		if math.IsNaN(loss) || math.IsInf(loss, 0) {
 			return fmt.Errorf("step %d: expected a finite loss, found %v: the learning rate %g is too large for this model", step+1, loss, lr)
 		}

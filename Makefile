@@ -1,0 +1,57 @@
+# The targets; `make` lists them.
+GO      ?= go
+PYTHON  ?= python3
+CACHE   ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/mlpfusion
+BIN     := bin/mlpfusion
+# The model of `make demo`, for tests and benchmarks on real weights.
+MINILM  := $(CACHE)/demo/all-MiniLM-L6-v2
+# The virtual environment of the peers, one for each requirements file.
+REQS    := bench/peers/requirements.txt
+VENV    := $(CACHE)/peers-$(shell sha256sum $(REQS) 2>/dev/null | cut -c1-12)
+PEER    := $(VENV)/bin/python
+
+.PHONY: help build demo test test-noasm test-peers fuzz bench profile generate lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+build: ## build bin/mlpfusion, one static file
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/mlpfusion
+
+demo: build ## a real model fused and fine-tuned on real reviews, in about a minute
+	@$(BIN) demo
+
+test: ## the test suite; needs Go only
+	$(GO) vet ./...
+	$(GO) test ./...
+	$(GO) test -tags noasm ./kernel ./nn ./model ./train
+
+test-peers: $(PEER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
+	bash scripts/test-peers.sh $(PEER) $(MINILM)
+
+fuzz: ## fuzz the readers of untrusted files, a minute each
+	bash scripts/fuzz.sh 60s
+
+bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results
+	bash scripts/bench.sh $(PEER) $(MINILM)
+
+profile: $(MINILM) ## pprof of the training step: step.prof
+	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench Step -cpuprofile step.prof
+
+generate: ## rebuild the assembly from its generators
+	$(GO) generate ./kernel
+
+lint: ## go vet, gofmt and golangci-lint
+	$(GO) vet ./...
+	test -z "$$(gofmt -l .)"
+	golangci-lint run
+
+clean: ## remove what was built
+	rm -rf bin
+
+$(PEER): $(REQS)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(REQS) || { rm -rf $(VENV); exit 1; }
+
+$(MINILM): | build
+	$(BIN) demo --fetch

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/task"
+	"mlpfusion/train"
+)
+
+func (a *app) evalCommand() *cobra.Command {
+	var data dataFlags
+	c := &cobra.Command{
+		Use:   "eval MODEL",
+		Short: "Score a fine-tuned model on a task's dev set",
+		Example: `  mlpfusion eval tuned --task sst2 --data glue/SST-2
+  mlpfusion eval tuned --task mnli --data glue/MNLI --json`,
+		Args: exactly("MODEL"),
+		RunE: func(_ *cobra.Command, args []string) error { return a.evaluate(args[0], &data) },
+	}
+	data.add(c.Flags())
+	return c
+}
+
+// scores is one dev set's result.
+type scores struct {
+	Split    string        `json:"split"`
+	Examples int           `json:"examples"`
+	Metrics  []task.Metric `json:"metrics"`
+	Rate     float64       `json:"examples_per_second"`
+}
+
+func (a *app) evaluate(name string, data *dataFlags) error {
+	dir, err := a.open(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	set, err := a.load(data)
+	if err != nil {
+		return err
+	}
+	m, _, err := model.Load(dir, headFor(set.Spec))
+	if err != nil {
+		return err
+	}
+	var results []scores
+	eval := train.NewEvaluator(a.pool, kernel.FP32)
+	for _, split := range append([]task.Split{{Name: set.DevName, Examples: set.Dev}}, set.Extra...) {
+		enc, err := a.encode(split.Name, dir.Path, m.Config, m.MaxLength(), split.Examples, data.devRows, data.maxLength)
+		if err != nil {
+			return err
+		}
+		bar := a.ui.progress("evaluate "+split.Name, "example", enc.Len())
+		start := time.Now()
+		logits, err := eval.Logits(a.ctx, m, enc, func(done, total int) { bar.set(done, total, "") })
+		if err != nil {
+			bar.stop()
+			return err
+		}
+		seconds := time.Since(start).Seconds()
+		bar.end()
+		metrics, err := task.Score(set.Spec, logits, enc.Labels)
+		if err != nil {
+			return err
+		}
+		results = append(results, scores{split.Name, enc.Len(), metrics, float64(enc.Len()) / seconds})
+	}
+	return a.ui.result(results, func(w io.Writer) {
+		head := []string{"split", "examples"}
+		for _, m := range results[0].Metrics {
+			head = append(head, m.Name)
+		}
+		var rows [][]string
+		for _, r := range results {
+			row := []string{r.Split, fmt.Sprint(r.Examples)}
+			for _, m := range r.Metrics {
+				row = append(row, fmt.Sprintf("%.4f", m.Value))
+			}
+			rows = append(rows, append(row, significant(r.Rate)))
+		}
+		table(w, append(head, "examples/s"), rows)
+	})
+}

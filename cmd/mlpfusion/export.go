@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"github.com/spf13/cobra"
+
+	"mlpfusion/convert"
+	"mlpfusion/model"
+)
+
+func (a *app) exportCommand() *cobra.Command {
+	var opt convert.ExportOptions
+	c := &cobra.Command{
+		Use:   "export MODEL OUT",
+		Short: "Write a checkpoint that plain transformers loads",
+		Long: `Write MODEL as a checkpoint that plain transformers loads with from_pretrained:
+the cluster sizes P multiplied into the down projections, low-rank factors
+multiplied out, one width for all blocks. What was written is opened again and
+its logits are compared with MODEL's before it takes its place.
+
+Transformers has one intermediate size for all layers. Where the blocks differ,
+--pad fills the narrower ones with dead units: the same function, and the units
+stay dead in training, but nothing gets smaller or faster.`,
+		Example: `  mlpfusion export small plain
+  mlpfusion export small plain --pad`,
+		Args: exactly("MODEL", "OUT"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := a.open(args[0])
+			if err != nil {
+				return err
+			}
+			defer dir.Close()
+			cfg, err := model.ReadConfig(dir)
+			if err != nil {
+				return err
+			}
+			opt.Pool, opt.Sample = a.pool, sample(cfg, a.seed)
+			r, err := convert.Export(a.ctx, dir, args[1], opt)
+			if err != nil {
+				return err
+			}
+			return a.ui.result(r, func(w io.Writer) { showExported(w, args[1], r) })
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&opt.Pad, "pad", false, "fill narrower blocks with dead units")
+	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
+	return c
+}
+
+// sample is a batch of random tokens, 16 sequences of different lengths.
+func sample(cfg *model.Config, seed uint64) *model.Input {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	in := &model.Input{Offsets: []int32{0}}
+	for i := range 16 {
+		for range min(8+6*i, cfg.Positions-cfg.PadID-2) {
+			in.IDs = append(in.IDs, int32(rng.IntN(cfg.Vocab)))
+		}
+		in.Offsets = append(in.Offsets, int32(len(in.IDs)))
+	}
+	return in
+}
+
+func showExported(w io.Writer, out string, r *convert.Exported) {
+	fmt.Fprintf(w, "  %s: every block has %d units; logits differ from the source's by at most %.1e\n", out, r.Width, r.Difference)
+	if r.Dense > 0 {
+		fmt.Fprintf(w, "  %d low-rank matrices were multiplied out: those blocks are as large as before compression\n", r.Dense)
+	}
+	if r.Padded > 0 {
+		fmt.Fprintf(w, "  %d dead units were added: they cost their share of size and time and change nothing\n", r.Padded)
+	}
+	table(w, []string{"", "source", "exported", ""}, [][]string{
+		{"weights", bytesText(r.SourceBytes), bytesText(r.Bytes), change(float64(r.SourceBytes), float64(r.Bytes))},
+		{"forward pass", fmt.Sprintf("%.1f ms", 1e3*r.SourceTime), fmt.Sprintf("%.1f ms", 1e3*r.Time), change(r.SourceTime, r.Time)},
+	})
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/convert"
+	"mlpfusion/fusion"
+	"mlpfusion/kmeans"
+)
+
+func (a *app) fuseCommand() *cobra.Command {
+	var opt convert.FuseOptions
+	var clustering string
+	c := &cobra.Command{
+		Use:   "fuse MODEL OUT",
+		Short: "Compress MLP blocks",
+		Long: `Compress the MLP blocks of MODEL and write the result to the directory OUT.
+
+Methods: ` + strings.Join(fusion.Names(), ", ") + `.
+The paper's own is fusion with --clustering kmeans --restarts 30.
+Without --layers the last two thirds of the layers are compressed, without
+--width or --ratio to a quarter of their hidden units.`,
+		Example: `  mlpfusion fuse MODEL small
+  mlpfusion fuse MODEL small --layers 2-5 --width 384
+  mlpfusion fuse MODEL small --layers all --ratio 0.25 --method svd`,
+		Args: exactly("MODEL", "OUT"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := a.open(args[0])
+			if err != nil {
+				return err
+			}
+			defer dir.Close()
+			opt.Name, opt.Threads = args[0], a.threads
+			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
+			finished := 0
+			all := a.ui.progress("blocks", "block", 0)
+			opt.Progress = func(s convert.Step) {
+				if s.Done {
+					finished++
+				}
+				all.set(finished, s.Of, s.Block)
+			}
+			result, err := convert.Fuse(a.ctx, dir, args[1], opt)
+			if err != nil {
+				all.stop()
+				return err
+			}
+			all.end()
+			return a.ui.result(result, func(w io.Writer) { showFused(w, args[1], result) })
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&opt.Method, "method", "fusion", "how to compress: "+strings.Join(fusion.Names(), ", "))
+	f.StringVar(&opt.Layers, "layers", "", `layers from 0, such as 2-5 or 0,3,7-9, or "all" (default the last two thirds)`)
+	f.IntVar(&opt.Width, "width", 0, "hidden units to keep in each block")
+	f.Float64Var(&opt.Ratio, "ratio", 0, "share of the hidden units to keep (default 0.25)")
+	f.StringVar(&clustering, "clustering", "", "kmeans (the paper's), ward or best (default best)")
+	f.IntVar(&opt.Fusion.Restarts, "restarts", 0, "runs of kmeans, the best is kept (default 30, the paper's)")
+	f.IntVar(&opt.Fusion.Effort, "effort", 0, "work of the clustering best: 1 (default) to 10 or more")
+	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
+	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
+	return c
+}
+
+func showFused(w io.Writer, out string, r *convert.Fused) {
+	names := make([]string, 0, len(r.Layers))
+	for n := range r.Layers {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	rows := make([][]string, 0, len(names))
+	for _, n := range names {
+		l := r.Layers[n]
+		rows = append(rows, []string{n, l.Method, fmt.Sprint(l.Original), widthText(l), explained(l)})
+	}
+	table(w, []string{"block", "method", "from", "to", "inertia explained"}, rows)
+	fmt.Fprintf(w, "\n  %s: %s of weights, %s before (%s)\n", out, bytesText(r.Bytes), bytesText(r.SourceBytes), change(float64(r.SourceBytes), float64(r.Bytes)))
+}
+
+func widthText(l checkpoint.Layer) string {
+	if l.Rank > 0 {
+		return fmt.Sprintf("rank %d", l.Rank)
+	}
+	return fmt.Sprint(l.Width)
+}
+
+func explained(l checkpoint.Layer) string {
+	if l.Total == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f %%", 100*(1-l.Inertia/l.Total))
+}
+
+// exactly asks for the named arguments and no others.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usageError{fmt.Errorf("expected %s, found %d arguments", strings.Join(names, " "), len(args))}
+		}
+		return nil
+	}
+}

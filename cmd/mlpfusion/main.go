@@ -1,0 +1,110 @@
+// Command mlpfusion shrinks the MLP blocks of pre-trained transformers,
+// fine-tunes and evaluates the result, and writes what plain transformers loads.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"mlpfusion/kernel"
+)
+
+func main() { os.Exit(run()) }
+
+// Exit codes: design §6, and the shell's own for an interrupt.
+const (
+	exitFailure     = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends the program at once
+	}()
+	a := &app{ctx: ctx}
+	err := a.root().Execute()
+	a.ui.close()
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "mlpfusion: stopped")
+		return exitInterrupted
+	}
+	fmt.Fprintln(os.Stderr, "mlpfusion:", err)
+	if errors.As(err, &usageError{}) || !a.started {
+		fmt.Fprintln(os.Stderr, "Run 'mlpfusion --help' for usage.")
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+// app is what the commands share.
+type app struct {
+	ctx     context.Context
+	ui      ui
+	threads int
+	seed    uint64
+	pool    *kernel.Pool
+	started bool // the command line was understood
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mlpfusion",
+		Short: "Shrink the MLP blocks of transformers, fine-tune them on the CPU, export them",
+		Long: `mlpfusion clusters the hidden units of a transformer's MLP blocks and keeps the
+centroids (MLP Fusion, arXiv 2307.08941), so that the smaller model's output and
+training stay close to the original's. It fine-tunes and evaluates on the CPU,
+and exports what plain transformers loads.
+
+MODEL is a Hugging Face directory, or org/name of the hub.`,
+		Example: `  mlpfusion demo
+  mlpfusion fuse MODEL small --layers 2-5 --ratio 0.25
+  mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-4 --epochs 1
+  mlpfusion eval tuned --task sst2 --data glue/SST-2
+  mlpfusion export tuned plain --pad`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.started = true
+			if a.threads > 0 {
+				runtime.GOMAXPROCS(a.threads)
+			}
+			a.pool = kernel.NewPool(a.threads)
+			a.ui.start()
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f := root.PersistentFlags()
+	f.BoolVar(&a.ui.json, "json", false, "print the result as JSON on standard output")
+	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "no progress and no messages")
+	f.IntVar(&a.threads, "threads", 0, "worker threads (default all the machine has)")
+	f.Uint64Var(&a.seed, "seed", 0, "seed of everything random; results do not depend on the number of threads")
+	root.AddCommand(a.fuseCommand(), a.inspectCommand(), a.trainCommand(), a.evalCommand(), a.predictCommand(), a.exportCommand(), a.demoCommand())
+	return root
+}
+
+func version() string {
+	v := "(unknown)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = info.Main.Version + " " + info.GoVersion
+	}
+	return fmt.Sprintf("%s, kernels %s", v, kernel.Level())
+}

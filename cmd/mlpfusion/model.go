@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"mlpfusion/checkpoint"
+)
+
+// open finds MODEL, on disk or on the hub, and opens it.
+func (a *app) open(name string) (*checkpoint.Dir, error) {
+	var bar *progress
+	last := ""
+	path, err := checkpoint.Resolve(a.ctx, name, func(file string, done, total int64) {
+		if file != last {
+			if bar != nil {
+				bar.end()
+			}
+			bar, last = a.ui.progress(file, "B", int(total)), file
+		}
+		bar.set(int(done), int(total), "")
+	})
+	if bar != nil {
+		if err == nil {
+			bar.end()
+		} else {
+			bar.stop()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.OpenDir(path)
+}
+
+// peakMemory is the largest resident memory of this process in bytes, 0 where
+// the system does not tell.
+func peakMemory() int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+// change is the way from one number to a smaller or larger one, in words.
+func change(from, to float64) string {
+	if from == 0 || to == 0 {
+		return ""
+	}
+	if to >= 0.995*from && to <= 1.005*from {
+		return "unchanged"
+	}
+	return fmt.Sprintf("%+.1f %%", 100*(to/from-1))
+}

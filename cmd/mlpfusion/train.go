@@ -1,0 +1,223 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/model"
+	"mlpfusion/task"
+	"mlpfusion/train"
+)
+
+// trained is what the train command reports.
+type trained struct {
+	*train.Result
+	Task            string        `json:"task"`
+	Model           string        `json:"model"`
+	Examples        int           `json:"examples"`
+	Parameters      int           `json:"parameters"`
+	SecondsPerEpoch float64       `json:"seconds_per_epoch"`
+	PeakMemory      int64         `json:"peak_memory_bytes"`
+	Points          []train.Point `json:"points"`
+}
+
+func (a *app) trainCommand() *cobra.Command {
+	cfg := train.Config{Optimizer: train.PaperOptimizer}
+	var data dataFlags
+	var schedule, precision, optimizer string
+	var resume, overwrite bool
+	c := &cobra.Command{
+		Use:   "train MODEL OUT",
+		Short: "Fine-tune a model, original or compressed",
+		Long: `Fine-tune MODEL on a task and write the best weights, by the dev set, to OUT.
+Of several learning rates each is tried from the start and the best result kept.
+
+While it runs, OUT.train holds snapshots and metrics.jsonl; a run that was
+stopped or killed goes on with --resume and ends with the same weights.`,
+		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
+  mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
+  mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression`,
+		Args: exactly("MODEL", "OUT"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var err error
+			cfg.Seed = a.seed
+			if cfg.Schedule, err = train.ParseSchedule(schedule); err != nil {
+				return usageError{err}
+			}
+			switch precision {
+			case "fp32", "bf16":
+				cfg.BF16 = precision == "bf16"
+			default:
+				return usageError{fmt.Errorf("precision: expected fp32 or bf16, found %q", precision)}
+			}
+			switch optimizer {
+			case "adamw", "sgd":
+				cfg.Optimizer.SGD = optimizer == "sgd"
+			default:
+				return usageError{fmt.Errorf("optimizer: expected adamw or sgd, found %q", optimizer)}
+			}
+			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "batch": float64(cfg.Batch), "max-length": float64(data.maxLength)}); err != nil {
+				return err
+			}
+			for _, lr := range cfg.LR {
+				if err := positive(map[string]float64{"lr": lr}); err != nil {
+					return err
+				}
+			}
+			return a.train(args[0], args[1], cfg, &data, resume, overwrite)
+		},
+	}
+	f := c.Flags()
+	data.add(f)
+	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
+	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
+	f.Float64SliceVar(&cfg.LR, "lr", []float64{2e-5}, "learning rates to try")
+	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch")
+	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
+	f.StringVar(&schedule, "schedule", "linear", "learning-rate schedule: linear, cosine or constant")
+	f.Float64Var(&cfg.Warmup, "warmup", 0.06, "share of the steps in which the learning rate rises")
+	f.Float64Var(&cfg.Optimizer.WeightDecay, "weight-decay", cfg.Optimizer.WeightDecay, "of AdamW; none on biases and LayerNorm")
+	f.Float64Var(&cfg.Optimizer.ClipNorm, "clip", cfg.Optimizer.ClipNorm, "largest norm of the gradient, 0 for none")
+	f.StringVar(&optimizer, "optimizer", "adamw", "adamw or sgd")
+	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
+	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
+	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
+	f.BoolVar(&resume, "resume", false, "go on with the run that was stopped")
+	f.BoolVar(&overwrite, "overwrite", false, "replace OUT when it is there")
+	return c
+}
+
+// positive refuses flags that are not above 0.
+func positive(flags map[string]float64) error {
+	for name, v := range flags {
+		if !(v > 0) {
+			return usageError{fmt.Errorf("%s: expected a number above 0, found %g", name, v)}
+		}
+	}
+	return nil
+}
+
+func (a *app) train(name, out string, cfg train.Config, data *dataFlags, resume, overwrite bool) error {
+	dir, err := a.open(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	set, err := a.load(data)
+	if err != nil {
+		return err
+	}
+	load := func() (*model.Model, error) {
+		head := headFor(set.Spec)
+		head.NewHead, head.Seed = true, a.seed
+		m, report, err := model.Load(dir, head)
+		if err == nil && len(report.New) > 0 {
+			a.ui.say("made anew for this task: %s", strings.Join(report.New, ", "))
+		}
+		return m, err
+	}
+	m, err := load()
+	if err != nil {
+		return err
+	}
+	encoded := train.Data{Spec: set.Spec}
+	if encoded.Train, err = a.encode("train", dir.Path, m.Config, m.MaxLength(), set.Train, data.trainRows, data.maxLength); err != nil {
+		return err
+	}
+	if encoded.Dev, err = a.encode("dev", dir.Path, m.Config, m.MaxLength(), set.Dev, data.devRows, data.maxLength); err != nil {
+		return err
+	}
+	first := m
+	o, err := checkpoint.CreateOutput(out, overwrite)
+	if err != nil {
+		return err
+	}
+	defer o.Abort()
+	report := &trained{Task: set.Spec.Name, Model: name, Examples: encoded.Train.Len()}
+	for _, p := range m.Params {
+		report.Parameters += len(p.Data)
+	}
+	steps := a.ui.progress("train", "step", 0)
+	var evals *progress
+	r := &train.Runner{
+		Config: cfg, Data: encoded, Pool: a.pool, Dir: filepath.Clean(out) + ".train", Resume: resume,
+		Load: func() (*model.Model, error) {
+			if first != nil { // the one that was loaded to learn its sizes
+				m, first = first, nil
+				return m, nil
+			}
+			return load()
+		},
+		Observer: train.Observer{
+			Step: func(done, total int, loss float64) { steps.set(done, total, fmt.Sprintf("loss %.3f", loss)) },
+			Eval: func(done, total int) {
+				if evals == nil {
+					evals = a.ui.progress("evaluate", "example", total)
+				}
+				evals.set(done, total, "")
+				if done == total {
+					evals.end()
+					evals = nil
+				}
+			},
+			Point: func(p train.Point) {
+				report.Points = append(report.Points, p)
+				if p.Metrics != nil {
+					a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics))
+				}
+			},
+			Note: a.ui.say,
+		},
+	}
+	best, result, err := r.Run(a.ctx)
+	if err != nil {
+		steps.stop()
+		return err
+	}
+	steps.end()
+	if err := best.Save(o, dir.Config); err != nil {
+		return err
+	}
+	if err := o.Carry(dir.Path, dir.Carry); err != nil {
+		return err
+	}
+	if err := o.Carry(r.Dir, []string{train.MetricsFile}); err != nil {
+		return err
+	}
+	if err := o.Commit(); err != nil {
+		return err
+	}
+	report.Result, report.PeakMemory = result, peakMemory()
+	report.SecondsPerEpoch = result.SecondsPerStep * float64((encoded.Train.Len()+cfg.Batch-1)/cfg.Batch)
+	if err := os.RemoveAll(r.Dir); err != nil {
+		return err
+	}
+	return a.ui.result(report, func(w io.Writer) {
+		fmt.Fprintf(w, "  %s: best of %d evaluations at lr %g, step %d: %s\n", out, evaluations(report.Points), result.LR, result.Step, metricsText(result.Metrics))
+		fmt.Fprintf(w, "  %s for an epoch of %d examples (%s tokens/s), peak memory %s\n", clock(report.SecondsPerEpoch), report.Examples,
+			significant(result.TokensPerSecond), bytesText(report.PeakMemory))
+	})
+}
+
+func evaluations(points []train.Point) (n int) {
+	for _, p := range points {
+		if p.Metrics != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func metricsText(metrics []task.Metric) string {
+	parts := make([]string, len(metrics))
+	for i, m := range metrics {
+		parts[i] = fmt.Sprintf("%s %.4f", m.Name, m.Value)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,341 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+)
+
+// ExportOptions are the choices of Export.
+type ExportOptions struct {
+	// Pad fills narrower blocks with dead units, so that all have one width.
+	Pad       bool
+	Overwrite bool
+	Pool      *kernel.Pool
+	// Sample is the batch on which source and result are compared.
+	Sample *model.Input
+}
+
+// Exported is what Export made.
+type Exported struct {
+	Width       int     // of every block
+	Padded      int     // dead units added, over all blocks
+	Dense       int     // blocks whose factors were multiplied out again
+	SourceBytes int64   // of the weight files
+	Bytes       int64   //
+	Difference  float64 // largest difference of a logit, source against result
+	SourceTime  float64 // seconds of one forward pass on the sample, median
+	Time        float64
+}
+
+// Export writes a checkpoint that plain transformers loads: P multiplied into
+// the down projections, factors multiplied out, one width for all blocks. It
+// reopens what it wrote and compares logits before anything takes its place.
+func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOptions) (*Exported, error) {
+	cfg, err := model.ReadConfig(src)
+	if err != nil {
+		return nil, err
+	}
+	stated, blocks, err := model.Describe(cfg)
+	if err != nil {
+		return nil, err
+	}
+	found, _, err := model.Bind(src, cfg, stated, true)
+	if err != nil {
+		return nil, err
+	}
+	e := &exporter{src: src, found: map[string]*checkpoint.Tensor{}, blocks: blocks, result: &Exported{}}
+	for i, t := range stated {
+		e.found[t.Name] = found[i]
+	}
+	if err := e.chooseWidth(cfg.Intermediate, opt.Pad); err != nil {
+		return nil, err
+	}
+	o, err := checkpoint.CreateOutput(out, opt.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Abort()
+	if err := e.write(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := e.writeConfig(o, model.WidthKey(cfg.Type)); err != nil {
+		return nil, err
+	}
+	if err := o.Carry(src.Path, src.Carry); err != nil {
+		return nil, err
+	}
+	if err := e.verify(ctx, o.Dir, opt); err != nil {
+		return nil, err
+	}
+	if err := o.Commit(); err != nil {
+		return nil, err
+	}
+	e.result.SourceBytes, e.result.Bytes = weightBytes(src.Path), weightBytes(out)
+	return e.result, nil
+}
+
+type exporter struct {
+	src    *checkpoint.Dir
+	found  map[string]*checkpoint.Tensor // by stated name
+	blocks []*model.Block
+	result *Exported
+}
+
+// chooseWidth finds the one width that the result has.
+func (e *exporter) chooseWidth(intermediate int, pad bool) error {
+	widest, narrowest := e.blocks[0], e.blocks[0]
+	for _, b := range e.blocks {
+		if b.Width > widest.Width {
+			widest = b
+		}
+		if b.Width < narrowest.Width {
+			narrowest = b
+		}
+	}
+	e.result.Width = widest.Width
+	if widest.Width == narrowest.Width || pad {
+		for _, b := range e.blocks {
+			e.result.Padded += widest.Width - b.Width
+		}
+		return nil
+	}
+	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one intermediate size for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or fuse with --layers all",
+		e.src.Path, narrowest.Width, narrowest.Name, widest.Width, widest.Name)
+}
+
+func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
+	owner := map[string]*model.Block{} // by checkpoint name
+	for _, b := range e.blocks {
+		for _, name := range []string{
+			b.Up + ".weight", b.Up + ".bias", b.Up + ".factor_u", b.Up + ".factor_v",
+			b.Down + ".weight", b.Down + ".bias", b.Down + ".factor_u", b.Down + ".factor_v", b.ScaleName(), b.StepName(),
+		} {
+			if t := e.found[name]; t != nil {
+				owner[t.Name] = b
+			}
+		}
+	}
+	var specs []checkpoint.Spec
+	done := map[*model.Block]bool{}
+	for _, name := range e.src.Weights.Names() {
+		t, _ := e.src.Weights.Tensor(name)
+		b, mine := owner[name]
+		if !mine {
+			specs = append(specs, t.Spec())
+			continue
+		}
+		if done[b] {
+			continue
+		}
+		done[b] = true
+		for _, p := range e.shapes(b) {
+			specs = append(specs, checkpoint.Spec{Name: p.name, DType: e.stored(b), Shape: p.shape})
+		}
+	}
+	w, err := checkpoint.Create(o.Dir, specs, checkpoint.WriteOptions{MaxShardBytes: maxShard, Metadata: map[string]string{"format": "pt"}})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, b := range e.blocks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		list, err := e.plain(b)
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			if err := w.WriteFloat32(p.name, p.values); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range e.src.Weights.Names() {
+		if _, mine := owner[name]; mine {
+			continue
+		}
+		t, _ := e.src.Weights.Tensor(name)
+		if err := w.Copy(t); err != nil {
+			return err
+		}
+		t.Drop()
+	}
+	return w.Commit()
+}
+
+// stored is the storage type of a block's weights.
+func (e *exporter) stored(b *model.Block) checkpoint.DType { return e.found[b.Up+".bias"].DType }
+
+// shapes lists the tensors of a block in its plain form, under the names the
+// checkpoint uses.
+func (e *exporter) shapes(b *model.Block) []part {
+	c, p := e.result.Width, b.Hidden
+	bias := e.found[b.Up+".bias"].Name // tells whether names have the family's prefix
+	extra := (b.Up + ".bias")[:len(b.Up+".bias")-len(bias)]
+	cut := func(name string) string { return name[len(extra):] }
+	return []part{
+		{name: cut(b.Up + ".weight"), shape: []int{c, p}}, {name: cut(b.Up + ".bias"), shape: []int{c}},
+		{name: cut(b.Down + ".weight"), shape: []int{p, c}}, {name: cut(b.Down + ".bias"), shape: []int{p}},
+	}
+}
+
+// plain returns a block's tensors with P folded in, factors multiplied out and
+// dead units added.
+func (e *exporter) plain(b *model.Block) ([]part, error) {
+	read := func(name string) ([]float32, error) {
+		t := e.found[name]
+		v := make([]float32, t.Elements())
+		err := t.ReadFloat32(v)
+		t.Drop()
+		return v, err
+	}
+	matrix := func(name string, rows, cols int) ([]float32, error) {
+		if b.Form.Rank == 0 {
+			return read(name + ".weight")
+		}
+		u, err := read(name + ".factor_u")
+		if err != nil {
+			return nil, err
+		}
+		v, err := read(name + ".factor_v")
+		if err != nil {
+			return nil, err
+		}
+		w := make([]float32, rows*cols)
+		var s kernel.Scratch
+		s.Gemm(kernel.FP32, rows, cols, b.Form.Rank, kernel.Mat{Data: u, Stride: b.Form.Rank}, kernel.Mat{Data: v, Stride: cols}, w, cols, kernel.Epilogue{})
+		e.result.Dense++
+		return w, nil
+	}
+	c, wide, p := b.Width, e.result.Width, b.Hidden
+	up, err := matrix(b.Up, c, p)
+	if err != nil {
+		return nil, err
+	}
+	upBias, err := read(b.Up + ".bias")
+	if err != nil {
+		return nil, err
+	}
+	down, err := matrix(b.Down, p, c)
+	if err != nil {
+		return nil, err
+	}
+	downBias, err := read(b.Down + ".bias")
+	if err != nil {
+		return nil, err
+	}
+	if b.Form.Scale {
+		scale, err := read(b.ScaleName())
+		if err != nil {
+			return nil, err
+		}
+		for i := range down {
+			down[i] *= scale[i%c]
+		}
+	}
+	list := e.shapes(b)
+	list[0].values = slices.Concat(up, make([]float32, (wide-c)*p))
+	list[1].values = slices.Concat(upBias, make([]float32, wide-c))
+	list[2].values = make([]float32, p*wide)
+	for r := range p {
+		copy(list[2].values[r*wide:], down[r*c:(r+1)*c])
+	}
+	list[3].values = downBias
+	return list, nil
+}
+
+// writeConfig says the one width, and in the block "mlpfusion" where the
+// checkpoint comes from.
+func (e *exporter) writeConfig(o *checkpoint.Output, widthKey string) error {
+	cfg := e.src.Config.Clone()
+	if err := cfg.Set(widthKey, e.result.Width); err != nil {
+		return err
+	}
+	f, err := cfg.Fusion()
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		f.Scale = checkpoint.ScaleFold
+		for _, b := range e.blocks {
+			l, ok := f.Layers[b.Name]
+			if !ok {
+				continue
+			}
+			l.Padded, l.Width = e.result.Width-b.Width, e.result.Width
+			l.Rank, l.Masked = 0, false
+			f.Layers[b.Name] = l
+		}
+		if err := cfg.SetFusion(*f); err != nil {
+			return err
+		}
+	}
+	return o.WriteConfig(cfg)
+}
+
+// verify loads both checkpoints and compares their logits on the sample.
+func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) error {
+	written, err := checkpoint.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer written.Close()
+	want, t0, err := logits(ctx, e.src, opt)
+	if err != nil {
+		return err
+	}
+	got, t1, err := logits(ctx, written, opt)
+	if err != nil {
+		return err
+	}
+	e.result.SourceTime, e.result.Time = t0, t1
+	var size float64
+	for i := range want {
+		size = max(size, math.Abs(float64(want[i])))
+		e.result.Difference = max(e.result.Difference, math.Abs(float64(want[i]-got[i])))
+	}
+	// Weights stored in 16 bits are rounded again when P is folded into them.
+	tolerance := 1e-4 * max(1, size)
+	if e.stored(e.blocks[0]) != checkpoint.F32 {
+		tolerance = 0.05 * max(1, size)
+	}
+	if !(e.result.Difference <= tolerance) {
+		return fmt.Errorf("%s: expected the exported model's logits within %g of the source's, found a difference of %g; nothing was written", e.src.Path, tolerance, e.result.Difference)
+	}
+	return nil
+}
+
+// logits runs a checkpoint's model on the sample; a head it lacks is made anew,
+// the same for both.
+func logits(ctx context.Context, dir *checkpoint.Dir, opt ExportOptions) ([]float32, float64, error) {
+	m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := m.Check(opt.Sample); err != nil {
+		return nil, 0, err
+	}
+	tape := nn.NewTape(opt.Pool)
+	var out []float32
+	var seconds []float64
+	for range 5 {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
+		start := time.Now()
+		tape.Reset(0)
+		out = m.Forward(tape, opt.Sample).Data
+		seconds = append(seconds, time.Since(start).Seconds())
+	}
+	slices.Sort(seconds)
+	return slices.Clone(out), seconds[len(seconds)/2], nil
+}

@@ -1,0 +1,475 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/fusion"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+)
+
+// FuseOptions are the choices of Fuse.
+type FuseOptions struct {
+	Plan
+	Method  string // a name of package fusion
+	Fusion  fusion.Options
+	Threads int // 0: all
+	// Calibration gives a block's inputs to the methods that use them; nil
+	// when there are none. Blocks are then compressed in order of depth.
+	Calibration Calibration
+	// Resume goes on from the blocks that an interrupted run has finished.
+	Resume    bool
+	Overwrite bool
+	Name      string // of the source, for the record
+	// Progress is told when a block begins and ends; may be nil.
+	Progress func(Step)
+}
+
+// Calibration is a source of block inputs.
+type Calibration interface {
+	// Inputs returns the inputs of a block by its place, with the blocks
+	// before it as Replace left them.
+	Inputs(block int) (fusion.Inputs, error)
+	// Replace puts the compressed block in its place.
+	Replace(block int, b *fusion.Block) error
+}
+
+// Step is a block's turn in Fuse.
+type Step struct {
+	Block       string
+	Index, Of   int // of the chosen blocks
+	Done        bool
+	Kept        bool // taken from the interrupted run
+	Width, From int
+	Info        checkpoint.Layer // when Done
+}
+
+// Fused is what Fuse made.
+type Fused struct {
+	Layers      map[string]checkpoint.Layer
+	SourceBytes int64 // of the weight files
+	Bytes       int64
+}
+
+// Fuse compresses MLP blocks of the model in src and writes the result to the
+// directory out. All else is copied as it is.
+func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions) (*Fused, error) {
+	f := &fuser{src: src, opt: opt, work: filepath.Clean(out) + ".fuse"}
+	if err := f.prepare(); err != nil {
+		return nil, err
+	}
+	// Claim the place first: better to fail now than after the clustering.
+	o, err := checkpoint.CreateOutput(out, opt.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Abort()
+	if err := f.compressAll(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.write(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := o.Commit(); err != nil {
+		return nil, err
+	}
+	result := &Fused{Layers: f.layers, SourceBytes: weightBytes(src.Path), Bytes: weightBytes(out)}
+	return result, os.RemoveAll(f.work)
+}
+
+// weightBytes is the size of a directory's weight files.
+func weightBytes(dir string) (n int64) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
+}
+
+type fuser struct {
+	src    *checkpoint.Dir
+	opt    FuseOptions
+	method fusion.Method
+	work   string // folder of finished blocks
+	cfg    *model.Config
+	stated []model.Tensor
+	found  []*checkpoint.Tensor // of stated; nil: the head lacks it
+	blocks []*model.Block
+	widths map[int]int
+	chosen []int // places of the blocks to compress
+	layers map[string]checkpoint.Layer
+	mu     sync.Mutex
+}
+
+func (f *fuser) prepare() (err error) {
+	if f.method, err = fusion.Lookup(f.opt.Method); err != nil {
+		return err
+	}
+	if f.cfg, err = model.ReadConfig(f.src); err != nil {
+		return err
+	}
+	if f.stated, f.blocks, err = model.Describe(f.cfg); err != nil {
+		return err
+	}
+	if f.found, _, err = model.Bind(f.src, f.cfg, f.stated, true); err != nil {
+		return err
+	}
+	if f.widths, err = f.opt.Choose(f.blocks); err != nil {
+		return err
+	}
+	f.layers = map[string]checkpoint.Layer{}
+	if earlier, err := f.src.Config.Fusion(); err != nil {
+		return err
+	} else if earlier != nil {
+		maps.Copy(f.layers, earlier.Layers) // blocks compressed before stay as they are
+	}
+	for i := range f.blocks {
+		if _, ok := f.widths[i]; ok {
+			f.chosen = append(f.chosen, i)
+		}
+	}
+	_, err = os.Stat(f.work)
+	if err == nil && !f.opt.Resume {
+		return fmt.Errorf("%s: expected no interrupted run, found its finished blocks: give --resume to go on with them or remove the folder", f.work)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.MkdirAll(f.work, 0o777)
+}
+
+// compressAll compresses the chosen blocks, several at once where memory allows.
+func (f *fuser) compressAll(ctx context.Context) error {
+	threads := f.opt.Threads
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	at := 1
+	if f.opt.Calibration == nil {
+		at = min(threads, f.together(), len(f.chosen))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int, len(f.chosen))
+	for i := range f.chosen {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range max(1, at) {
+		wg.Go(func() {
+			pool := kernel.NewPool(max(1, threads/max(1, at)))
+			defer pool.Close()
+			for i := range next {
+				if ctx.Err() != nil {
+					return
+				}
+				if err := f.compress(ctx, pool, i); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// together is how many blocks fit into memory at once: the largest block's
+// matrix three times over plus what a small process may use anyway.
+func (f *fuser) together() int {
+	const slack = 100 << 20
+	largest := 1
+	for _, i := range f.chosen {
+		b := f.blocks[i]
+		largest = max(largest, 4*b.Width*(2*b.Hidden+1))
+	}
+	return 1 + slack/(3*largest)
+}
+
+// compress makes the i-th chosen block, or takes it from the interrupted run.
+func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, i int) error {
+	place := f.chosen[i]
+	b := f.blocks[place]
+	step := Step{Block: b.Name, Index: i, Of: len(f.chosen), Width: f.widths[place], From: b.Width}
+	f.report(step)
+	path := f.path(place)
+	info, block, err := f.load(path, b)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, block, err = f.make(ctx, pool, place)
+		if err == nil {
+			err = saveBlock(path, f.recipe(b), info, block)
+		}
+	} else {
+		step.Kept = true
+	}
+	if err != nil {
+		return err
+	}
+	if f.opt.Calibration != nil {
+		if err := f.opt.Calibration.Replace(place, block); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.layers[b.Name] = info
+	f.mu.Unlock()
+	step.Done, step.Info = true, info
+	f.report(step)
+	debug.FreeOSMemory() // the next block starts from a small process
+	return nil
+}
+
+func (f *fuser) report(s Step) {
+	if f.opt.Progress != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.opt.Progress(s)
+	}
+}
+
+func (f *fuser) path(place int) string {
+	return filepath.Join(f.work, fmt.Sprintf("block-%04d.safetensors", place))
+}
+
+// make reads a block's weights and compresses them.
+func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) (info checkpoint.Layer, _ *fusion.Block, err error) {
+	b := f.blocks[place]
+	m := &fusion.MLP{Hidden: b.Hidden, Width: b.Width, Act: b.Act}
+	for _, t := range []struct {
+		name string
+		dst  *[]float32
+	}{{b.Up + ".weight", &m.Up}, {b.Up + ".bias", &m.UpBias}, {b.Down + ".weight", &m.Down}, {b.Down + ".bias", &m.DownBias}} {
+		src := f.tensor(t.name)
+		*t.dst = make([]float32, src.Elements())
+		if err := src.ReadFloat32(*t.dst); err != nil {
+			return info, nil, fmt.Errorf("%s: %w", f.src.Path, err)
+		}
+		src.Drop()
+	}
+	opt := f.opt.Fusion
+	opt.Width, opt.Pool = f.widths[place], pool
+	if f.opt.Calibration != nil {
+		if opt.Inputs, err = f.opt.Calibration.Inputs(place); err != nil {
+			return info, nil, err
+		}
+	}
+	block, err := f.method.Compress(ctx, m, opt)
+	if err != nil {
+		return info, nil, fmt.Errorf("%s: %s: %w", f.src.Path, b.Name, err)
+	}
+	info = checkpoint.Layer{Width: block.Width, Original: b.Width, Inertia: block.Inertia, Total: block.InputInertia, Method: f.opt.Method, Masked: block.Masked}
+	if block.Factors != nil {
+		info.Rank = block.Factors.Rank
+	}
+	return info, block, nil
+}
+
+// tensor returns a block's tensor, which Bind has found.
+func (f *fuser) tensor(name string) *checkpoint.Tensor {
+	i := slices.IndexFunc(f.stated, func(t model.Tensor) bool { return t.Name == name })
+	return f.found[i]
+}
+
+// recipe says how a finished block was made, so that a resumed run does not mix
+// recipes.
+func (f *fuser) recipe(b *model.Block) string {
+	o := f.opt.Fusion
+	i := slices.Index(f.blocks, b)
+	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t refit=%t ridge=%g",
+		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Refit, o.Ridge)
+}
+
+// parts lists a block's tensors under the names of a family, with the shapes
+// they are stored in.
+func parts(b *model.Block, block *fusion.Block) []part {
+	p, c := b.Hidden, block.Width
+	if f := block.Factors; f != nil {
+		return []part{
+			{b.Up + ".factor_v", []int{f.Rank, p}, f.UpV}, {b.Up + ".factor_u", []int{c, f.Rank}, f.UpU}, {b.Up + ".bias", []int{c}, block.UpBias},
+			{b.Down + ".factor_v", []int{f.Rank, c}, f.DownV}, {b.Down + ".factor_u", []int{p, f.Rank}, f.DownU}, {b.Down + ".bias", []int{p}, block.DownBias},
+		}
+	}
+	list := []part{
+		{b.Up + ".weight", []int{c, p}, block.Up}, {b.Up + ".bias", []int{c}, block.UpBias},
+		{b.Down + ".weight", []int{p, c}, block.Down}, {b.Down + ".bias", []int{p}, block.DownBias},
+	}
+	if block.Scale != nil {
+		list = append(list, part{b.ScaleName(), []int{c}, block.Scale})
+	}
+	if block.Step != nil {
+		list = append(list, part{b.StepName(), []int{c}, block.Step})
+	}
+	return list
+}
+
+type part struct {
+	name   string
+	shape  []int
+	values []float32
+}
+
+// blockState is what a finished block's file says besides its tensors.
+type blockState struct {
+	Recipe string           `json:"recipe"`
+	Info   checkpoint.Layer `json:"info"`
+}
+
+// saveBlock keeps a finished block for a resumed run.
+func saveBlock(path, recipe string, info checkpoint.Layer, block *fusion.Block) error {
+	var sections []checkpoint.Section
+	for name, v := range blockValues(block) {
+		if *v != nil {
+			sections = append(sections, checkpoint.Section{Name: name, Float32: *v})
+		}
+	}
+	slices.SortFunc(sections, func(a, b checkpoint.Section) int { return strings.Compare(a.Name, b.Name) })
+	return checkpoint.SaveSnapshot(path, blockState{recipe, info}, sections)
+}
+
+// blockValues names all the slices a block may hold.
+func blockValues(b *fusion.Block) map[string]*[]float32 {
+	v := map[string]*[]float32{"up": &b.Up, "up.bias": &b.UpBias, "down": &b.Down, "down.bias": &b.DownBias, "scale": &b.Scale, "step": &b.Step}
+	if f := b.Factors; f != nil {
+		v["up.u"], v["up.v"], v["down.u"], v["down.v"] = &f.UpU, &f.UpV, &f.DownU, &f.DownV
+	}
+	return v
+}
+
+// load reads a finished block; the error is fs.ErrNotExist when there is none.
+func (f *fuser) load(path string, b *model.Block) (info checkpoint.Layer, _ *fusion.Block, err error) {
+	if _, err := os.Stat(path); err != nil {
+		return info, nil, err
+	}
+	var s blockState
+	r, err := checkpoint.LoadSnapshot(path, &s)
+	if err != nil {
+		return info, nil, err
+	}
+	defer r.Close()
+	if want := f.recipe(b); s.Recipe != want {
+		return info, nil, fmt.Errorf("%s: expected a block made by the same command (%s), found %s", path, want, s.Recipe)
+	}
+	block := &fusion.Block{MLP: fusion.MLP{Hidden: b.Hidden, Width: s.Info.Width, Act: b.Act}, Masked: s.Info.Masked, Inertia: s.Info.Inertia, InputInertia: s.Info.Total}
+	if s.Info.Rank > 0 {
+		block.Factors = &fusion.Factors{Rank: s.Info.Rank}
+	}
+	for name, v := range blockValues(block) {
+		if t, ok := r.Tensor(name); ok {
+			*v = make([]float32, t.Elements())
+			if err := t.ReadFloat32(*v); err != nil {
+				return info, nil, err
+			}
+		}
+	}
+	return s.Info, block, nil
+}
+
+// write puts the new checkpoint together: the compressed blocks in the storage
+// type of what they replace, all else byte for byte.
+func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
+	sums, err := f.src.SHA256(ctx, nil)
+	if err != nil {
+		return err
+	}
+	blockOf := map[string]int{} // checkpoint names of tensors that are replaced
+	stored := map[int]checkpoint.DType{}
+	prefixed := map[int]string{} // what the checkpoint's names have before the family's, or lack
+	for _, i := range f.chosen {
+		b := f.blocks[i]
+		for _, name := range []string{b.Up + ".weight", b.Up + ".bias", b.Down + ".weight", b.Down + ".bias"} {
+			blockOf[f.tensor(name).Name] = i
+		}
+		up := f.tensor(b.Up + ".weight")
+		stored[i] = up.DType
+		prefixed[i] = strings.TrimSuffix(b.Up+".weight", up.Name)
+	}
+	var specs []checkpoint.Spec
+	for _, name := range f.src.Weights.Names() {
+		t, _ := f.src.Weights.Tensor(name)
+		i, replaced := blockOf[name]
+		if !replaced {
+			specs = append(specs, t.Spec())
+			continue
+		}
+		if t.Name != f.tensor(f.blocks[i].Up+".weight").Name {
+			continue // all of a block stands where its up projection stood
+		}
+		_, block, err := f.load(f.path(i), f.blocks[i])
+		if err != nil {
+			return err
+		}
+		for _, p := range parts(f.blocks[i], block) {
+			specs = append(specs, checkpoint.Spec{Name: strings.TrimPrefix(p.name, prefixed[i]), DType: storage(p.name, stored[i]), Shape: p.shape})
+		}
+	}
+	w, err := checkpoint.Create(o.Dir, specs, checkpoint.WriteOptions{MaxShardBytes: maxShard, Metadata: map[string]string{"format": "pt"}})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, i := range f.chosen {
+		_, block, err := f.load(f.path(i), f.blocks[i])
+		if err != nil {
+			return err
+		}
+		for _, p := range parts(f.blocks[i], block) {
+			if err := w.WriteFloat32(strings.TrimPrefix(p.name, prefixed[i]), p.values); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range f.src.Weights.Names() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, replaced := blockOf[name]; replaced {
+			continue
+		}
+		t, _ := f.src.Weights.Tensor(name)
+		if err := w.Copy(t); err != nil {
+			return err
+		}
+		t.Drop()
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	cfg := f.src.Config.Clone()
+	if err := cfg.SetFusion(checkpoint.Fusion{
+		Method: f.opt.Method, Scale: checkpoint.ScaleKeep, Layers: f.layers, Seed: f.opt.Fusion.Seed,
+		Source: checkpoint.Source{Name: f.opt.Name, SHA256: sums},
+	}); err != nil {
+		return err
+	}
+	if err := o.WriteConfig(cfg); err != nil {
+		return err
+	}
+	return o.Carry(f.src.Path, f.src.Carry)
+}
+
+// maxShard is the size at which transformers too begins a new file.
+const maxShard = 5 << 30
+
+// storage keeps P and the step multipliers in float32 whatever the weights are
+// stored in: cluster sizes above 256 are not all bfloat16 numbers.
+func storage(name string, weights checkpoint.DType) checkpoint.DType {
+	if strings.HasSuffix(name, ".mlp_scale") || strings.HasSuffix(name, ".mlp_step") {
+		return checkpoint.F32
+	}
+	return weights
+}

@@ -1,0 +1,112 @@
+package convert
+
+import (
+	"math"
+	"slices"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/model"
+)
+
+// Contents is what Inspect finds in a checkpoint directory.
+type Contents struct {
+	Path       string             `json:"path"`
+	Family     string             `json:"family"`
+	Layers     int                `json:"layers"`
+	Hidden     int                `json:"hidden_size"`
+	Heads      int                `json:"heads"`
+	Parameters int                `json:"parameters"` // as stored, heads included
+	Bytes      int64              `json:"bytes"`      // of the weight files
+	Labels     []string           `json:"labels"`
+	Fusion     *checkpoint.Fusion `json:"fusion,omitempty"`
+	Blocks     []BlockContents    `json:"blocks"`
+	// MLPFLOPs are the multiply-adds of all MLPs for one token, times two; and
+	// of the original's.
+	MLPFLOPs         int `json:"mlp_flops_per_token"`
+	OriginalMLPFLOPs int `json:"original_mlp_flops_per_token"`
+}
+
+// BlockContents is one MLP block.
+type BlockContents struct {
+	Name          string  `json:"name"`
+	Layer         int     `json:"layer"`
+	Method        string  `json:"method,omitempty"` // "" when not compressed
+	Width         int     `json:"width"`
+	Original      int     `json:"original_width"`
+	Rank          int     `json:"rank,omitempty"`
+	Parameters    int     `json:"parameters"`
+	OriginalParam int     `json:"original_parameters"`
+	FLOPs         int     `json:"flops_per_token"`
+	OriginalFLOPs int     `json:"original_flops_per_token"`
+	Explained     float64 `json:"inertia_explained,omitempty"` // 1 − inertia/total
+	// Sizes are the cluster sizes, where P is kept.
+	Sizes []int `json:"cluster_sizes,omitempty"`
+	Dead  int   `json:"dead_units,omitempty"` // added by export
+}
+
+// Inspect reads a directory's configuration and headers, and of the weights the
+// cluster sizes only.
+func Inspect(dir *checkpoint.Dir) (*Contents, error) {
+	cfg, err := model.ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	stated, blocks, err := model.Describe(cfg)
+	if err != nil {
+		return nil, err
+	}
+	found, _, err := model.Bind(dir, cfg, stated, true)
+	if err != nil {
+		return nil, err
+	}
+	fused, err := dir.Config.Fusion()
+	if err != nil {
+		return nil, err
+	}
+	c := &Contents{Path: dir.Path, Family: cfg.Type, Layers: cfg.Layers, Hidden: cfg.Hidden, Heads: cfg.Heads, Labels: cfg.Labels, Fusion: fused, Bytes: weightBytes(dir.Path)}
+	at := map[string]*checkpoint.Tensor{}
+	for i, t := range stated {
+		at[t.Name] = found[i]
+		if found[i] != nil && t.Name != "" {
+			c.Parameters += found[i].Elements()
+		}
+	}
+	for _, b := range blocks {
+		bc := BlockContents{Name: b.Name, Layer: b.Layer, Width: b.Width, Original: cfg.Intermediate, Rank: b.Form.Rank}
+		if fused != nil {
+			if l, ok := fused.Layers[b.Name]; ok {
+				bc.Method, bc.Dead = l.Method, l.Padded
+				if l.Original > 0 {
+					bc.Original = l.Original
+				}
+				if l.Total > 0 {
+					bc.Explained = 1 - l.Inertia/l.Total
+				}
+			}
+		}
+		for _, t := range []string{b.Up + ".weight", b.Up + ".bias", b.Up + ".factor_u", b.Up + ".factor_v", b.Down + ".weight", b.Down + ".bias", b.Down + ".factor_u", b.Down + ".factor_v"} {
+			if src := at[t]; src != nil {
+				bc.Parameters += src.Elements()
+				if len(src.Shape) == 2 {
+					bc.FLOPs += 2 * src.Elements()
+				}
+			}
+		}
+		bc.OriginalFLOPs = 4 * b.Hidden * bc.Original
+		bc.OriginalParam = bc.OriginalFLOPs/2 + bc.Original + b.Hidden
+		if b.Form.Scale {
+			p := make([]float32, b.Width)
+			if err := at[b.ScaleName()].ReadFloat32(p); err != nil {
+				return nil, err
+			}
+			for _, v := range p {
+				bc.Sizes = append(bc.Sizes, int(math.Round(float64(v))))
+			}
+			slices.Sort(bc.Sizes)
+		}
+		c.MLPFLOPs += bc.FLOPs
+		c.OriginalMLPFLOPs += bc.OriginalFLOPs
+		c.Blocks = append(c.Blocks, bc)
+	}
+	return c, nil
+}
