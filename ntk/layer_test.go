@@ -1,0 +1,145 @@
+package ntk
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"mlpfusion/kernel"
+)
+
+// randomLayer is a layer of small whole numbers, so that its gradients are exact,
+// signs and zeros included.
+func randomLayer(rng *rand.Rand, in, out, tokens int, bias, masked bool) layer {
+	fill := func(n int) []float32 {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = float32(rng.IntN(9) - 4)
+		}
+		return x
+	}
+	l := layer{x: fill(tokens * in), d: fill(tokens * out), in: in, out: out, bias: bias}
+	if masked {
+		l.mask = fill(in * out)
+		for i := range l.mask {
+			if i%3 == 0 {
+				l.mask[i] = 0
+			}
+		}
+	}
+	return l
+}
+
+// direct computes both kernels in float64 from gradients that it holds.
+func direct(layers []layer, offsets []int32) (adam, sgd []float64) {
+	n := len(offsets) - 1
+	g := make([][]float64, n)
+	for e := range n {
+		for _, l := range layers {
+			w, b := make([]float64, l.in*l.out), make([]float64, l.out)
+			for t := int(offsets[e]); t < int(offsets[e+1]); t++ {
+				for o := range l.out {
+					d := float64(l.d[t*l.out+o])
+					b[o] += d
+					for i := range l.in {
+						if l.mask == nil || l.mask[o*l.in+i] != 0 {
+							w[o*l.in+i] += d * float64(l.x[t*l.in+i])
+						}
+					}
+				}
+			}
+			g[e] = append(g[e], w...)
+			if l.bias {
+				g[e] = append(g[e], b...)
+			}
+		}
+	}
+	adam, sgd = make([]float64, n*n), make([]float64, n*n)
+	for i := range n {
+		for j := range n {
+			for k, v := range g[i] {
+				sgd[i*n+j] += v * g[j][k]
+				if s := g[j][k]; s != 0 {
+					adam[i*n+j] += math.Copysign(v, v*s)
+				}
+			}
+		}
+	}
+	return adam, sgd
+}
+
+func offBy(a []float32, b []float64) float64 {
+	var d, n float64
+	for i := range b {
+		d += (float64(a[i]) - b[i]) * (float64(a[i]) - b[i])
+		n += b[i] * b[i]
+	}
+	return math.Sqrt(d / n)
+}
+
+// TestWays computes the kernels of random layers in every way there is: SGD's by
+// tokens, by parameters and mixed (the smaller the blocks, the more), wide and
+// narrow layers, with and without biases and masks, one token an example. The
+// bound is float32's rounding in the sums over parameters, some 1e-7, with a
+// margin of ten.
+func TestWays(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	ctx, quiet := context.Background(), func(float64) {}
+	for _, lengths := range [][]int{{1, 1, 1, 1, 1}, {1, 1, 2, 3, 3, 5, 9, 30, 31}, {4}, {2, 2, 2, 40}} {
+		for _, size := range [][2]int{{6, 11}, {300, 20}, {5, 3}, {40, 41}} {
+			for variant := range 4 {
+				rng := rand.New(rand.NewPCG(1, uint64(variant)))
+				offsets := []int32{0}
+				for _, l := range lengths {
+					offsets = append(offsets, offsets[len(offsets)-1]+int32(l))
+				}
+				n, tokens := len(lengths), int(offsets[len(lengths)])
+				bias, masked := variant&1 == 1, variant&2 == 2
+				layers := []layer{
+					randomLayer(rng, size[0], size[1], tokens, bias, masked),
+					randomLayer(rng, size[1], size[0], tokens, bias, false),
+				}
+				wantAdam, wantSGD := direct(layers, offsets)
+				name := fmt.Sprint(lengths, size, " bias ", bias, " masked ", masked)
+				k, err := adam(ctx, pool, layers, offsets, quiet)
+				if d := offBy(k, wantAdam); err != nil || d > 1e-6 {
+					t.Errorf("%s: Adam's kernel is off by %g, error %v", name, d, err)
+				}
+				if tokens == n && !masked {
+					if d := offBy(singleAdam(pool, layers, n), wantAdam); d > 1e-6 {
+						t.Errorf("%s: Adam's kernel of single tokens is off by %g", name, d)
+					}
+				}
+				order := make([]int32, n)
+				for i := range order {
+					order[i] = int32(i)
+				}
+				for _, block := range []int{1, 2, 5, 64} {
+					k, err := sgd(ctx, pool, layers, offsets, block, quiet)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d := offBy(unsort(k, order), wantSGD); d > 1e-6 {
+						t.Errorf("%s: SGD's kernel in blocks of %d is off by %g", name, block, d)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestSigns: the sign of zeros of either sign is 0, as torch.sign's.
+func TestSigns(t *testing.T) {
+	x := []float32{0, float32(math.Copysign(0, -1)), 2, -3, math.SmallestNonzeroFloat32, -math.SmallestNonzeroFloat32, math.MaxFloat32}
+	want := []float32{0, 0, 1, -1, 1, -1, 1}
+	s := make([]float32, len(x))
+	signs(s, x)
+	for i := range want {
+		if s[i] != want[i] {
+			t.Errorf("sign of %g is %g", x[i], s[i])
+		}
+	}
+}
