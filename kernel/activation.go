@@ -9,6 +9,19 @@ import "math"
 //
 // A nil scale counts as ones. The other slices have v's length.
 func Activate(act Activation, v, deriv, scale []float32) {
+	if deriv != nil {
+		deriv = deriv[:len(v)]
+	}
+	if isa >= AVX2 {
+		act.vectors(v, deriv)
+		if scale != nil {
+			Mul(v, scale[:len(v)])
+		}
+		if scale != nil && deriv != nil {
+			Mul(deriv, scale[:len(v)])
+		}
+		return
+	}
 	for i, x := range v {
 		f, d := act.Eval(x)
 		s := float32(1)
@@ -22,43 +35,65 @@ func Activate(act Activation, v, deriv, scale []float32) {
 	}
 }
 
+// vectors is Activate without a scale, in assembly.
+func (a Activation) vectors(v, deriv []float32) {
+	switch {
+	case a == Identity:
+		for i := range deriv {
+			deriv[i] = 1
+		}
+	case a == GELU && deriv != nil:
+		geluDerivAVX2(v, deriv)
+	case a == GELU:
+		geluAVX2(v)
+	case a == GELUTanh && deriv != nil:
+		geluTanhDerivAVX2(v, deriv)
+	case a == GELUTanh:
+		geluTanhAVX2(v)
+	case a == ReLU && deriv != nil:
+		reluDerivAVX2(v, deriv)
+	case a == ReLU:
+		reluAVX2(v)
+	case a == SiLU && deriv != nil:
+		siluDerivAVX2(v, deriv)
+	case a == SiLU:
+		siluAVX2(v)
+	case a == Tanh && deriv != nil:
+		tanhDerivAVX2(v, deriv)
+	case a == Tanh:
+		tanhAVX2(v)
+	}
+}
+
 // Eval returns σ(x) and σ'(x), computed in float64. At ±Inf it returns the
 // limits; NaN gives NaN.
-func (a Activation) Eval(x32 float32) (f, d float32) {
-	x := float64(x32)
-	if a != Identity && a != ReLU && math.IsInf(x, 0) {
-		// σ and its derivative are at their limits long before this.
-		_, d = a.Eval(math.Float32frombits(math.Float32bits(x32)&(1<<31) | math.Float32bits(1e4)))
-		switch {
-		case a == Tanh:
-			return float32(math.Copysign(1, x)), d
-		case x > 0:
-			return x32, d
-		}
-		return float32(math.Copysign(0, -1)), d
-	}
+func (a Activation) Eval(x float32) (f, d float32) {
+	f64, d64 := a.eval64(float64(x))
+	return float32(f64), float32(d64)
+}
+
+func (a Activation) eval64(x float64) (f, d float64) {
+	// What multiplies 0 or 1 beyond this, in float32: the limits come out right.
+	z := max(min(x, 200), -200)
 	switch a {
 	case GELU:
-		cdf := 0.5 * math.Erfc(-x/math.Sqrt2)
-		return float32(x * cdf), float32(cdf + x*math.Exp(-0.5*x*x)/math.Sqrt(2*math.Pi))
+		cdf := 0.5 * math.Erfc(-z/math.Sqrt2)
+		return max(x, -200) * cdf, cdf + z*math.Exp(-0.5*z*z)/math.Sqrt(2*math.Pi)
 	case GELUTanh:
 		const c, k = 0.7978845608028654, 0.044715 // sqrt(2/π), and the cubic term
-		s := 1 / (1 + math.Exp(-2*c*(x+k*x*x*x))) // (1+tanh)/2
-		return float32(x * s), float32(s + x*s*(1-s)*2*c*(1+3*k*x*x))
+		s := 1 / (1 + math.Exp(-2*c*(z+k*z*z*z))) // (1+tanh)/2
+		return max(x, -200) * s, s + z*s*(1-s)*2*c*(1+3*k*z*z)
 	case ReLU:
-		switch {
-		case x > 0:
-			return x32, 1
-		case x32 != x32:
-			return x32, x32
+		if x <= 0 {
+			return 0, 0
 		}
-		return 0, 0
+		return x, 1
 	case SiLU:
-		s := 1 / (1 + math.Exp(-x))
-		return float32(x * s), float32(s * (1 + x*(1-s)))
+		s := 1 / (1 + math.Exp(-z))
+		return max(x, -200) * s, s * (1 + z*(1-s))
 	case Tanh:
 		t := math.Tanh(x)
-		return float32(t), float32(1 - t*t)
+		return t, 1 - t*t
 	}
-	return x32, 1
+	return x, 1
 }

@@ -26,15 +26,23 @@ func round(prec Precision, x float32) float32 {
 // ToBF16Slice writes the bfloat16 bits of src to dst, of at least src's length.
 func ToBF16Slice(dst []uint16, src []float32) {
 	dst = dst[:len(src)]
-	for i, v := range src {
-		dst[i] = ToBF16(v)
+	done := 0
+	if isa >= AVX2 {
+		done = toBF16AVX2(dst, src)
+	}
+	for i, v := range src[done:] {
+		dst[done+i] = ToBF16(v)
 	}
 }
 
 // FromBF16Slice writes the values of src to dst, of at least src's length.
 func FromBF16Slice(dst []float32, src []uint16) {
 	dst = dst[:len(src)]
-	for i, b := range src {
-		dst[i] = FromBF16(b)
+	done := 0
+	if isa >= AVX2 {
+		done = fromBF16AVX2(dst, src)
+	}
+	for i, b := range src[done:] {
+		dst[done+i] = FromBF16(b)
 	}
 }

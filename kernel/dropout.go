@@ -4,8 +4,9 @@ import "math"
 
 // Dropout's random bits are a function of a seed and a position alone, so that
 // the backward pass makes them again and any worker makes the same ones: a
-// 32-bit hash (two rounds of multiply and xor-shift, each keyed) of the
-// position's low half; the keys come from the seed and the high half. An
+// 32-bit hash of the position's low half (Chris Wellons' triple32, three rounds of
+// multiply and xor-shift, with a key before the first and the second); the keys
+// come from the seed and the high half. An
 // element is kept when its hash, read as a signed number, is at least a
 // threshold.
 
@@ -17,14 +18,20 @@ type dropKeys struct {
 }
 
 const (
-	dropMul0 = 0x21f0aaad
-	dropMul1 = 0x735a2d97
+	dropMul0 = 0xed5ad4bb
+	dropMul1 = 0xac4c1b51
+	dropMul2 = 0x31848bab
 )
 
 func newDropKeys(seed, offset uint64, p float32) dropKeys {
 	z := mix64(mix64(seed+0x9e3779b97f4a7c15) + offset>>32)
 	drop := math.Round(float64(p) * (1 << 32)) // hashes of 2^32 that drop
 	return dropKeys{uint32(z), uint32(z >> 32), int32(int64(drop) - 1<<31), float32(1 / (1 - float64(p)))}
+}
+
+// words returns the fields in order, as the assembly wants them.
+func (k *dropKeys) words() [4]uint32 {
+	return [4]uint32{k.k0, k.k1, uint32(k.least), math.Float32bits(k.scale)}
 }
 
 // mix64 is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable
@@ -38,10 +45,11 @@ func mix64(z uint64) uint64 {
 // hash returns 32 random bits for a position's low half.
 func (k *dropKeys) hash(x uint32) uint32 {
 	x ^= k.k0
-	x = (x ^ x>>16) * dropMul0
+	x = (x ^ x>>17) * dropMul0
 	x ^= k.k1
-	x = (x ^ x>>15) * dropMul1
-	return x ^ x>>15
+	x = (x ^ x>>11) * dropMul1
+	x = (x ^ x>>15) * dropMul2
+	return x ^ x>>14
 }
 
 // DropoutApply writes src_i/(1−p) or, with probability p, 0 to dst_i. Which
@@ -74,12 +82,22 @@ func dropout(dst, res, src []float32, seed, offset uint64, p float32) {
 }
 
 func (k *dropKeys) apply(dst, src []float32, at uint32) {
+	if isa >= AVX2 {
+		words := k.words()
+		dropApplyAVX2(&words, dst, src, at)
+		return
+	}
 	for i, v := range src {
 		dst[i] = k.drop(v, at+uint32(i))
 	}
 }
 
 func (k *dropKeys) add(dst, res, src []float32, at uint32) {
+	if isa >= AVX2 {
+		words := k.words()
+		dropAddAVX2(&words, dst, res, src, at)
+		return
+	}
 	for i, v := range src {
 		dst[i] = res[i] + k.drop(v, at+uint32(i))
 	}
@@ -90,5 +108,5 @@ func (k *dropKeys) drop(v float32, at uint32) float32 {
 	if int32(k.hash(at)) < k.least {
 		return 0
 	}
-	return v * k.scale
+	return float32(v * k.scale) // never fused with what follows
 }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// An activation returns σ(x) and, when asked to, σ'(x).
+type activation struct {
+	name string
+	emit func(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual)
+}
+
+var activations = []activation{{"gelu", gelu}, {"geluTanh", geluTanh}, {"relu", relu}, {"silu", silu}, {"tanh", tanh}}
+
+func activate(w lanes, a activation, deriv bool) {
+	name, params, doc := a.name, "v []float32", "replaces v_i by σ(v_i)."
+	if deriv {
+		name, params, doc = a.name+"Deriv", "v, deriv []float32", "replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i."
+	}
+	function(w, name, params, "", doc)
+	v := slice("v")
+	var to Register
+	if deriv {
+		to = slice("deriv")
+	}
+	w.loop(length("v"), 1, func(s span, _ int) {
+		f, d := a.emit(w, s.from(v), deriv)
+		s.to(v, f)
+		if deriv {
+			s.to(to, d)
+		}
+	})
+	ret()
+}
+
+// gelu is x·Φ(x), and its derivative Φ(x) + x·φ(x). Beyond ±20 φ is 0 and Φ 0 or 1;
+// the clamping makes ±Inf come out right.
+func gelu(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
+	z := w.clamp(x, 20)
+	cdf, pdf := w.normal(z)
+	f = w.mul(cdf, w.max(x, w.f32(-20)))
+	if deriv {
+		d = w.fma(z, pdf, cdf)
+	}
+	return f, d
+}
+
+// geluTanh is x·s with s = (1+tanh u)/2 = sigmoid(2u), 2u = √(8/π)·(x + 0.044715·x³);
+// its derivative is s + x·s·(1−s)·(2u)'.
+func geluTanh(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
+	const c, k = 1.5957691216057308, 0.044715
+	z := w.clamp(x, 20) // s is 0 or 1 beyond
+	square := w.mul(z, z)
+	u := w.mul(w.polynomial(square, c, c*k), z)
+	s, r := w.sigmoid(u, deriv)
+	f = w.mul(s, w.max(x, w.f32(-20)))
+	if deriv {
+		slope := w.polynomial(square, c, 3*c*k)
+		d = w.fma(w.mul(z, r), slope, s)
+	}
+	return f, d
+}
+
+// silu is x·s with s = sigmoid(x); its derivative is s + x·s·(1−s).
+func silu(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
+	z := w.clamp(x, 100)
+	s, r := w.sigmoid(z, deriv)
+	f = w.mul(s, w.max(x, w.f32(-100)))
+	if deriv {
+		d = w.fma(z, r, s)
+	}
+	return f, d
+}
+
+// relu gives NaN for NaN and may keep −0; its derivative is 0 where x ≤ 0, else 1.
+func relu(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
+	f = w.reg()
+	VMAXPS(x, w.zero(), f)
+	if deriv {
+		const notLessOrEqual = 6
+		one := w.load(w.f32(1))
+		d = w.reg()
+		if w == avx2 {
+			VCMPPS(Imm(notLessOrEqual), w.zero(), x, d)
+			VANDPS(one, d, d)
+		} else {
+			k := K()
+			VCMPPS(Imm(notLessOrEqual), w.zero(), x, k)
+			VMOVAPS_Z(one, k, d)
+		}
+	}
+	return f, d
+}
+
+// tanh's derivative is 1 − tanh².
+func tanh(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
+	f = w.tanh(x)
+	if deriv {
+		d = w.load(w.f32(1))
+		VFNMADD231PS(f, f, d)
+	}
+	return f, d
+}

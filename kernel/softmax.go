@@ -1,0 +1,52 @@
+package kernel
+
+import "math"
+
+// Softmax replaces x by exp(scale·x_i − max)/Σ exp(scale·x_j − max), where max is
+// the largest scale·x_i. −Inf stands for elements that are masked out. Quotients
+// below about 1e-38 may come out as 0.
+func Softmax(x []float32, scale float32) {
+	Scale(x, 1/ExpSum(x, scale, MaxScaled(x, scale)))
+}
+
+// MaxScaled returns the largest scale·x_i, and −Inf for no elements.
+func MaxScaled(x []float32, scale float32) float32 {
+	if isa >= AVX2 {
+		return maxScaledAVX2(x, scale)
+	}
+	m := float32(math.Inf(-1))
+	for _, v := range x {
+		m = max(m, v*scale)
+	}
+	return m
+}
+
+// ExpSum replaces x_i by exp(scale·x_i − top) and returns the sum of these. top
+// must be no less than the largest scale·x_i, rounding apart. Results below the
+// normal numbers (1.2e-38) may come out as 0.
+func ExpSum(x []float32, scale, top float32) float32 {
+	if isa >= AVX2 {
+		return expSumAVX2(x, scale, top)
+	}
+	var s float32
+	for i, v := range x {
+		e := float32(math.Exp(float64(scale)*float64(v) - float64(top)))
+		x[i] = e
+		s += e
+	}
+	return s
+}
+
+// SoftmaxGrad replaces dp, the gradient with respect to the probabilities p =
+// softmax(scale·x), by the gradient with respect to x.
+func SoftmaxGrad(dp, p []float32, scale float32) {
+	dp = dp[:len(p)]
+	s := Dot(dp, p)
+	if isa >= AVX2 {
+		softmaxGradAVX2(dp, p, scale, s)
+		return
+	}
+	for i, v := range p {
+		dp[i] = scale * v * (dp[i] - s)
+	}
+}
