@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -218,6 +219,7 @@ func FuzzReaders(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer time.AfterFunc(10*time.Second, func() { panic("a reader hangs") }).Stop()
 		for _, name := range []string{"sst2", "stsb", "cola", "text"} {
 			for _, ext := range []string{".tsv", ".csv", ".jsonl", ".parquet"} {
 				d := Dataset{Spec: spec(t, name)}

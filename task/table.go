@@ -3,6 +3,7 @@ package task
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -212,6 +213,18 @@ func openParquet(f file) (t *table, err error) {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, err
+	}
+	// The file ends with its footer, the footer's length and "PAR1"; the library
+	// would allocate whatever length it is told.
+	var tail [8]byte
+	if size < 12 {
+		return nil, fmt.Errorf("expected a Parquet file, found %d bytes", size)
+	}
+	if _, err := f.ReadAt(tail[:], size-8); err != nil {
+		return nil, err
+	}
+	if footer := int64(binary.LittleEndian.Uint32(tail[:])); string(tail[4:]) != "PAR1" || footer > size-12 {
+		return nil, fmt.Errorf("expected a Parquet file with a footer of at most %d bytes, found the ending %q", size-12, tail)
 	}
 	p, err := parquet.OpenFile(f, size)
 	if err != nil {
