@@ -1,6 +1,8 @@
 package fusion
 
 import (
+	"slices"
+
 	"mlpfusion/kernel"
 )
 
@@ -51,7 +53,7 @@ func (b *Block) Forward(pool *kernel.Pool, x []float32, tokens int, out []float3
 	}
 }
 
-// outputs is the number of features that the last linear layer reads.
+// inputs is the number of features that the last linear layer reads.
 func (b *Block) inputs() int {
 	if b.Factors != nil {
 		return b.Factors.Rank
@@ -82,15 +84,29 @@ func (b *Block) features(pool *kernel.Pool, x []float32, tokens int, h []float32
 	linear(pool, f.DownV, a, tokens, b.Width, f.Rank, h, kernel.Epilogue{})
 }
 
+// last returns the last linear layer with P folded in, Hidden×inputs(). It may
+// be the block's own.
+func (b *Block) last() []float32 {
+	switch {
+	case b.Factors != nil:
+		return b.Factors.DownU
+	case b.Scale == nil:
+		return b.Down
+	}
+	w := slices.Clone(b.Down)
+	for r := range b.Hidden {
+		kernel.Mul(w[r*b.Width:(r+1)*b.Width], b.Scale)
+	}
+	return w
+}
+
 // Fold multiplies P into Down and drops it; the function stays the same. In
 // training it is not the same: Adam's step on Down then lacks the factor P.
 func (b *Block) Fold() {
 	if b.Scale == nil {
 		return
 	}
-	for r := range b.Hidden {
-		kernel.Mul(b.Down[r*b.Width:(r+1)*b.Width], b.Scale)
-	}
+	b.Down = b.last()
 	b.Scale = nil
 }
 

@@ -61,6 +61,9 @@ func (b *Block) scaleRoots() *Block {
 
 // cluster returns the block of the o.Width centroids.
 func cluster(ctx context.Context, m *MLP, o Options) (*Block, error) {
+	if o.Select {
+		return selected(ctx, m, o)
+	}
 	points, d := m.SubMLPs()
 	if o.Weighted {
 		if err := weigh(ctx, m, points, o); err != nil {

@@ -36,8 +36,10 @@ type Options struct {
 	// Inputs are the calibration data; the options below need them.
 	Inputs   Inputs
 	Weighted bool    // cluster by what units do on Inputs, see weigh
+	Select   bool    // make clusters around the units that matter most on Inputs, see pick
 	Refit    bool    // fit the last linear layer to the original's outputs on Inputs
 	Ridge    float64 // of Refit, relative to the features' mean variance; 0 is 1e-4
+	Fit      int     // steps of descent on all weights of a dense block, after Refit
 }
 
 var methods = []compressor{
@@ -82,17 +84,26 @@ func (w method) Compress(ctx context.Context, m *MLP, o Options) (*Block, error)
 		return nil, fmt.Errorf("fusion: width %d: expected 1 to %d, the block's own width", o.Width, m.Width)
 	}
 	if w.Name() == (calibrated{}).Name() {
-		o.Weighted, o.Refit = true, true
+		o.Select, o.Refit = true, true
+		if o.Fit == 0 {
+			o.Fit = fitSteps
+		}
 	}
-	if (o.Weighted || o.Refit) && o.Inputs == nil {
+	if (o.Weighted || o.Select || o.Refit || o.Fit > 0) && o.Inputs == nil {
 		return nil, errors.New("fusion: calibration needs inputs")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	b, err := w.compress(ctx, m, o)
-	if err != nil || !o.Refit {
-		return b, err
+	if err == nil && o.Refit {
+		err = refit(ctx, m, b, o)
 	}
-	return b, refit(ctx, m, b, o)
+	if err == nil && o.Fit > 0 {
+		err = fit(ctx, m, b, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }

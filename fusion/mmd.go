@@ -61,14 +61,11 @@ type mmdFit struct {
 	inner   []float32 // m×m: distances y–y, then the weights
 	grad    []float32
 	m1, m2  []float32
-	rows    []mmdRow
+	sums    []float64 // of each row of the distances computed last
 	adam    kernel.AdamW
 	b1, b2  float64 // β1^t, β2^t
 	bw      float64 // the smallest bandwidth of this step
 }
-
-// mmdRow is what a pass over one row of a distance matrix adds up.
-type mmdRow struct{ dist, kernel, weight float64 }
 
 func newMMDFit(x []float32, n, d int, start []int, pool *kernel.Pool) *mmdFit {
 	m := len(start)
@@ -76,7 +73,7 @@ func newMMDFit(x []float32, n, d int, start []int, pool *kernel.Pool) *mmdFit {
 		pool: pool, x: x, n: n, m: m, d: d,
 		cross: make([]float32, m*n), inner: make([]float32, m*m),
 		y: make([]float32, 0, m*d), grad: make([]float32, m*d), m1: make([]float32, m*d), m2: make([]float32, m*d),
-		xx: squaredNorms(x, n, d), yy: make([]float32, m), rows: make([]mmdRow, max(n, m)),
+		xx: squaredNorms(x, n, d), yy: make([]float32, m), sums: make([]float64, max(n, m)),
 		adam: kernel.AdamW{LR: 1e-2, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01, GradScale: 1},
 		b1:   1, b2: 1,
 	}
@@ -128,7 +125,7 @@ func (f *mmdFit) distances(a, aa []float32, na int, b, bb []float32, nb int, out
 			row[j] = float32(math.Sqrt(float64(d2)))
 			sum += float64(row[j])
 		}
-		f.rows[i].dist = sum
+		f.sums[i] = sum
 	}))
 }
 
@@ -147,11 +144,11 @@ func (f *mmdFit) measure() {
 	sum := f.sumXX
 	f.distances(f.y, f.yy, f.m, f.x, f.xx, f.n, f.cross, -1)
 	for i := range f.m {
-		sum += 2 * f.rows[i].dist
+		sum += 2 * f.sums[i]
 	}
 	f.distances(f.y, f.yy, f.m, f.y, f.yy, f.m, f.inner, 0)
 	for i := range f.m {
-		sum += f.rows[i].dist
+		sum += f.sums[i]
 	}
 	all := float64(f.n + f.m)
 	f.bw = sum / (all*all - all) / 4
@@ -195,14 +192,23 @@ func (f *mmdFit) loss() float64 {
 	return xx/(n*n) - 2*xy/(n*m) + yy/(m*m)
 }
 
-// step moves the rows once. With w the weights of kernels, the gradient of row
-// j is 2/(nm)·Σ_i w_ij(y_j − x_i) − 2/m²·Σ_l w_lj(y_j − y_l): two matrix
-// products and a multiple of y_j.
+// step moves the rows once.
 func (f *mmdFit) step() {
 	f.measure()
 	if f.bw == 0 { // every row is the same: nothing to fit
 		return
 	}
+	f.gradients()
+	f.b1 *= 0.9
+	f.b2 *= 0.999
+	f.adam.Correction1, f.adam.Correction2 = float32(1-f.b1), float32(1-f.b2)
+	f.adam.Step(f.y, f.grad, f.m1, f.m2, 1)
+}
+
+// gradients turns the distances into the loss's gradients. With w the weights of
+// kernels, that of row j is 2/(nm)·Σ_i w_ij(y_j − x_i) − 2/m²·Σ_l w_lj(y_j −
+// y_l): two matrix products and a multiple of y_j.
+func (f *mmdFit) gradients() {
 	toX := 2 / (float64(f.n) * float64(f.m))
 	toY := -2 / (float64(f.m) * float64(f.m))
 	f.pool.Run(f.m, rowJob(func(i int) {
@@ -218,10 +224,6 @@ func (f *mmdFit) step() {
 		f.pool.Gemm(kernel.FP32, f.m, f.d, t.n, kernel.Mat{Data: t.w, Stride: t.n}, kernel.Mat{Data: t.z, Stride: f.d},
 			f.grad, f.d, kernel.Epilogue{Alpha: -1, Accumulate: true})
 	}
-	f.b1 *= 0.9
-	f.b2 *= 0.999
-	f.adam.Correction1, f.adam.Correction2 = float32(1-f.b1), float32(1-f.b2)
-	f.adam.Step(f.y, f.grad, f.m1, f.m2, 1)
 }
 
 // weights replaces a row of distances by factor times the kernels' weights and

@@ -29,7 +29,7 @@ import (
 // original block's outputs on the original model's inputs.
 func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	s := newSums(b.inputs(), m.Hidden)
-	if err := s.collect(ctx, m, b, o); err != nil {
+	if err := s.collect(ctx, m, b, o, true); err != nil {
 		return err
 	}
 	ridge := o.Ridge
@@ -68,7 +68,7 @@ func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
 type sums struct {
 	n, out       int
 	tokens       int
-	hh           []float64 // n×n
+	hh           []float64 // n×n, the upper triangle
 	he           []float64 // n×out
 	meanH, meanE []float64
 }
@@ -77,23 +77,27 @@ func newSums(n, out int) *sums {
 	return &sums{n: n, out: out, hh: make([]float64, n*n), he: make([]float64, n*out), meanH: make([]float64, n), meanE: make([]float64, out)}
 }
 
-func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options) error {
+// collect streams the calibration inputs. Without targets the errors are taken
+// to be 0, which spares the original's forward pass.
+func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options, targets bool) error {
+	last := b.last()
 	h := make([]float32, chunk*s.n)
 	e, got := make([]float32, chunk*s.out), make([]float32, chunk*s.out)
 	part := make([]float32, s.n*max(s.n, s.out))
 	err := eachPair(ctx, o.Inputs, m.Hidden, func(x, original []float32, tokens int) error {
 		s.tokens += tokens
-		m.Forward(o.Pool, original, tokens, e)
-		b.Forward(o.Pool, x, tokens, got)
-		for i := range tokens * s.out {
-			e[i] -= got[i]
-		}
 		b.features(o.Pool, x, tokens, h)
 		addRows(s.meanH, h, tokens)
-		addRows(s.meanE, e, tokens)
 		// A chunk's products are summed in float32, the chunks in float64.
-		s.add(o.Pool, s.hh, part, h, h, tokens, s.n)
-		s.add(o.Pool, s.he, part, h, e, tokens, s.out)
+		s.addGram(o.Pool, part, h, tokens)
+		if !targets {
+			return nil
+		}
+		m.Forward(o.Pool, original, tokens, e)
+		linear(o.Pool, last, h, tokens, s.n, s.out, got, kernel.Epilogue{Bias: b.DownBias})
+		kernel.Axpy(-1, got, e)
+		addRows(s.meanE, e, tokens)
+		s.addCross(o.Pool, part, h, e, tokens)
 		return nil
 	})
 	if err != nil {
@@ -113,8 +117,8 @@ func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options) error {
 		clear(s.meanE)
 	}
 	for i, hi := range s.meanH {
-		for j, hj := range s.meanH {
-			s.hh[i*s.n+j] -= count * hi * hj
+		for j := i; j < s.n; j++ {
+			s.hh[i*s.n+j] -= count * hi * s.meanH[j]
 		}
 		for j, ej := range s.meanE {
 			s.he[i*s.out+j] -= count * hi * ej
@@ -123,11 +127,27 @@ func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options) error {
 	return nil
 }
 
-// add adds hᵀ·e to sum (n×cols).
-func (s *sums) add(pool *kernel.Pool, sum []float64, part, h, e []float32, tokens, cols int) {
-	pool.Gemm(kernel.FP32, s.n, cols, tokens, kernel.Mat{Data: h, Stride: s.n, T: true}, kernel.Mat{Data: e, Stride: cols}, part, cols, kernel.Epilogue{})
-	for i, v := range part[:s.n*cols] {
-		sum[i] += float64(v)
+// addGram adds the upper triangle of hᵀ·h to hh, a band of columns at a time.
+func (s *sums) addGram(pool *kernel.Pool, part, h []float32, tokens int) {
+	const band = 256
+	for j := 0; j < s.n; j += band {
+		cols := min(band, s.n-j)
+		rows := j + cols
+		pool.Gemm(kernel.FP32, rows, cols, tokens, kernel.Mat{Data: h, Stride: s.n, T: true}, kernel.Mat{Data: h[j:], Stride: s.n}, part, cols, kernel.Epilogue{})
+		for i := range rows {
+			sum := s.hh[i*s.n+j : i*s.n+j+cols]
+			for k, v := range part[i*cols : (i+1)*cols] {
+				sum[k] += float64(v)
+			}
+		}
+	}
+}
+
+// addCross adds hᵀ·e to he.
+func (s *sums) addCross(pool *kernel.Pool, part, h, e []float32, tokens int) {
+	pool.Gemm(kernel.FP32, s.n, s.out, tokens, kernel.Mat{Data: h, Stride: s.n, T: true}, kernel.Mat{Data: e, Stride: s.out}, part, s.out, kernel.Epilogue{})
+	for i, v := range part[:s.n*s.out] {
+		s.he[i] += float64(v)
 	}
 }
 
@@ -145,8 +165,9 @@ var errRidge = errors.New("fusion: refit: the calibration activations are too ne
 func (s *sums) solve(ctx context.Context, ridge float64, b *Block, pool *kernel.Pool) (*mat.Dense, error) {
 	var variance, square float64
 	for i, mean := range s.meanH {
-		variance += s.hh[i*s.n+i]
-		square += s.hh[i*s.n+i] + float64(s.tokens)*mean*mean
+		v := max(s.hh[i*s.n+i], 0)
+		variance += v
+		square += v + float64(s.tokens)*mean*mean
 	}
 	// The second term keeps float32's rounding of a chunk's products from passing
 	// for variance, where features hardly vary.

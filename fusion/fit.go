@@ -1,0 +1,201 @@
+package fusion
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"mlpfusion/kernel"
+)
+
+const (
+	fitBatch = 512
+	fitCache = 16384
+	fitRate  = 0.03
+	fitSteps = 100 // of calibrated
+)
+
+// fit descends the squared error of a dense block's output on cached calibration
+// inputs, all its weights together: o.Fit steps of Adam on fitBatch tokens. A
+// step starts at fitRate of the root mean square of the tensor's own values, so
+// that it suits any model, and falls linearly to 0. P takes no part: the down
+// projection moves with P folded in and is divided by it again.
+//
+// The first fitCache tokens are kept with the original's outputs, so that memory
+// does not grow with the number of sentences. A fit that ends worse on them than
+// it began is undone.
+func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
+	if b.Factors != nil || b.Masked {
+		return errors.New("fusion: Fit needs a dense block: it is not for svd and magnitude")
+	}
+	data, err := record(ctx, m, o)
+	if err != nil {
+		return err
+	}
+	before := b.MLP.clone()
+	start := data.squaredError(b, o.Pool)
+	scale := b.Scale
+	b.Fold()
+	f := newFitter(&b.MLP, o.Pool)
+	p, batches := m.Hidden, max(1, data.tokens/fitBatch)
+	for step := range o.Fit {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := step % batches * fitBatch
+		n := min(fitBatch, data.tokens-at)
+		f.gradients(data.x[at*p:(at+n)*p], data.y[at*p:(at+n)*p], n)
+		f.step(1 - float64(step)/float64(o.Fit))
+	}
+	b.unfold(scale)
+	if !(data.squaredError(b, o.Pool) <= start) {
+		b.MLP = before
+	}
+	return nil
+}
+
+// unfold takes the factors scale out of Down and makes them P again.
+func (b *Block) unfold(scale []float32) {
+	if scale == nil {
+		return
+	}
+	for r := range b.Hidden {
+		for k, s := range scale {
+			b.Down[r*b.Width+k] /= s
+		}
+	}
+	b.Scale = scale
+}
+
+// recording is inputs of a block and the outputs the original gives for them.
+type recording struct {
+	x, y   []float32
+	tokens int
+}
+
+func record(ctx context.Context, m *MLP, o Options) (*recording, error) {
+	r := new(recording)
+	var y []float32
+	err := eachPair(ctx, o.Inputs, m.Hidden, func(x, original []float32, tokens int) error {
+		tokens = min(tokens, fitCache-r.tokens)
+		if tokens == 0 {
+			return nil
+		}
+		n := tokens * m.Hidden
+		y = append(y[:0], make([]float32, n)...)
+		m.Forward(o.Pool, original, tokens, y)
+		r.x = append(r.x, x[:n]...)
+		r.y = append(r.y, y...)
+		r.tokens += tokens
+		return nil
+	})
+	return r, err
+}
+
+func (r *recording) squaredError(b *Block, pool *kernel.Pool) float64 {
+	got := make([]float32, len(r.x))
+	b.Forward(pool, r.x, r.tokens, got)
+	kernel.Axpy(-1, r.y, got)
+	return kernel.SumSquares(got)
+}
+
+// fitter holds one tensor of gradients and of Adam's moments for each tensor of
+// the block.
+type fitter struct {
+	m    *MLP
+	pool *kernel.Pool
+
+	tensors [6]fitted // gate, gate bias, up, up bias, down, down bias
+	t       int
+
+	// Of one batch, ×Width or ×Hidden: the projections' activations, their
+	// slopes, and the gradients that flow back.
+	h, gateAct, slope, lin, dh, e []float32
+}
+
+type fitted struct {
+	w, grad, m1, m2 []float32
+	rate            float32
+}
+
+func newFitter(m *MLP, pool *kernel.Pool) *fitter {
+	f := &fitter{m: m, pool: pool}
+	for i, w := range [][]float32{m.Gate, m.GateBias, m.Up, m.UpBias, m.Down, m.DownBias} {
+		n := len(w)
+		f.tensors[i] = fitted{w, make([]float32, n), make([]float32, n), make([]float32, n), 0}
+		if n > 0 {
+			f.tensors[i].rate = fitRate * float32(math.Sqrt(kernel.SumSquares(w)/float64(n)))
+		}
+	}
+	wide := fitBatch * m.Width
+	f.h, f.slope, f.dh = make([]float32, wide), make([]float32, wide), make([]float32, wide)
+	if m.Gate != nil {
+		f.gateAct, f.lin = make([]float32, wide), make([]float32, wide)
+	}
+	f.e = make([]float32, fitBatch*m.Hidden)
+	return f
+}
+
+// gradients computes those of Σ_t ‖ŷ_t − y_t‖²/2 over the batch.
+func (f *fitter) gradients(x, y []float32, n int) {
+	m, p, w := f.m, f.m.Hidden, f.m.Width
+	gate, gateBias, up, upBias, down, downBias := &f.tensors[0], &f.tensors[1], &f.tensors[2], &f.tensors[3], &f.tensors[4], &f.tensors[5]
+	wide := n * w
+
+	if m.Gate == nil {
+		linear(f.pool, m.Up, x, n, p, w, f.h, kernel.Epilogue{Bias: m.UpBias, Act: m.Act, Deriv: f.slope})
+	} else {
+		linear(f.pool, m.Up, x, n, p, w, f.lin, kernel.Epilogue{Bias: m.UpBias})
+		linear(f.pool, m.Gate, x, n, p, w, f.gateAct, kernel.Epilogue{Bias: m.GateBias, Act: m.Act, Deriv: f.slope})
+		copy(f.h, f.gateAct[:wide])
+		kernel.Mul(f.h, f.lin[:wide])
+	}
+	linear(f.pool, m.Down, f.h, n, w, p, f.e, kernel.Epilogue{Bias: m.DownBias})
+	kernel.Axpy(-1, y, f.e)
+
+	f.outer(down, f.e, f.h, n, p, w)
+	sumRows(downBias.grad, f.e, n)
+	back := func(slope []float32, dz []float32) {
+		f.pool.Gemm(kernel.FP32, n, w, p, kernel.Mat{Data: f.e, Stride: p}, kernel.Mat{Data: m.Down, Stride: w}, dz, w, kernel.Epilogue{Mul: slope})
+	}
+	if m.Gate == nil {
+		back(f.slope, f.dh)
+		f.outer(up, f.dh, x, n, w, p)
+		sumRows(upBias.grad, f.dh, n)
+		return
+	}
+	back(f.gateAct, f.dh)
+	f.outer(up, f.dh, x, n, w, p)
+	sumRows(upBias.grad, f.dh, n)
+	kernel.Mul(f.slope, f.lin[:wide])
+	back(f.slope, f.dh)
+	f.outer(gate, f.dh, x, n, w, p)
+	sumRows(gateBias.grad, f.dh, n)
+}
+
+// outer writes the gradient dzᵀ·x of a weight matrix: dz is n×out, x n×in.
+func (f *fitter) outer(t *fitted, dz, x []float32, n, out, in int) {
+	f.pool.Gemm(kernel.FP32, out, in, n, kernel.Mat{Data: dz, Stride: out, T: true}, kernel.Mat{Data: x, Stride: in}, t.grad, in, kernel.Epilogue{})
+}
+
+// sumRows writes the sum of the rows of x to sum; a nil sum has no bias.
+func sumRows(sum, x []float32, rows int) {
+	clear(sum)
+	if len(sum) > 0 {
+		kernel.AddColumns(sum, x, len(sum), rows)
+	}
+}
+
+// step moves all tensors by the share left of their rates.
+func (f *fitter) step(left float64) {
+	f.t++
+	t := float64(f.t)
+	a := kernel.AdamW{
+		LR: float32(left), Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, GradScale: 1,
+		Correction1: float32(1 - math.Pow(0.9, t)), Correction2: float32(1 - math.Pow(0.99, t)),
+	}
+	for i := range f.tensors {
+		t := &f.tensors[i]
+		a.Step(t.w, t.grad, t.m1, t.m2, t.rate)
+	}
+}

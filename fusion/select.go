@@ -1,0 +1,172 @@
+package fusion
+
+import (
+	"context"
+	"math"
+
+	"gonum.org/v1/gonum/mat"
+
+	"mlpfusion/kernel"
+)
+
+// pick chooses the o.Width hidden units whose activations explain the block's
+// output best: greedily, each time the unit that takes most off the squared
+// error that the best down projection of the units chosen so far would leave on
+// the calibration inputs (orthogonal least squares). Ties go to the lower unit.
+//
+// With G the activations' Gram matrix and Z = G·W2ᵀ their products with the
+// output, unit i would take off ‖z_i‖²/G_ii; choosing it removes its direction
+// from all the others. That is a pivoted Cholesky factorisation of G, of which
+// only the c chosen columns are ever computed: p_I·c²/2 operations, and
+// 2·p_I·p a unit for Z.
+func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
+	s := newSums(m.Width, m.Hidden)
+	_, paired := o.Inputs.(PairInputs)
+	if err := s.collect(ctx, m, &Block{MLP: *m}, o, paired); err != nil {
+		return nil, err
+	}
+	n, p, c := s.n, s.out, o.Width
+	gram := mat.NewSymDense(n, s.hh)
+	down := mat.NewDense(p, n, nil)
+	for r := range p {
+		for i := range n {
+			down.Set(r, i, float64(m.Down[r*n+i]))
+		}
+	}
+	z := mat.NewDense(n, p, s.he) // what pairs add
+	var own mat.Dense
+	own.Mul(gram, down.T())
+	z.Add(z, &own)
+
+	left := make([]float64, n) // G_ii less what is explained
+	var floor float64
+	for i := range left {
+		left[i] = gram.At(i, i)
+		floor += left[i] / float64(n)
+	}
+	// With less left than this a unit is a combination of the chosen ones, as far
+	// as float32 can tell, and takes nothing off.
+	floor *= 1e-6
+	gain := make([]float64, n)
+	rate := func(i int) {
+		gain[i] = 0
+		if left[i] > floor {
+			gain[i] = squares(z.RawRowView(i)) / left[i]
+		}
+	}
+	for i := range n {
+		rate(i)
+	}
+	factor := make([]float64, n*c) // row i: unit i in terms of the chosen ones
+	chosen := make([]int, 0, c)
+	taken := make([]bool, n)
+	const band = 64
+	for k := range c {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		best := -1
+		for i, g := range gain {
+			if !taken[i] && (best < 0 || g > gain[best]) {
+				best = i
+			}
+		}
+		chosen = append(chosen, best)
+		taken[best] = true
+		pivot := left[best]
+		if pivot <= floor {
+			continue // nothing is left to explain; every unit that follows will do
+		}
+		zb := append([]float64(nil), z.RawRowView(best)...)
+		fb := append([]float64(nil), factor[best*c:best*c+k]...)
+		o.Pool.Run((n+band-1)/band, rowJob(func(b int) {
+			for i := b * band; i < min(n, (b+1)*band); i++ {
+				if taken[i] {
+					continue
+				}
+				r := gram.At(i, best)
+				for j, v := range factor[i*c : i*c+k] {
+					r -= v * fb[j]
+				}
+				f := r / pivot
+				for j, row := 0, z.RawRowView(i); j < p; j++ {
+					row[j] -= f * zb[j]
+				}
+				factor[i*c+k] = r / math.Sqrt(pivot)
+				left[i] -= r * f
+				rate(i)
+			}
+		}))
+	}
+	return chosen, nil
+}
+
+func squares(x []float64) float64 {
+	var s float64
+	for _, v := range x {
+		s += v * v
+	}
+	return s
+}
+
+// selected returns the block of the picked units: each keeps its own gate and up
+// rows, and is the centre of a cluster whose mean is its down column, so that
+// the block, with P, is a fusion before any refit.
+func selected(ctx context.Context, m *MLP, o Options) (*Block, error) {
+	chosen, err := pick(ctx, m, o)
+	if err != nil {
+		return nil, err
+	}
+	assign, sizes, err := around(ctx, m, chosen, o)
+	if err != nil {
+		return nil, err
+	}
+	b, own := m.fuse(assign, sizes), m.keep(chosen)
+	b.Gate, b.GateBias, b.Up, b.UpBias = own.Gate, own.GateBias, own.Up, own.UpBias
+	return b, nil
+}
+
+// around makes one cluster of each chosen unit: every other unit joins the one
+// that it is nearest to in weighted sub-MLP space.
+func around(ctx context.Context, m *MLP, chosen []int, o Options) (assign, sizes []int32, err error) {
+	x, d := m.SubMLPs()
+	if err := weigh(ctx, m, x, o); err != nil {
+		return nil, nil, err
+	}
+	c := len(chosen)
+	centre := make([]float32, 0, c*d)
+	for _, i := range chosen {
+		centre = append(centre, x[i*d:(i+1)*d]...)
+	}
+	// Half the squared distance, less the row's own norm.
+	half := squaredNorms(centre, c, d)
+	for k := range half {
+		half[k] /= 2
+	}
+	assign = make([]int32, m.Width)
+	sizes = make([]int32, c)
+	const band = 256
+	dist := make([]float32, min(band, m.Width)*c)
+	for i := 0; i < m.Width; i += band {
+		rows := min(band, m.Width-i)
+		o.Pool.Gemm(kernel.FP32, rows, c, d, kernel.Mat{Data: x[i*d:], Stride: d}, kernel.Mat{Data: centre, Stride: d, T: true},
+			dist, c, kernel.Epilogue{Alpha: -1, Bias: half})
+		for r := range rows {
+			row := dist[r*c : (r+1)*c]
+			best := 0
+			for k, v := range row {
+				if v < row[best] {
+					best = k
+				}
+			}
+			assign[i+r] = int32(best)
+		}
+	}
+	for k, i := range chosen { // also where two chosen units are alike
+		assign[i] = int32(k)
+	}
+	for _, k := range assign {
+		sizes[k]++
+	}
+	return assign, sizes, nil
+}

@@ -1,0 +1,148 @@
+package fusion
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mlpfusion/kernel"
+)
+
+// The greedy choice, computed from the definition: refit on every candidate set
+// and keep the best unit.
+func TestPickIsGreedy(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	for _, gated := range []bool{false, true} {
+		m := randomMLP(r, 5, 12, gated, true)
+		x := tokens(m.Hidden, 300, 1)
+		want := output(m, m.Hidden, x)
+		o := Options{Width: 5, Pool: testPool, Inputs: matrix{m.Hidden, x}, Ridge: 1e-9}
+		var chosen []int
+		for range o.Width {
+			best, least := -1, math.Inf(1)
+			for i := range m.Width {
+				if slices.Contains(chosen, i) {
+					continue
+				}
+				b := m.keep(append(slices.Clone(chosen), i))
+				if err := refit(t.Context(), m, b, o); err != nil {
+					t.Fatal(err)
+				}
+				if e := squaredError(output(b, m.Hidden, x), want); e < least {
+					best, least = i, e
+				}
+			}
+			chosen = append(chosen, best)
+		}
+		got, err := pick(t.Context(), m, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, chosen) {
+			t.Errorf("gated %v: picked %v, want %v", gated, got, chosen)
+		}
+	}
+}
+
+// Duplicates add nothing: with c distinct units, calibrated finds one of each
+// and is the original function.
+func TestCalibratedOnDuplicates(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawMLP(t)
+		units := seq(m.Width)
+		for range rapid.IntRange(0, 2*m.Width).Draw(t, "copies") {
+			units = append(units, rapid.IntRange(0, m.Width-1).Draw(t, "unit"))
+		}
+		wide := m.gathered(units)
+		x := tokens(m.Hidden, 200, 1)
+		b := mustCompress(t, "calibrated", wide, Options{Width: m.Width, Inputs: matrix{m.Hidden, x}, Fit: 1})
+		// A unit that leaves less than 1e-6 of the mean square unexplained counts
+		// as a duplicate too, 1e-3 of the output, and there may be a few.
+		same(t, "output", output(b, m.Hidden, x), output(wide, m.Hidden, x), 1e-2)
+		var sum float32
+		for _, s := range b.Scale {
+			sum += s
+		}
+		if int(sum) != len(units) {
+			t.Fatalf("cluster sizes sum to %g, want %d", sum, len(units))
+		}
+	})
+}
+
+func TestFitIsNeverWorse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawMLP(t)
+		x := tokens(m.Hidden, 100, 1)
+		want := output(m, m.Hidden, x)
+		o := Options{Width: rapid.IntRange(1, m.Width).Draw(t, "c"), Inputs: matrix{m.Hidden, x}}
+		for _, name := range []string{"fusion", "cluster", "prune", "sketch"} {
+			before := squaredError(output(mustCompress(t, name, m, o), m.Hidden, x), want)
+			with := o
+			with.Fit = 20
+			after := squaredError(output(mustCompress(t, name, m, with), m.Hidden, x), want)
+			if after > before*(1+1e-5) {
+				t.Fatalf("%s: squared error %g after the fit, %g before", name, after, before)
+			}
+		}
+	})
+}
+
+// Gradients against central differences of the loss.
+func TestFitGradients(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for _, gated := range []bool{false, true} {
+		m := randomMLP(r, 3, 4, gated, true)
+		x := tokens(m.Hidden, 6, 1)
+		y := tokens(m.Hidden, 6, 2)
+		f := newFitter(m, testPool)
+		f.gradients(x, y, 6)
+		loss := func() float64 { return squaredError(output(m, m.Hidden, x), y) / 2 }
+		for i := range f.tensors {
+			tensor := &f.tensors[i]
+			var got, want []float32
+			for k := range tensor.w {
+				v := tensor.w[k]
+				const h = 1e-2 // error h²·f‴/6 ≈ 1e-4 and rounding 1e-7·loss/h
+				tensor.w[k] = v + h
+				up := loss()
+				tensor.w[k] = v - h
+				down := loss()
+				tensor.w[k] = v
+				got, want = append(got, tensor.grad[k]), append(want, float32((up-down)/(2*h)))
+			}
+			if len(want) > 0 {
+				same(t, "gradient", got, want, 1e-3)
+			}
+		}
+	}
+}
+
+func TestFitRefusesOtherForms(t *testing.T) {
+	m := randomMLP(rand.New(rand.NewPCG(1, 1)), 4, 8, false, true)
+	o := Options{Width: 4, Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}, Fit: 3}
+	for _, name := range []string{"svd", "magnitude"} {
+		method, _ := Lookup(name)
+		if _, err := method.Compress(t.Context(), m, o); err == nil {
+			t.Errorf("%s: fitted, though it is not dense", name)
+		}
+	}
+}
+
+// What calibrated is for, on random weights: less error than every method with
+// the same refit.
+func TestCalibratedIsClosest(t *testing.T) {
+	m := randomMLP(rand.New(rand.NewPCG(3, 1)), 16, 64, false, true)
+	m.Act = kernel.GELU
+	x, held := tokens(m.Hidden, 3000, 1), tokens(m.Hidden, 500, 2)
+	want := output(m, m.Hidden, held)
+	o := Options{Width: 16, Inputs: matrix{m.Hidden, x}, Refit: true}
+	least := relative(output(mustCompress(t, "calibrated", m, o), m.Hidden, held), want)
+	for _, name := range []string{"fusion", "cluster", "sketch", "svd", "mmd", "prune", "magnitude"} {
+		if e := relative(output(mustCompress(t, name, m, o), m.Hidden, held), want); e < least {
+			t.Errorf("%s with the refit: error %.3f, calibrated has %.3f", name, e, least)
+		}
+	}
+}
