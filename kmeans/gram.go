@@ -12,7 +12,7 @@ type gram struct {
 	n       int // distinct rows
 	copies  int // rows
 	columns int
-	at      []float32 // n×n: G, symmetric; the diagonal is that of norm
+	at      []float32 // n×n and lanes more: G, symmetric; the diagonal is that of norm
 	norm    []float64 // n: G_ii
 	weight  []float64 // n: the number of equal rows that row i stands for
 	unit    float64   // a squared distance of 1 in G is this much in the matrix
@@ -32,7 +32,7 @@ func newGram(r *rows, pool *kernel.Pool) *gram {
 	n, d := r.count(), r.d
 	_, exp := math.Frexp(float64(r.largest))
 	scale := math.Ldexp(1, -exp)
-	g := &gram{n: n, copies: r.n, columns: d, at: make([]float32, n*n), norm: make([]float64, n), weight: r.weight, unit: 1 / (scale * scale), pool: pool}
+	g := &gram{n: n, copies: r.n, columns: d, at: make([]float32, n*n+lanes), norm: make([]float64, n), weight: r.weight, unit: 1 / (scale * scale), pool: pool}
 	left := &panel{rows: r, at: make([]float32, min(n, block)*d), norm: g.norm, scale: scale}
 	right := &panel{rows: r, at: make([]float32, min(n, block)*d), norm: g.norm, scale: scale}
 	for i0 := 0; i0 < n; i0 += block {

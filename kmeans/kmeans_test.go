@@ -451,3 +451,38 @@ func FuzzCluster(f *testing.F) {
 		}
 	})
 }
+
+func TestOfferAVX2(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "values"), 0))
+		floats := func(n int) []float32 {
+			s := make([]float32, n)
+			for i := range s {
+				s[i] = float32(rng.NormFloat64())
+			}
+			return s
+		}
+		n := rapid.IntRange(lanes, 3*lanes).Draw(t, "n")
+		a := offer{
+			name: 3, coef: floats(n), g: floats(n*n + lanes), stride: n, norm: floats(lanes), draw: floats(lanes),
+			of: make([]int32, lanes), cost: floats(lanes), to: make([]int32, lanes), luck: floats(lanes),
+			scale: -2, own: rng.Float32(), share: rng.Float32(), temperature: rng.Float32(),
+		}
+		for range rapid.IntRange(0, 9).Draw(t, "rows") {
+			a.rows = append(a.rows, int32(rng.IntN(n)))
+		}
+		for i := range a.of {
+			a.of[i] = int32(rng.IntN(4))
+		}
+		b := a
+		b.cost, b.to, b.luck = slices.Clone(a.cost), slices.Clone(a.to), slices.Clone(a.luck)
+		a.portable()
+		b.put()
+		for i := range lanes {
+			// Ten products of about 1 and their sums, rounded.
+			if math.Abs(float64(a.cost[i]-b.cost[i])) > 100*eps32 || a.to[i] != b.to[i] || a.luck[i] != b.luck[i] {
+				t.Fatalf("lane %d: got %g for %d, expected %g for %d", i, b.cost[i], b.to[i], a.cost[i], a.to[i])
+			}
+		}
+	})
+}

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
-
-	"mlpfusion/kernel"
 )
 
 // lloydRestarts runs Lloyd's algorithm from o.Restarts k-means++ starts, side by
@@ -114,25 +112,29 @@ func (g *gram) nearer(to, from []float32, c int32) float64 {
 // lloyd is one run of Lloyd's algorithm in terms of G. Centroid c is
 // Σ_{j∈c} a_j·x_j, so ⟨x_i, centroid⟩ is a sum of G's entries.
 type lloyd struct {
-	g        *gram
-	k        int
-	of       []int32 // n: the cluster of each row
-	centres  *memberLists
-	coef     []float32 // n: −2·a_j
-	norm     []float64 // k: squared norm of the centroids
-	mass     []float64 // k: weight of the rows that a centroid is the mean of
-	near     []float32 // n: ‖x_i − centroid‖² − ‖x_i‖² for the centroid of of[i]
-	products []float32
+	g       *gram
+	k       int
+	of      []int32 // n: the cluster of each row
+	centres *memberLists
+	coef    []float32 // n: −2·a_j
+	norm    []float64 // k: squared norm of the centroids
+	mass    []float64 // k: weight of the rows that a centroid is the mean of
+	near    []float32 // n, and lanes more: ‖x_i − centroid‖² − ‖x_i‖² for the centroid of of[i]
+
+	zero, luck []float32 // lanes: what an offer has no use for here
+	none       []int32
 }
 
-// scan is the number of rows whose products with a centroid are formed at once.
-const scan = 512
-
 func newLloyd(g *gram, k int) *lloyd {
-	return &lloyd{
-		g: g, k: k, of: make([]int32, g.n), coef: make([]float32, g.n), near: make([]float32, g.n),
-		norm: make([]float64, k), mass: make([]float64, k), products: make([]float32, scan),
+	l := &lloyd{
+		g: g, k: k, of: make([]int32, g.n, g.n+lanes), coef: make([]float32, g.n), near: make([]float32, g.n+lanes),
+		norm: make([]float64, k), mass: make([]float64, k),
+		zero: make([]float32, lanes), luck: make([]float32, lanes), none: make([]int32, lanes),
 	}
+	for i := range l.none {
+		l.none[i] = -1
+	}
+	return l
 }
 
 // startFrom takes the given k rows as the centroids.
@@ -172,25 +174,15 @@ func (l *lloyd) run(maxIter int, tol float64) int {
 // that is not alone.
 func (l *lloyd) assign() {
 	n := l.g.n
-	for i0 := 0; i0 < n; i0 += scan {
-		i1 := min(n, i0+scan)
-		near, of := l.near[i0:i1], l.of[i0:i1]
-		for i := range near {
-			near[i] = float32(math.Inf(1))
-		}
-		s := l.products[:i1-i0]
-		for c := range l.k {
-			for i := range s {
-				s[i] = float32(l.norm[c])
-			}
-			for _, j := range l.centres.of(c) {
-				kernel.Axpy(l.coef[j], l.g.at[int(j)*n+i0:int(j)*n+i1], s)
-			}
-			for i, v := range s {
-				if v < near[i] {
-					near[i], of[i] = v, int32(c)
-				}
-			}
+	for i := range l.near {
+		l.near[i] = float32(math.Inf(1))
+	}
+	o := offer{coef: l.coef, stride: n, norm: l.zero, draw: l.zero, of: l.none, luck: l.luck, scale: 1, share: 1}
+	for i0 := 0; i0 < n; i0 += lanes {
+		o.g, o.cost, o.to = l.g.at[i0:], l.near[i0:], l.of[i0:i0+lanes]
+		for c := range int32(l.k) {
+			o.name, o.rows, o.own = c, l.centres.of(int(c)), float32(l.norm[c])
+			o.put()
 		}
 	}
 	size := make([]int, l.k)

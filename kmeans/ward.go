@@ -184,8 +184,11 @@ func (w *wardState) merge(a, b int32, dist float64) {
 			continue
 		}
 		mk := w.mass[k]
-		da := w.at(a, k)
-		*da = float32(((ma+mk)*float64(*da) + (mb+mk)*float64(*w.at(b, k)) - mk*dist) / (ma + mb + mk))
+		da, db := w.at(a, k), *w.at(b, k)
+		d := float32(((ma+mk)*float64(*da) + (mb+mk)*float64(db) - mk*dist) / (ma + mb + mk))
+		// No cluster comes nearer by a merge. The chain rests on that, so rounding
+		// must not break it.
+		*da = max(d, min(*da, db))
 	}
 	w.mass[a] = ma + mb
 }
