@@ -84,6 +84,7 @@ type gemmJob struct {
 	ldc     int
 	ep      Epilogue
 
+	packed     *Packed // B, instead of b
 	pool       *Pool
 	kernel     *gemmKernel // nil: portable
 	rows, cols int         // of a block

@@ -85,15 +85,20 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 		if g.ep.Accumulate || k0 > 0 {
 			args.accum = 1
 		}
-		// A few rows do not repay the packing of B: read it where it lies.
-		direct := !g.b.T && g.prec == FP32 && i1-i0 <= 2*t.mr
-		if k > 0 {
-			s.packB(t, g, k0, k, j0, j1, direct)
+		var panels []float32
+		// A few rows do not repay the packing of B: it is read where it lies.
+		direct := g.packed == nil && !g.b.T && g.prec == FP32 && i1-i0 <= 2*t.mr
+		switch {
+		case k == 0:
+		case g.packed != nil:
+			panels = g.packed.panels(k0, k, j0)
+		default:
+			panels = s.packB(t, g, k0, k, j0, j1, direct)
 		}
 		for i := i0; i < i1; i += mc {
 			ie := min(i+mc, i1)
 			if k > 0 {
-				s.tiles(t, g, i, ie, k0, k, j0, j1, direct)
+				s.tiles(t, g, i, ie, k0, k, j0, j1, panels, direct)
 			}
 			if k0+kc >= g.k {
 				s.finish(t, g, i, ie, j0, j1)
@@ -105,7 +110,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 }
 
 // tiles runs the microkernels over rows i0 ≤ i < i1 for one block of k.
-func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, direct bool) {
+func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, panels []float32, direct bool) {
 	// The rows go into the fewest tiles, of two heights, high and high-1.
 	args := &s.args
 	m := i1 - i0
@@ -142,50 +147,62 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, di
 	for j := j0; j < j1; j += t.nr {
 		args.n = min(t.nr, j1-j)
 		args.mask = maskFor(args.n)
-		b, stride := unsafe.Pointer(nil), t.nr*4
-		if direct && args.n == t.nr {
-			b, stride = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j]), g.b.Stride*4
-		} else if direct {
-			b = unsafe.Pointer(&s.b[0])
-		} else {
-			b = unsafe.Pointer(&s.b[(j-j0)*k])
+		var b unsafe.Pointer
+		args.bK = t.nr * 4
+		switch {
+		case !direct:
+			b = unsafe.Pointer(&panels[(j-j0)*k])
+		case args.n < t.nr:
+			b = unsafe.Pointer(&panels[0])
+		default:
+			b = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j])
+			args.bK = g.b.Stride * 4
 		}
-		args.bK = stride
 		run(i0, low+1, nHigh, b, j)
 		run(i0+nHigh*(low+1), low, count-nHigh, b, j)
 	}
 }
 
-// packB packs k rows of columns j0 ≤ j < j1 of B into s.b; of a B that is read
-// where it lies, only a last panel narrower than nr.
-func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct bool) {
+// packB packs k rows of columns j0 ≤ j < j1 of B; of a B that is read where it
+// lies, only a last panel narrower than nr.
+func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct bool) []float32 {
 	n := j1 - j0
 	if direct {
 		j0, n = j0+n/t.nr*t.nr, n%t.nr
-		if n == 0 {
-			return
-		}
 	}
-	panels := (n + t.nr - 1) / t.nr
-	size := panels * t.nr * k
-	dst := grow(&s.b, size+8*t.nr)
-	packPanels(t, s, dst, g.b, k0, k, j0, n)
-	if g.prec == BF16 {
-		t.round(&dst[0], size)
+	dst := grow(&s.b, part(n, 1, t.nr)*k)
+	if n > 0 {
+		s.packPanels(t, dst, g.b, g.prec, k0, k, j0, n)
+	}
+	return dst
+}
+
+// packPanels writes the k×n part of b at (k0, j0) as panels, read at the given
+// precision.
+func (s *Scratch) packPanels(t *gemmKernel, dst []float32, b Mat, prec Precision, k0, k, j0, n int) {
+	if b.T {
+		s.transposePanels(t, dst, b, k0, k, j0, n)
+	} else {
+		copyPanels(t, dst, b, k0, k, j0, n)
+	}
+	if prec == BF16 {
+		t.round(&dst[0], part(n, 1, t.nr)*k)
 	}
 }
 
-// packPanels writes the k×n part of b at (k0, j0) as panels. dst needs room for
-// 8 rows more than the panels have.
-func packPanels(t *gemmKernel, s *Scratch, dst []float32, b Mat, k0, k, j0, n int) {
-	if !b.T {
+func copyPanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
+	const group = 4 // panels at a time: their places in dst share cache sets
+	for j := 0; j < n; j += group * t.nr {
+		w := min(group*t.nr, n-j)
 		var mask *int32
-		if n%t.nr != 0 {
-			mask = maskFor(n % t.nr)
+		if w%t.nr != 0 {
+			mask = maskFor(w % t.nr)
 		}
-		t.copyPanels(&dst[0], &b.Data[k0*b.Stride+j0], b.Stride*4, k*t.nr*4, n/t.nr, k, mask)
-		return
+		t.copyPanels(&dst[j*k], &b.Data[k0*b.Stride+j0+j], b.Stride*4, k*t.nr*4, w/t.nr, k, mask)
 	}
+}
+
+func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	for j := 0; j < n; j += t.nr {
 		for h := 0; h < t.nr; h += 8 {
 			for r := range s.rows { // columns behind the last repeat it; nobody stores them

@@ -2,12 +2,15 @@ package kernel
 
 // maxStrip bounds a block's columns, so that its packed part of B (a block of k
 // times that) stays in the second-level cache.
-const maxStrip = 512
+const maxStrip = 256
 
 // plan chooses the implementation and cuts C into blocks for the given number of
 // workers. The cut does not change the result.
 func (g *gemmJob) plan(workers int) {
 	g.kernel = kernelOf()
+	if g.packed != nil {
+		g.kernel = g.packed.kernel
+	}
 	if g.kernel == nil {
 		g.rows, g.cols, g.strips = 32, g.n, 1
 		return
@@ -28,7 +31,10 @@ func (g *gemmJob) plan(workers int) {
 			tasks := (g.m + rows - 1) / rows * strips
 			// In units of one element of a tile for a step of k: packing an
 			// element of either operand costs as much as some 4 products.
-			task := float64(rows*cols + 4*cols)
+			task := float64(rows * cols)
+			if g.packed == nil {
+				task += float64(4 * cols)
+			}
 			if g.a.T {
 				task += float64(4 * rows)
 			}

@@ -123,17 +123,13 @@ func (g *gemmCase) run(p *Pool) {
 // below, and σ and σ' (slopes ≤ 1.2) pass on what they are given.
 func (g *gemmCase) check() error {
 	const eps = 1.0 / (1 << 24)
-	at := func(m Mat, i, j int) float64 {
-		if m.T {
-			i, j = j, i
-		}
-		return float64(round(g.prec, m.Data[i*m.Stride+j]))
-	}
+	a, b := g.values(g.a, g.m, g.k, true), g.values(g.b, g.k, g.n, false)
 	for i := range g.m {
 		for j := range g.n {
 			var sum, abs float64
-			for l := range g.k {
-				v := at(g.a, i, l) * at(g.b, l, j)
+			row, col := a[i*g.k:(i+1)*g.k], b[j*g.k:(j+1)*g.k]
+			for l, x := range row {
+				v := x * col[l]
 				sum += v
 				abs += math.Abs(v)
 			}
@@ -188,6 +184,26 @@ func (g *gemmCase) check() error {
 	return nil
 }
 
+// values returns an operand as the product reads it, in float64, by rows or by
+// columns.
+func (g *gemmCase) values(m Mat, rows, cols int, byRow bool) []float64 {
+	x := make([]float64, 0, rows*cols)
+	outer, inner, transposed := rows, cols, m.T
+	if !byRow {
+		outer, inner, transposed = cols, rows, !m.T
+	}
+	for i := range outer {
+		for j := range inner {
+			o := i*m.Stride + j
+			if transposed {
+				o = j*m.Stride + i
+			}
+			x = append(x, float64(round(g.prec, m.Data[o])))
+		}
+	}
+	return x
+}
+
 func (g *gemmCase) String() string {
 	return fmt.Sprintf("prec %d, %d×%d×%d, T %v %v, strides %d %d %d, %+v",
 		g.prec, g.m, g.n, g.k, g.a.T, g.b.T, g.a.Stride, g.b.Stride, g.ldc, g.ep)
@@ -206,7 +222,7 @@ func TestGemmEdges(t *testing.T) {
 				t.Fatalf("%v\n%v", err, g)
 			}
 		}
-		for m := range 14 {
+		for m := range 14 { // both heights of a tile, alone and together
 			for n := range 40 {
 				for _, k := range []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31} {
 					try(FP32, m, n, k)
@@ -253,16 +269,21 @@ func TestGemmLarge(t *testing.T) {
 		for _, p := range pools {
 			defer p.Close()
 		}
-		for i := range 24 {
-			m, n, k := 1+r.IntN(200), 1+r.IntN(600), 1+r.IntN(600)
+		for i := range 16 {
+			m, n, k := 1+r.IntN(130), 1+r.IntN(330), 1+r.IntN(600)
 			g := newGemmCase(r, Precision(i/4%2), m, n, k, i%2 == 1, i/2%2 == 1, r.IntN(8))
 			var first []float32
-			for w := range 4 {
+			for w := range 5 {
 				g.reset()
-				if w < 3 {
-					g.run(pools[w])
-				} else {
+				switch w {
+				case 3:
 					new(Scratch).Gemm(g.prec, m, n, k, g.a, g.b, g.c, g.ldc, g.ep)
+				case 4:
+					p := pools[1]
+					packed := p.PackB(g.prec, k, n, g.b)
+					p.GemmPacked(m, g.a, packed, g.c, g.ldc, g.ep)
+				default:
+					g.run(pools[w])
 				}
 				if w == 0 {
 					if err := g.check(); err != nil {

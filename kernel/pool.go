@@ -25,6 +25,7 @@ type Pool struct {
 	next    atomic.Int64
 	scratch []*Scratch
 	gemm    gemmJob
+	pack    packJob
 }
 
 // NewPool starts a pool of the given number of workers, or of GOMAXPROCS when

@@ -101,8 +101,9 @@ func measure(r request, packed bool) answer {
 		c := make([]float32, m*n)
 		flops = 2 * float64(m) * float64(n) * float64(k)
 		run = func() { p.Gemm(prec, m, n, k, a, b, c, n, kernel.Epilogue{}) }
-		if false && packed {
-			_ = packed
+		if packed {
+			w := p.PackB(prec, k, n, b)
+			run = func() { p.GemmPacked(m, a, w, c, n, kernel.Epilogue{}) }
 
 		}
 	}
