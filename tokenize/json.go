@@ -338,8 +338,7 @@ func parsePreTokenizer(raw json.RawMessage, key string) ([]preTokenizer, error) 
 		if err := knownBehaviour(o.Behavior, key); err != nil {
 			return nil, err
 		}
-		punctuation := func(r rune) bool { return classOf(r)&classPunctuation != 0 }
-		one = splitter{matchRunes(punctuation, false), o.Behavior, false}
+		one = splitter{matchRunes(isPunctuation, false), o.Behavior, false}
 	case "Digits":
 		var o struct {
 			Type       string
@@ -352,7 +351,7 @@ func parsePreTokenizer(raw json.RawMessage, key string) ([]preTokenizer, error) 
 		if o.Individual {
 			behaviour = "Isolated"
 		}
-		one = splitter{matchRunes(func(r rune) bool { return classOf(r)&classNumeric != 0 }, false), behaviour, false}
+		one = splitter{matchRunes(isNumeric, false), behaviour, false}
 	case "Split":
 		var o struct {
 			Type     string

@@ -252,15 +252,26 @@ type metaspace struct {
 }
 
 func (p metaspace) split(text []byte, start bool, out *pieces) {
-	text = bytes.ReplaceAll(text, []byte{' '}, []byte(p.replacement))
-	if (p.prepend == "always" || p.prepend == "first" && start) && !bytes.HasPrefix(text, []byte(p.replacement)) {
-		text = slices.Concat([]byte(p.replacement), text)
+	if (p.prepend == "always" || p.prepend == "first" && start) &&
+		text[0] != ' ' && !bytes.HasPrefix(text, []byte(p.replacement)) {
+		out.buf = append(out.buf, p.replacement...)
 	}
-	if !p.cut {
-		out.add(text)
-		return
+	for len(text) > 0 {
+		n := 1
+		if text[0] != ' ' && !bytes.HasPrefix(text, []byte(p.replacement)) {
+			out.buf = append(out.buf, text[0])
+		} else {
+			if text[0] != ' ' {
+				n = len(p.replacement)
+			}
+			if p.cut {
+				out.close()
+			}
+			out.buf = append(out.buf, p.replacement...)
+		}
+		text = text[n:]
 	}
-	splitter{matchString(p.replacement), "MergedWithNext", false}.split(text, start, out)
+	out.close()
 }
 
 // splitter cuts the text at the matches; behaviour says what becomes of them.

@@ -35,8 +35,8 @@ type normalizer interface {
 	normalize(dst, src []byte) []byte
 }
 
-// preTokenizer splits text into pieces, which it adds to out. start says that
-// text is the beginning of the input.
+// preTokenizer splits text, which is not empty, into pieces, which it adds to
+// out. start says that text is the beginning of the input.
 type preTokenizer interface {
 	split(text []byte, start bool, out *pieces)
 }

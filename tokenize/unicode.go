@@ -50,6 +50,9 @@ func classOf(r rune) class {
 // isSpace is Unicode's White_Space.
 func isSpace(r rune) bool { return unicode.IsSpace(r) }
 
+func isPunctuation(r rune) bool { return classOf(r)&classPunctuation != 0 }
+func isNumeric(r rune) bool     { return classOf(r)&classNumeric != 0 }
+
 // toLower lowers one character, but for U+0130, whose lower case has two.
 func toLower(r rune) rune {
 	if r >= newerLower[0] {
