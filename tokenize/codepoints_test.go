@@ -37,8 +37,10 @@ func TestEveryCodePoint(t *testing.T) {
 		"BertNormalizer": bertNormalizer{true, true, true, true}, "Lowercase": lowercase{}, "StripAccents": stripAccents{},
 		"NFC": normalForm{norm.NFC}, "NFD": normalForm{norm.NFD}, "NFKC": normalForm{norm.NFKC}, "NFKD": normalForm{norm.NFKD},
 	} {
+		var out []byte
 		check(name, func(dst []byte, r rune) []byte {
-			return append(dst, n.normalize(nil, []byte(string(r)))...)
+			out = n.normalize(out[:0], []byte(string(r)))
+			return append(dst, out...)
 		})
 	}
 	joined := func(dst []byte, p *pieces, with string) []byte {
@@ -58,8 +60,10 @@ func TestEveryCodePoint(t *testing.T) {
 		"Punctuation": splitter{matchRunes(isPunctuation, false), "Isolated", false},
 		"Digits":      splitter{matchRunes(isNumeric, false), "Contiguous", false},
 	} {
+		var first, then pieces
 		check(name, func(dst []byte, r rune) []byte {
-			var first, then pieces
+			first.reset()
+			then.reset()
 			white.split([]byte("a"+string(r)+"a"), true, &first)
 			from := 0
 			for _, end := range first.ends {
@@ -69,8 +73,9 @@ func TestEveryCodePoint(t *testing.T) {
 			return joined(dst, &then, "\x00")
 		})
 	}
+	var p pieces
 	check("ByteLevel", func(dst []byte, r rune) []byte {
-		var p pieces
+		p.reset()
 		c := string(r)
 		byteLevel{false, true}.split([]byte("a"+c+"1"+c+"  "+c+"!"), true, &p)
 		return joined(dst, &p, " ")

@@ -73,9 +73,6 @@ func (t *tokenizer) setVocab(vocab map[string]int32, added []addedToken) error {
 	t.tokens = make(map[int32]string, len(vocab))
 	t.special = map[int32]bool{}
 	for s, id := range vocab {
-		if id < 0 || id >= maxID {
-			return fmt.Errorf("model.vocab[%q]: expected an id from 0 to %d, found %d", s, maxID-1, id)
-		}
 		t.tokens[id] = s
 		t.size = max(t.size, int(id)+1)
 	}
@@ -101,6 +98,16 @@ func (t *tokenizer) setVocab(vocab map[string]int32, added []addedToken) error {
 		t.tokens[a.ID] = content
 		if err := to.add(a, content); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkIDs says whether the ids of a vocabulary are fit for one.
+func checkIDs(vocab map[string]int32) error {
+	for s, id := range vocab {
+		if id < 0 || id >= maxID {
+			return fmt.Errorf("model.vocab[%q]: expected an id from 0 to %d, found %d", s, maxID-1, id)
 		}
 	}
 	return nil
@@ -665,6 +672,9 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 	case "WordPiece", "BPE":
 		if err := json.Unmarshal(m.Vocab, &vocab); err != nil || len(vocab) == 0 {
 			return nil, nil, fmt.Errorf("model.vocab: expected tokens with their ids, found none or others (%v)", err)
+		}
+		if err := checkIDs(vocab); err != nil {
+			return nil, nil, err
 		}
 	case "Unigram":
 		list, err := parseScored(m.Vocab)

@@ -293,6 +293,9 @@ func loadBPE(c *config, data []byte) (*tokenizer, error) {
 	if err := json.Unmarshal(data, &vocab); err != nil || len(vocab) == 0 {
 		return nil, fmt.Errorf("expected tokens with their ids, found none or others (%v)", err)
 	}
+	if err := checkIDs(vocab); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(c.dir, "merges.txt")
 	text, err := readFile(path)
 	if err != nil {
