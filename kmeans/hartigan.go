@@ -155,6 +155,7 @@ func (p *partition) pass(temperature float64, rng *rand.Rand) (moves int) {
 		if p.price > 0 {
 			p.haggle()
 		}
+		q.lists.fill(p.of)
 		rows := min(window, p.g.n-q.from)
 		p.g.pool.Run((rows+lanes-1)/lanes, q)
 		for at, c := range q.to[:rows] {

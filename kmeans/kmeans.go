@@ -15,6 +15,7 @@ package kmeans
 import (
 	"fmt"
 	"math"
+	"runtime"
 
 	"mlpfusion/kernel"
 )
@@ -107,6 +108,9 @@ func Cluster(x []float32, n, d int, o Options) (*Result, error) {
 		var of []int32
 		of, iterations = partition(newGram(rows, o.Pool), o)
 		assign = rows.expand(of)
+		if u > 4096 {
+			runtime.GC() // the centroids take the place of the Gram matrix
+		}
 	}
 	r := &Result{Assign: renumber(assign, o.K), Iterations: iterations}
 	r.measure(x, n, d, o.K, o.Pool)

@@ -471,6 +471,7 @@ func TestOfferAVX2(t *testing.T) {
 		for range rapid.IntRange(0, 9).Draw(t, "rows") {
 			a.rows = append(a.rows, int32(rng.IntN(n)))
 		}
+		a.rows = append(a.rows, make([]int32, ahead)...)[:len(a.rows)]
 		for i := range a.of {
 			a.of[i] = int32(rng.IntN(4))
 		}

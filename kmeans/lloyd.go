@@ -139,7 +139,7 @@ func newLloyd(g *gram, k int) *lloyd {
 
 // startFrom takes the given k rows as the centroids.
 func (l *lloyd) startFrom(rows []int32) {
-	l.centres = &memberLists{rows: slices.Clone(rows), first: make([]int32, l.k+1)}
+	l.centres = &memberLists{rows: append(slices.Clone(rows), make([]int32, ahead)...), first: make([]int32, l.k+1)}
 	for c, i := range rows {
 		l.centres.first[c+1] = int32(c + 1)
 		l.coef[i] = -2

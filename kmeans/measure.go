@@ -85,12 +85,12 @@ func (m *measureJob) Do(c, w int) {
 
 // memberLists holds the rows of each cluster, ascending.
 type memberLists struct {
-	rows  []int32 // n, by cluster
+	rows  []int32 // n, by cluster, and ahead more
 	first []int32 // k+1
 }
 
 func members(assign []int32, k int) *memberLists {
-	m := &memberLists{rows: make([]int32, len(assign)), first: make([]int32, k+1)}
+	m := &memberLists{rows: make([]int32, len(assign)+ahead), first: make([]int32, k+1)}
 	m.fill(assign)
 	return m
 }

@@ -5,6 +5,9 @@ import "mlpfusion/kernel"
 // lanes is the number of rows that an offer is put to at once.
 const lanes = 64
 
+// ahead is how many rows in advance memory is asked for.
+const ahead = 8
+
 // offer puts one cluster before lanes rows of G: each row takes it, in place of
 // the best it was offered before, if its cost
 //
@@ -15,7 +18,7 @@ const lanes = 64
 // lanes hold has no meaning.
 type offer struct {
 	name   int32
-	rows   []int32   // of the cluster
+	rows   []int32   // of the cluster; ahead more can be read after them
 	coef   []float32 // n
 	g      []float32 // G from the lanes' column on
 	stride int       // of g

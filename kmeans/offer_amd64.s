@@ -51,6 +51,13 @@ TEXT ·offerAVX2(SB), NOSPLIT, $0-8
 	JZ     settle
 
 member:
+	// The rows lie far apart in memory: ask for the one 8 members on.
+	MOVLQSX      32(R9), AX
+	IMULQ        R8, AX
+	PREFETCHT0   (SI)(AX*1)
+	PREFETCHT0   64(SI)(AX*1)
+	PREFETCHT0   128(SI)(AX*1)
+	PREFETCHT0   192(SI)(AX*1)
 	MOVLQSX      (R9), AX
 	VBROADCASTSS (R10)(AX*4), Y8
 	IMULQ        R8, AX

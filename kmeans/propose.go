@@ -26,6 +26,7 @@ type propose struct {
 	norm        []float32 // n, and lanes more
 	coef        []float32 // n: the rows' weights
 	equal       bool      // all of them 1
+	lists       *memberLists
 	offers      []offer   // of each worker
 }
 
@@ -33,7 +34,7 @@ func newPropose(p *partition) *propose {
 	n := p.g.n
 	q := &propose{
 		p: p, to: make([]int32, window), luck: make([]float32, window), cost: make([]float32, window),
-		norm: make([]float32, n+lanes), coef: make([]float32, n), equal: true, offers: make([]offer, p.g.pool.Workers()),
+		lists: members(p.of, p.k), norm: make([]float32, n+lanes), coef: make([]float32, n), equal: true, offers: make([]offer, p.g.pool.Workers()),
 	}
 	for i, v := range p.g.norm {
 		q.norm[i] = float32(v)
@@ -75,7 +76,7 @@ func (q *propose) Do(at, w int) {
 		}
 		// A row of weight w pays w·m/(m+w) times its squared distance.
 		m := p.mass[c]
-		o.name, o.rows, o.draw = c, p.rows[c], chance.gumbels()
+		o.name, o.rows, o.draw = c, q.lists.of(int(c)), chance.gumbels()
 		o.scale, o.own, o.share = float32(-2/m), float32(p.sum2[c]/(m*m)), float32(m/(m+1))
 		if q.equal {
 			o.put()
