@@ -11,7 +11,7 @@ import (
 const (
 	fitBatch = 512
 	fitCache = 16384
-	fitRate  = 0.03
+	fitRate  = 0.05
 	fitSteps = 100 // of calibrated
 )
 

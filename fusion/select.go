@@ -3,6 +3,7 @@ package fusion
 import (
 	"context"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -27,16 +28,17 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 	}
 	n, p, c := s.n, s.out, o.Width
 	gram := mat.NewSymDense(n, s.hh)
-	down := mat.NewDense(p, n, nil)
-	for r := range p {
-		for i := range n {
-			down.Set(r, i, float64(m.Down[r*n+i]))
+	z := s.he // what pairs add
+	g, own := make([]float32, n*n), make([]float32, n*p)
+	for i := range n {
+		for j := range n {
+			g[i*n+j] = float32(gram.At(i, j))
 		}
 	}
-	z := mat.NewDense(n, p, s.he) // what pairs add
-	var own mat.Dense
-	own.Mul(gram, down.T())
-	z.Add(z, &own)
+	o.Pool.Gemm(kernel.FP32, n, p, n, kernel.Mat{Data: g, Stride: n}, kernel.Mat{Data: m.Down, Stride: n, T: true}, own, p, kernel.Epilogue{})
+	for i, v := range own {
+		z[i] += float64(v)
+	}
 
 	left := make([]float64, n) // G_ii less what is explained
 	var floor float64
@@ -51,7 +53,7 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 	rate := func(i int) {
 		gain[i] = 0
 		if left[i] > floor {
-			gain[i] = squares(z.RawRowView(i)) / left[i]
+			gain[i] = squares(z[i*p:(i+1)*p]) / left[i]
 		}
 	}
 	for i := range n {
@@ -77,8 +79,8 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 		if pivot <= floor {
 			continue // nothing is left to explain; every unit that follows will do
 		}
-		zb := append([]float64(nil), z.RawRowView(best)...)
-		fb := append([]float64(nil), factor[best*c:best*c+k]...)
+		zb := slices.Clone(z[best*p : (best+1)*p])
+		fb := slices.Clone(factor[best*c : best*c+k])
 		o.Pool.Run((n+band-1)/band, rowJob(func(b int) {
 			for i := b * band; i < min(n, (b+1)*band); i++ {
 				if taken[i] {
@@ -89,8 +91,9 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 					r -= v * fb[j]
 				}
 				f := r / pivot
-				for j, row := 0, z.RawRowView(i); j < p; j++ {
-					row[j] -= f * zb[j]
+				row := z[i*p : (i+1)*p]
+				for j, v := range zb {
+					row[j] -= f * v
 				}
 				factor[i*c+k] = r / math.Sqrt(pivot)
 				left[i] -= r * f
