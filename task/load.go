@@ -209,6 +209,13 @@ type row struct {
 	hasPair            bool
 }
 
+// maxData bounds the rows of one file in memory, in bytes: a small Parquet file
+// can hold any number of equal rows.
+const (
+	maxData  = 8 << 30
+	rowBytes = 128
+)
+
 // table is an open file of rows.
 type table struct {
 	unit   string   // what its rows are counted in
@@ -241,6 +248,7 @@ func (d *Dataset) readTable(path string, f file) ([]row, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	var rows []row
+	size := 0
 	for {
 		line, cell, err := t.next()
 		if err == io.EOF {
@@ -262,6 +270,9 @@ func (d *Dataset) readTable(path string, f file) ([]row, error) {
 			if *c.to, ok = cell(c.place); !ok {
 				short = c.place
 			}
+		}
+		if size += len(r.text) + len(r.pair) + rowBytes; size > maxData {
+			return nil, fmt.Errorf("%s: expected at most %d bytes of rows, found more", path, maxData)
 		}
 		switch {
 		case short < 0:

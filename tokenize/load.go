@@ -37,7 +37,7 @@ func Load(dir string) (Tokenizer, error) {
 		file string
 		read func(c *config, data []byte) (*tokenizer, error)
 	}{
-		{"tokenizer.json", func(_ *config, data []byte) (*tokenizer, error) { return parseTokenizer(data) }},
+		{"tokenizer.json", loadJSON},
 		{"vocab.txt", loadWordPiece},
 		{"vocab.json", loadBPE},
 		{"spiece.model", loadT5},
@@ -224,6 +224,21 @@ func need(vocab map[string]int32, added []addedToken, t addedToken, role string)
 		return id, nil
 	}
 	return 0, fmt.Errorf("expected the %s %q, found none", role, t.Content)
+}
+
+// loadJSON reads tokenizer.json. Added tokens that only tokenizer_config.json
+// has would change the ids, so they are refused.
+func loadJSON(c *config, data []byte) (*tokenizer, error) {
+	t, err := parseTokenizer(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range c.added {
+		if !t.raw.holds(a.Content) && !t.added.holds(a.Content) {
+			return nil, fmt.Errorf("added_tokens: expected those of added_tokens_decoder in tokenizer_config.json, found none for %q", a.Content)
+		}
+	}
+	return t, nil
 }
 
 // loadWordPiece reads vocab.txt: one token a line, the line number from 0 is

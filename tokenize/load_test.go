@@ -66,6 +66,7 @@ func TestLoadErrors(t *testing.T) {
 		{map[string]string{"tokenizer.json": with("model", `{"type":"Unigram","vocab":[["a",0]],"unk_id":3}`)}, `model.unk_id: expected an id below 1, found 3`},
 		{map[string]string{"tokenizer.json": with("model", `{"type":"Unigram","vocab":[["a"]]}`)}, `model.vocab[0]: expected a token and its score, found [a]`},
 		{map[string]string{"tokenizer.json": with("added_tokens", `[{"id":99999999,"content":"x"}]`)}, `added_tokens[0].id: expected an id from 0 to 16777215, found 99999999`},
+		{map[string]string{"tokenizer.json": with("truncation", "null"), "tokenizer_config.json": `{"added_tokens_decoder":{"1":{"content":"a"}}}`}, `tokenizer.json: added_tokens: expected those of added_tokens_decoder in tokenizer_config.json, found none for "a"`},
 		{map[string]string{"tokenizer_config.json": `[]`}, "tokenizer_config.json: expected a JSON object of tokenizer options"},
 		{map[string]string{"tokenizer_config.json": `{"truncation_side":"up"}`}, `tokenizer_config.json: truncation_side: expected left or right, found "up"`},
 		{map[string]string{"vocab.txt": "a\nb\n"}, `vocab.txt: expected the cls_token "[CLS]", found none`},

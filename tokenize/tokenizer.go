@@ -122,11 +122,11 @@ func longestFirst(n, m, room int) (int, int) {
 	if n+m <= room {
 		return n, m
 	}
-	short, long := min(n, m), max(n, m)
-	if long = max(short, room-short); short+long > room {
+	short := min(n, m)
+	if 2*short > room {
 		short = room / 2
-		long = room - short
 	}
+	long := room - short
 	if n > m {
 		return long, short
 	}

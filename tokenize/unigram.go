@@ -62,11 +62,13 @@ func (m *unigram) encode(piece []byte, s *scratch, ids []int32) []int32 {
 	for at := 0; at < len(piece); {
 		_, char := utf8.DecodeRune(piece[at:])
 		reach, single := path[at].score, false
-		node, ok := uint32(0), true
+		node := uint32(0)
 		for i, b := range piece[at:] {
-			if node, ok = m.vocab.step(node, b); !ok {
+			next, ok := m.vocab.step(node, b)
+			if !ok {
 				break
 			}
+			node = next
 			if id := m.vocab.ids[node]; id >= 0 {
 				relax(&path[at+i+1], pathNode{reach + m.scores[id], at, id, true})
 				single = single || i+1 == char

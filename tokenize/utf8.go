@@ -39,18 +39,18 @@ func subpart(text string) int {
 		need = 1
 	case c >= 0xE0 && c <= 0xEF:
 		need = 2
-		if c == 0xE0 {
-			lo = 0xA0 // shorter forms exist
-		} else if c == 0xED {
-			hi = 0x9F // surrogates
-		}
 	case c >= 0xF0 && c <= 0xF4:
 		need = 3
-		if c == 0xF0 {
-			lo = 0x90
-		} else if c == 0xF4 {
-			hi = 0x8F // above U+10FFFF
-		}
+	}
+	switch text[0] { // limits of the second byte
+	case 0xE0:
+		lo = 0xA0 // shorter forms exist
+	case 0xED:
+		hi = 0x9F // surrogates
+	case 0xF0:
+		lo = 0x90 // shorter forms exist
+	case 0xF4:
+		hi = 0x8F // above U+10FFFF
 	}
 	n := 1
 	for n <= need && n < len(text) && text[n] >= lo && text[n] <= hi {
