@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/task"
+	"mlpfusion/tokenize"
+	"mlpfusion/train"
+)
+
+// request is one measurement; the peers understand the same.
+type request struct {
+	Engine  string    `json:"engine,omitempty"` // evaluation: of the peer
+	Model   string    `json:"model"`
+	Mode    string    `json:"mode,omitempty"` // random, grouped, pad128, dense
+	Order   string    `json:"order,omitempty"`
+	Prec    string    `json:"prec"`
+	Threads int       `json:"threads"`
+	Steps   int       `json:"steps,omitempty"`
+	Warmup  int       `json:"warmup"`
+	FFN     int       `json:"ffn,omitempty"`
+	Fused   bool      `json:"fused,omitempty"` // ours: the last two thirds at a quarter, with P
+	Rows    [][]int32 `json:"rows,omitempty"`
+	Repeat  int       `json:"repeat,omitempty"`
+	Cache   string    `json:"cache,omitempty"`
+	Ours    bool      `json:"eval,omitempty"` // ours: an evaluation
+}
+
+// answer holds what both sides tell.
+type answer struct {
+	Seconds   float64   `json:"seconds_per_step,omitempty"`
+	All       []float64 `json:"all"`
+	Sentences float64   `json:"sentences_per_second,omitempty"`
+	Tokens    float64   `json:"tokens_per_step,omitempty"`
+	Peak      float64   `json:"peak_rss_mb"`
+	Error     string    `json:"error,omitempty"`
+}
+
+const denseLength = 128
+
+// server keeps what requests share.
+type server struct {
+	train, dev *task.Encoded
+	dense      *task.Encoded
+	key        string
+	stepper    *train.Stepper
+	pool       *kernel.Pool
+}
+
+func serve(in io.Reader, out io.Writer) error {
+	s := &server{}
+	if err := s.load(); err != nil {
+		return err
+	}
+	dec, enc := json.NewDecoder(in), json.NewEncoder(out)
+	for {
+		var q request
+		if err := dec.Decode(&q); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		a, err := s.handle(q)
+		if err != nil {
+			a.Error = err.Error()
+		}
+		if err := enc.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+// load tokenizes SST-2 with MiniLM's tokenizer, which is bert-base-uncased's.
+func (s *server) load() error {
+	tok, err := tokenize.Load(minilm())
+	if err != nil {
+		return err
+	}
+	spec, err := task.Lookup("sst2")
+	if err != nil {
+		return err
+	}
+	set, err := task.Load(spec, sst2(), task.Columns{})
+	if err != nil {
+		return err
+	}
+	s.train, s.dev = task.Encode(tok, set.Train, 128, nil), task.Encode(tok, set.Dev, 128, nil)
+	rows := len(s.train.IDs) / denseLength
+	s.dense = &task.Encoded{IDs: s.train.IDs, Types: s.train.Types, Labels: s.train.Labels[:rows]}
+	for i := range rows + 1 {
+		s.dense.Offsets = append(s.dense.Offsets, i*denseLength)
+	}
+	return nil
+}
+
+func minilm() string { return os.Getenv("MLPFUSION_MINILM") }
+
+func sst2() string {
+	data := os.Getenv("MLPFUSION_DATA")
+	if data == "" {
+		data = filepath.Join("..", "shared", "data")
+	}
+	return filepath.Join(data, "SST-2")
+}
+
+func (s *server) handle(q request) (a answer, err error) {
+	if err := s.use(q); err != nil {
+		return a, err
+	}
+	if q.Ours {
+		a, err = s.evaluate(q)
+	} else {
+		a, err = s.steps(q)
+	}
+	a.Peak = peak()
+	return a, err
+}
+
+// use makes the model and workers a request asks for, unless they are there.
+func (s *server) use(q request) error {
+	key := fmt.Sprint(q.Model, q.FFN, q.Fused, q.Threads, q.Prec)
+	if s.key == key {
+		return nil
+	}
+	m, err := newModel(q)
+	if err != nil {
+		return err
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	s.pool = kernel.NewPool(q.Threads)
+	s.stepper = train.NewStepper(s.pool, m, train.PaperOptimizer, prec(q), 1)
+	s.key = key
+	return nil
+}
+
+func prec(q request) kernel.Precision {
+	if q.Prec == "bf16" {
+		return kernel.BF16
+	}
+	return kernel.FP32
+}
+
+// newModel loads MiniLM, or makes a random model of its or BERT-base's shape.
+func newModel(q request) (*model.Model, error) {
+	dir, err := checkpoint.OpenDir(minilm())
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if q.Model == "minilm" && q.FFN == 0 && !q.Fused {
+		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+		return m, err
+	}
+	cfg, err := model.ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	if q.Model == "bert-base" {
+		cfg.Hidden, cfg.Layers, cfg.Heads, cfg.Intermediate = 768, 12, 12, 3072
+	}
+	if q.FFN > 0 {
+		cfg.Intermediate = q.FFN
+	}
+	if q.Fused {
+		_, blocks, err := model.Describe(cfg)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Blocks = map[string]model.BlockConfig{}
+		for _, b := range blocks[len(blocks)/3:] {
+			cfg.Blocks[b.Name] = model.BlockConfig{Width: cfg.Intermediate / 4, Scale: true}
+		}
+	}
+	m, err := model.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, t := range m.Tensors {
+		switch {
+		case t.Param == nil: // P
+			for i := range t.Fixed {
+				t.Fixed[i] = 4
+			}
+		case t.Init == model.Ones:
+			for i := range t.Param.Data {
+				t.Param.Data[i] = 1
+			}
+		case t.Init == model.Normal:
+			for i := range t.Param.Data {
+				t.Param.Data[i] = 0.02 * float32(rng.NormFloat64())
+			}
+		}
+	}
+	return m, nil
+}
+
+func (s *server) steps(q request) (a answer, err error) {
+	data := s.train
+	if q.Mode == "dense" {
+		data = s.dense
+	}
+	batches := make([]task.Batch, len(q.Rows))
+	for i, rows := range q.Rows {
+		data.Fill(&batches[i], rows)
+	}
+	tokens := 0
+	for i := range batches {
+		start := time.Now()
+		s.stepper.Step(&batches[i], 2e-5)
+		if i >= q.Warmup {
+			a.All = append(a.All, time.Since(start).Seconds())
+			tokens += batches[i].Tokens()
+		}
+	}
+	a.Seconds, a.Tokens = median(a.All), float64(tokens)/float64(len(a.All))
+	return a, nil
+}
+
+func (s *server) evaluate(q request) (a answer, err error) {
+	eval := train.NewEvaluator(s.pool, prec(q))
+	for i := range q.Repeat + 1 {
+		start := time.Now()
+		if _, err := eval.Logits(context.Background(), s.stepper.Model, s.dev, nil); err != nil {
+			return a, err
+		}
+		if i > 0 {
+			a.All = append(a.All, float64(s.dev.Len())/time.Since(start).Seconds())
+		}
+	}
+	a.Sentences = median(a.All)
+	return a, nil
+}
+
+func median(x []float64) float64 {
+	if len(x) == 0 {
+		return 0
+	}
+	y := slices.Sorted(slices.Values(x))
+	return (y[(len(y)-1)/2] + y[len(y)/2]) / 2
+}
+
+// peak is the largest resident memory of this process in MB.
+func peak() float64 {
+	text, _ := os.ReadFile("/proc/self/status")
+	for _, line := range strings.Split(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
+			return kb / 1024
+		}
+	}
+	return 0
+}
