@@ -9,12 +9,13 @@ Each file NAME.safetensors holds, for the checkpoint of that name:
     adam.L, sgd.L               the kernels of layer L's MLP (n × n)
     output.hidden, .logits      of bert-fused against bert, two unrelated models:
                                 the output error of each layer and of the logits
-The gradients are float64. sign(g) is torch.sign. A fused unit's products count
+bert.npy is bert's adam.0 as numpy writes it. The gradients are float64. sign(g) is torch.sign. A fused unit's products count
 1/P_k times in the SGD kernel, as its learning rate is to be divided by P_k.
 """
 
 import json
 
+import numpy
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -123,6 +124,8 @@ def write_all(out):
                 g |= output_errors(load("bert"), net, data)
         g = {key: v.float() if v.is_floating_point() else v for key, v in g.items()}
         save_file({key: v.detach().contiguous() for key, v in g.items()}, out / f"{name}.safetensors")
+        if name == "bert":
+            numpy.save(out / "bert.npy", g["adam.0"].detach().numpy())
 
 
 if __name__ == "__main__":

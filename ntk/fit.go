@@ -1,0 +1,213 @@
+package ntk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+)
+
+// FitOptions are the choices of FitSteps.
+type FitOptions struct {
+	// Lower is the smallest multiplier. A unit with multiplier 0 never learns.
+	Lower float64
+	// Ridge pulls the multipliers towards 1, relative to the mean squared norm
+	// of the units' kernels; 0 is 1e-3.
+	Ridge    float64
+	Progress func(block string, done float64)
+}
+
+// StepFit is the fit of one block.
+type StepFit struct {
+	Block         string
+	Steps         []float32 // a_k of each hidden unit
+	Before, After float64   // ‖K − K_orig‖/‖K_orig‖ on the inputs of the fit, Before with all a_k 1
+}
+
+// FitSteps fits a step multiplier a_k ≥ 0 for each hidden unit of each fused
+// block, so that the fused block's Adam kernel
+//
+//	K_b2 + Σ_k a_k·K_k,  K_k = the kernel of unit k's row of W1, b1_k and column of W2,
+//
+// is closest to the original's in the Frobenius norm on the sequences of in,
+// some 80 to 128 of which suffice. b2 belongs to no unit: its step stays.
+// It is a non-negative least squares problem of one equation for each ordered
+// pair of examples. Multipliers that fused already has are left out of account,
+// and neither model is changed. Blocks kept as factors are not supported.
+func FitSteps(ctx context.Context, pool *kernel.Pool, original, fused *model.Model, in *model.Input, opt FitOptions) ([]StepFit, error) {
+	if err := comparable(original, fused); err != nil {
+		return nil, err
+	}
+	if opt.Lower < 0 || opt.Ridge < 0 {
+		return nil, fmt.Errorf("ntk: expected a lower bound and a ridge of at least 0, found %g and %g", opt.Lower, opt.Ridge)
+	}
+	blocks := Fused(fused)
+	for _, b := range blocks {
+		if fused.Blocks[b].MLP.UpV != nil {
+			return nil, fmt.Errorf("ntk: %s: step multipliers need hidden units, found a block kept as factors", fused.Blocks[b].Name)
+		}
+	}
+	if len(blocks) == 0 {
+		return nil, errors.New("ntk: expected a fused model, found no fused block")
+	}
+	report := Options{Progress: opt.Progress}
+	targets, err := Compute(ctx, pool, original, in, Options{Blocks: blocks})
+	if err != nil {
+		return nil, err
+	}
+	factors, err := gather(ctx, pool, fused, in, blocks, report.progress)
+	if err != nil {
+		return nil, err
+	}
+	fits := make([]StepFit, len(blocks))
+	for i, b := range blocks {
+		block := fused.Blocks[b]
+		report.progress(block.Name, 0)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		fits[i] = fitBlock(pool, block, factors[i], targets[i], opt)
+		report.progress(block.Name, 1)
+	}
+	return fits, nil
+}
+
+func fitBlock(pool *kernel.Pool, block *model.Block, f *factors, target *Kernel, opt FitOptions) StepFit {
+	units := unitKernels(pool, block.MLP, f)
+	c, n := block.MLP.Up.W.Rows, f.examples()
+	rest := make([]float32, n*n) // of the target, without b2's share
+	if block.MLP.Down.B != nil {
+		outputBias(pool, f, block.MLP.Down.W.Rows, rest)
+	}
+	for i, v := range target.Data {
+		rest[i] = v - rest[i]
+	}
+	gram, rhs := normalEquations(pool, units, rest, c, n*n)
+	a := nonNegative(gram, rhs, opt.Lower, opt.Ridge)
+	fit := StepFit{Block: block.Name, Steps: make([]float32, c)}
+	ones := make([]float64, c)
+	for k := range a {
+		fit.Steps[k] = float32(a[k])
+		ones[k] = 1
+	}
+	norm := math.Sqrt(kernel.SumSquares(target.Data))
+	fit.Before = residual(units, ones, rest) / norm
+	fit.After = residual(units, a, rest) / norm
+	return fit
+}
+
+// unitPanel builds the gradients of some hidden units for all examples: of each
+// unit its row of W1, its b1 and its column of W2, 2p+1 values.
+type unitPanel struct {
+	pool       *kernel.Pool
+	up, down   *layer
+	offsets    []int32
+	from, to   int
+	data, sign []float32
+	kernels    []float32
+	products   bool // Do multiplies rather than builds
+}
+
+// unitKernels returns the Adam kernel of every hidden unit, units×n×n.
+func unitKernels(pool *kernel.Pool, mlp *model.MLP, f *factors) []float32 {
+	layers := expand(pool, mlp, f, nil)
+	p, c, n := layers[0].in, layers[0].out, f.examples()
+	length := 2*p + 1
+	step := max(1, panelParameters/length)
+	u := &unitPanel{pool: pool, up: &layers[0], down: &layers[1], offsets: f.offsets, kernels: make([]float32, c*n*n),
+		data: make([]float32, n*step*length), sign: make([]float32, n*step*length)}
+	for u.from = 0; u.from < c; u.from += step {
+		u.to = min(c, u.from+step)
+		u.products = false
+		pool.Run(n, u)
+		u.products = true
+		pool.Run(u.to-u.from, u)
+	}
+	return u.kernels
+}
+
+func (u *unitPanel) Do(i, w int) {
+	p, c, n := u.up.in, u.up.out, len(u.offsets)-1
+	length, count := 2*p+1, u.to-u.from
+	stride := count * length
+	scratch := u.pool.Scratch(w)
+	if u.products { // K = G·sign(G)ᵀ of unit i
+		k := u.from + i
+		scratch.Gemm(kernel.FP32, n, n, length,
+			kernel.Mat{Data: u.data[i*length:], Stride: stride}, kernel.Mat{Data: u.sign[i*length:], Stride: stride, T: true},
+			u.kernels[k*n*n:(k+1)*n*n], n, kernel.Epilogue{})
+		return
+	}
+	t, tokens := int(u.offsets[i]), int(u.offsets[i+1]-u.offsets[i])
+	g := u.data[i*stride : (i+1)*stride]
+	outer := func(a, b, g []float32) {
+		scratch.Gemm(kernel.FP32, count, p, tokens, kernel.Mat{Data: a[t*c+u.from:], Stride: c, T: true}, kernel.Mat{Data: b[t*p:], Stride: p},
+			g, length, kernel.Epilogue{})
+	}
+	outer(u.up.d, u.up.x, g)
+	outer(u.down.x, u.down.d, g[p+1:])
+	for k := range count {
+		var b float32
+		for s := range tokens {
+			b += u.up.d[(t+s)*c+u.from+k]
+		}
+		if !u.up.bias {
+			b = 0
+		}
+		g[k*length+p] = b
+	}
+	signs(u.sign[i*stride:(i+1)*stride], g)
+}
+
+// outputBias writes the Adam kernel of b2 to k.
+func outputBias(pool *kernel.Pool, f *factors, p int, k []float32) {
+	n := f.examples()
+	g, s := make([]float32, n*p), make([]float32, n*p)
+	for i := range n {
+		t := int(f.offsets[i])
+		kernel.AddColumns(g[i*p:(i+1)*p], f.dy[t*p:], p, int(f.offsets[i+1])-t)
+	}
+	signs(s, g)
+	timesTransposed(pool, g, s, n, p, k)
+}
+
+// normalEquations returns M·Mᵀ (c×c) and M·y of M (c×m) in float64.
+func normalEquations(pool *kernel.Pool, m, y []float32, c, size int) (gram, rhs []float64) {
+	const part = 2048 // summed in float32 before it goes into the float64 sum
+	gram, rhs = make([]float64, c*c), make([]float64, c)
+	g, r := make([]float32, c*c), make([]float32, c)
+	for from := 0; from < size; from += part {
+		k := min(part, size-from)
+		a := kernel.Mat{Data: m[from:], Stride: size}
+		pool.Gemm(kernel.FP32, c, c, k, a, kernel.Mat{Data: m[from:], Stride: size, T: true}, g, c, kernel.Epilogue{})
+		pool.Gemm(kernel.FP32, c, 1, k, a, kernel.Mat{Data: y[from:], Stride: 1}, r, 1, kernel.Epilogue{})
+		for i, v := range g {
+			gram[i] += float64(v)
+		}
+		for i, v := range r {
+			rhs[i] += float64(v)
+		}
+	}
+	return gram, rhs
+}
+
+// residual returns ‖Σ_k a_k·M_k − y‖.
+func residual(m []float32, a []float64, y []float32) float64 {
+	fit := make([]float64, len(y))
+	for k, v := range a {
+		if v == 0 {
+			continue
+		}
+		for i, u := range m[k*len(y) : (k+1)*len(y)] {
+			fit[i] += v * float64(u)
+		}
+	}
+	var s float64
+	for i, v := range fit {
+		s += (v - float64(y[i])) * (v - float64(y[i]))
+	}
+	return math.Sqrt(s)
+}
