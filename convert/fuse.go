@@ -28,7 +28,8 @@ type FuseOptions struct {
 	Threads int // 0: all
 	// Calibration gives a block's inputs to the methods that use them; nil
 	// when there are none. Blocks are then compressed in order of depth.
-	Calibration Calibration
+	Calibration     Calibration
+	CalibrationName string // of the texts, for the record
 	// Resume goes on from the blocks that an interrupted run has finished.
 	Resume    bool
 	Overwrite bool
@@ -290,8 +291,8 @@ func (f *fuser) tensor(name string) *checkpoint.Tensor {
 func (f *fuser) recipe(b *model.Block) string {
 	o := f.opt.Fusion
 	i := slices.Index(f.blocks, b)
-	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t refit=%t ridge=%g",
-		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Refit, o.Ridge)
+	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d calibration=%s",
+		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, f.opt.CalibrationName)
 }
 
 // parts lists a block's tensors under the names of a family, with the shapes

@@ -12,11 +12,15 @@ import (
 	"mlpfusion/convert"
 	"mlpfusion/fusion"
 	"mlpfusion/kmeans"
+	"mlpfusion/model"
+	"mlpfusion/task"
 )
 
 func (a *app) fuseCommand() *cobra.Command {
 	var opt convert.FuseOptions
 	var clustering string
+	var data dataFlags
+	var calibrationRows int
 	c := &cobra.Command{
 		Use:   "fuse MODEL OUT",
 		Short: "Compress MLP blocks",
@@ -25,10 +29,14 @@ func (a *app) fuseCommand() *cobra.Command {
 Methods: ` + strings.Join(fusion.Names(), ", ") + `.
 The paper's own is fusion with --clustering kmeans --restarts 30.
 Without --layers the last two thirds of the layers are compressed, without
---width or --ratio to a quarter of their hidden units.`,
+--width or --ratio to a quarter of their hidden units.
+
+The method calibrated, and the flags weighted, select, refit and fit with any
+method, read unlabelled training texts of --task and --data.`,
 		Example: `  mlpfusion fuse MODEL small
   mlpfusion fuse MODEL small --layers 2-5 --width 384
-  mlpfusion fuse MODEL small --layers all --ratio 0.25 --method svd`,
+  mlpfusion fuse MODEL small --layers all --ratio 0.25 --method svd
+  mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := a.open(args[0])
@@ -39,6 +47,15 @@ Without --layers the last two thirds of the layers are compressed, without
 			opt.Name, opt.Threads = args[0], a.threads
 			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
 			finished := 0
+			if opt.Method == "calibrated" || opt.Fusion.Weighted || opt.Fusion.Select || opt.Fusion.Refit || opt.Fusion.Fit > 0 {
+				cal, err := a.calibrator(dir, &data, calibrationRows)
+				if err != nil {
+					return err
+				}
+				defer cal.Close()
+				opt.Calibration = cal
+				opt.CalibrationName = fmt.Sprintf("%d rows of %s", calibrationRows, data.task)
+			}
 			all := a.ui.progress("blocks", "block", 0)
 			opt.Progress = func(s convert.Step) {
 				if s.Done {
@@ -63,9 +80,40 @@ Without --layers the last two thirds of the layers are compressed, without
 	f.StringVar(&clustering, "clustering", "", "kmeans (the paper's), ward or best (default best)")
 	f.IntVar(&opt.Fusion.Restarts, "restarts", 0, "runs of kmeans, the best is kept (default 30, the paper's)")
 	f.IntVar(&opt.Fusion.Effort, "effort", 0, "work of the clustering best: 1 (default) to 10 or more")
+	f.BoolVar(&opt.Fusion.Weighted, "weighted", false, "cluster by what units do on the texts of --task and --data")
+	f.BoolVar(&opt.Fusion.Select, "select", false, "cluster around the units that matter most on these texts")
+	f.BoolVar(&opt.Fusion.Refit, "refit", false, "fit the down projections to the original's outputs on these texts")
+	f.Float64Var(&opt.Fusion.Ridge, "ridge", 0, "ridge of the refit, relative to the features' variance (default 1e-4)")
+	f.IntVar(&opt.Fusion.Fit, "fit", 0, "steps of descent on the output error after the refit")
+	f.IntVar(&calibrationRows, "calibration-rows", 1200, "unlabelled training texts to calibrate on")
+	data.add(f)
 	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
+}
+
+// calibrator prepares texts of a task for the methods that look at inputs.
+func (a *app) calibrator(dir *checkpoint.Dir, data *dataFlags, rows int) (*convert.Calibrator, error) {
+	set, err := a.load(data)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := model.ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	enc, err := a.encode("calibration", dir.Path, cfg, cfg.Positions-cfg.PadID-1, set.Train, rows, data.maxLength)
+	if err != nil {
+		return nil, err
+	}
+	const tokens = 1024
+	var batches []model.Input
+	for _, rows := range task.LengthSorted(enc, tokens) {
+		var b task.Batch
+		enc.Fill(&b, rows)
+		batches = append(batches, model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets})
+	}
+	return convert.NewCalibrator(a.ctx, a.pool, dir, batches, nil)
 }
 
 func showFused(w io.Writer, out string, r *convert.Fused) {
