@@ -56,7 +56,7 @@ type Epilogue struct {
 // overlap the other operands. An m or n of zero does nothing; a k of zero leaves
 // the sum 0. It panics when a slice is too short for its shape.
 func (p *Pool) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc int, ep Epilogue) {
-	checkGemm(m, n, k, a, b, c, ldc, &ep)
+	checkGemm(m, n, k, &a, &b, c, ldc, &ep)
 	p.gemm = gemmJob{prec: prec, m: m, n: n, k: k, a: a, b: b, c: c, ldc: ldc, ep: ep, pool: p}
 	p.gemm.run()
 	p.gemm = gemmJob{}
@@ -65,7 +65,7 @@ func (p *Pool) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc int,
 // Gemm is the same product computed by the calling goroutine alone; for use
 // inside a Job, on the scratch memory of its worker.
 func (s *Scratch) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc int, ep Epilogue) {
-	checkGemm(m, n, k, a, b, c, ldc, &ep)
+	checkGemm(m, n, k, &a, &b, c, ldc, &ep)
 	s.gemm = gemmJob{prec: prec, m: m, n: n, k: k, a: a, b: b, c: c, ldc: ldc, ep: ep}
 	s.gemm.plan(1)
 	for i := range s.gemm.tasks() {
@@ -116,27 +116,29 @@ func (g *gemmJob) tasks() int {
 	return (g.m + g.rows - 1) / g.rows * g.strips
 }
 
-func checkGemm(m, n, k int, a, b Mat, c []float32, ldc int, ep *Epilogue) {
+// checkGemm panics when an operand, unless nil, is too short for the shape.
+func checkGemm(m, n, k int, a, b *Mat, c []float32, ldc int, ep *Epilogue) {
 	need := func(rows, cols, stride int) int {
 		if rows == 0 || cols == 0 {
 			return 0
 		}
 		return (rows-1)*stride + cols
 	}
-	ar, ac := m, k
-	if a.T {
-		ar, ac = k, m
-	}
-	br, bc := k, n
-	if b.T {
-		br, bc = n, k
+	short := func(x *Mat, rows, cols int) bool {
+		if x == nil {
+			return false
+		}
+		if x.T {
+			rows, cols = cols, rows
+		}
+		return x.Stride < cols && rows > 1 || len(x.Data) < need(rows, cols, x.Stride)
 	}
 	switch {
 	case m < 0 || n < 0 || k < 0:
 		panic("kernel: Gemm: negative size")
-	case a.Stride < ac && ar > 1 || len(a.Data) < need(ar, ac, a.Stride):
+	case short(a, m, k):
 		panic("kernel: Gemm: A is too short")
-	case b.Stride < bc && br > 1 || len(b.Data) < need(br, bc, b.Stride):
+	case short(b, k, n):
 		panic("kernel: Gemm: B is too short")
 	case ldc < n && m > 1 || len(c) < need(m, n, ldc):
 		panic("kernel: Gemm: C is too short")

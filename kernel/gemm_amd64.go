@@ -4,7 +4,8 @@ package kernel
 
 // The functions of gemm_amd64.s, which kernel/_generate/gemm writes.
 // Strides are in bytes. A mask is int32 words, ones for the elements that
-// exist (see maskFor).
+// exist (see maskFor). A tile function is called with its number of rows ×
+// columns of a tile; tileArgs says what it does.
 
 //go:noescape
 func tile1x16AVX2(args *tileArgs)
@@ -24,6 +25,81 @@ func tile5x16AVX2(args *tileArgs)
 //go:noescape
 func tile6x16AVX2(args *tileArgs)
 
+//go:noescape
+func tile1x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile2x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile3x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile4x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile5x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile6x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile7x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile8x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile9x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile10x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile11x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile12x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile1x32BF16(args *tileArgs)
+
+//go:noescape
+func tile2x32BF16(args *tileArgs)
+
+//go:noescape
+func tile3x32BF16(args *tileArgs)
+
+//go:noescape
+func tile4x32BF16(args *tileArgs)
+
+//go:noescape
+func tile5x32BF16(args *tileArgs)
+
+//go:noescape
+func tile6x32BF16(args *tileArgs)
+
+//go:noescape
+func tile7x32BF16(args *tileArgs)
+
+//go:noescape
+func tile8x32BF16(args *tileArgs)
+
+//go:noescape
+func tile9x32BF16(args *tileArgs)
+
+//go:noescape
+func tile10x32BF16(args *tileArgs)
+
+//go:noescape
+func tile11x32BF16(args *tileArgs)
+
+//go:noescape
+func tile12x32BF16(args *tileArgs)
+
+//go:noescape
+func tile32x32AMX(args *tileArgs)
+
 // transpose8AVX2 writes k groups of 8 floats: the l-th of each of 8 rows.
 //
 //go:noescape
@@ -35,15 +111,31 @@ func transpose8AVX2(dst *float32, stride int, rows *[8]*float32, k int, mask *in
 //go:noescape
 func copyPanels16AVX2(dst, src *float32, stride, panel, panels, k int, mask *int32)
 
-// copyTileAVX2 copies k groups of up to 8 floats, writing 8 each time.
+// copyPanels32AVX2 is the same for panels of 32 columns.
 //
 //go:noescape
-func copyTileAVX2(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
+func copyPanels32AVX2(dst, src *float32, stride, panel, panels, k int, mask *int32)
+
+// copyTile8AVX2 copies k groups of up to 8 floats, writing 8 each time.
+//
+//go:noescape
+func copyTile8AVX2(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
+
+// copyTile16AVX2 copies k groups of up to 16 floats, writing 16 each time.
+//
+//go:noescape
+func copyTile16AVX2(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
 
 // roundBF16AVX2 rounds n floats, a multiple of 8, to bfloat16 in place.
 //
 //go:noescape
 func roundBF16AVX2(x *float32, n int)
+
+// pairBF16AVX2 rounds pairs of rows of 32 floats to bfloat16 and joins the two
+// of a pair: the first in the lower halves of the words, the second in the upper.
+//
+//go:noescape
+func pairBF16AVX2(dst, src *float32, pairs int)
 
 // epilogueAVX2 applies to n elements of c, leaving out nil operands:
 // c = (c + bias + add)·scale·mul.
@@ -52,14 +144,38 @@ func roundBF16AVX2(x *float32, n int)
 func epilogueAVX2(c, bias, add, scale, mul *float32, n int, mask *int32)
 
 func init() {
-	gemmFor[AVX2] = &gemmKernel{
-		mr: 6, nr: 16, kc: 256, mc: 72,
+	avx2 := &gemmKernel{
+		mr: 6, nr: 16, kc: 256, mc: 72, step: 1,
 		tile: []func(*tileArgs){nil, tile1x16AVX2, tile2x16AVX2, tile3x16AVX2,
 			tile4x16AVX2, tile5x16AVX2, tile6x16AVX2},
-		transpose:  transpose8AVX2,
 		copyPanels: copyPanels16AVX2,
-		copyTile:   copyTileAVX2,
-		round:      roundBF16AVX2,
-		epilogue:   epilogueAVX2,
+		copyTile:   copyTile8AVX2,
 	}
+	avx512 := &gemmKernel{
+		mr: 12, nr: 32, kc: 256, mc: 120, step: 1,
+		tile: []func(*tileArgs){nil, tile1x32AVX512, tile2x32AVX512, tile3x32AVX512,
+			tile4x32AVX512, tile5x32AVX512, tile6x32AVX512, tile7x32AVX512, tile8x32AVX512,
+			tile9x32AVX512, tile10x32AVX512, tile11x32AVX512, tile12x32AVX512},
+		copyPanels: copyPanels32AVX2,
+		copyTile:   copyTile16AVX2,
+	}
+	bf16 := &gemmKernel{
+		mr: 12, nr: 32, kc: 512, mc: 120, pairs: true, step: 1,
+		tile: []func(*tileArgs){nil, tile1x32BF16, tile2x32BF16, tile3x32BF16,
+			tile4x32BF16, tile5x32BF16, tile6x32BF16, tile7x32BF16, tile8x32BF16,
+			tile9x32BF16, tile10x32BF16, tile11x32BF16, tile12x32BF16},
+		copyPanels: copyPanels32AVX2,
+	}
+	amx := &gemmKernel{
+		mr: 32, nr: 32, kc: 1024, mc: 128, pairs: true, step: 16, tile: make([]func(*tileArgs), 33),
+		copyPanels: copyPanels32AVX2,
+	}
+	for i := range amx.tile {
+		amx.tile[i] = tile32x32AMX
+	}
+	for _, t := range []*gemmKernel{avx2, avx512, bf16, amx} {
+		t.transpose, t.round, t.pair, t.epilogue = transpose8AVX2, roundBF16AVX2, pairBF16AVX2, epilogueAVX2
+	}
+	gemmFor[FP32] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: avx512, AMX: avx512}
+	gemmFor[BF16] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: bf16, AMX: amx}
 }

@@ -9,34 +9,47 @@ import "unsafe"
 // B is packed into panels of nr columns, [k][nr], so that a panel's block stays
 // in the first-level cache while the rows pass. A is read where it lies, or,
 // when it is transposed, from tiles packed as [k][rows].
+//
+// With pairs, an element of a packed operand is a word of two bfloat16, of k and
+// k+1, and A too is packed, row by row.
 type gemmKernel struct {
 	mr, nr, kc, mc int
+	pairs          bool
+	step           int               // words of k that a microkernel takes at once
 	tile           []func(*tileArgs) // by rows
 	transpose      func(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)
 	copyPanels     func(dst, src *float32, stride, panel, panels, k int, mask *int32)
 	copyTile       func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
 	round          func(x *float32, n int)
+	pair           func(dst, src *float32, pairs int)
 	epilogue       func(c, bias, add, scale, mul *float32, n int, mask *int32)
 }
 
-// gemmFor holds the implementation of each level; nil where it adds none.
-var gemmFor [AMX + 1]*gemmKernel
-
-// kernelOf returns the best implementation of the level in use, or nil.
-func kernelOf() *gemmKernel {
-	for level := isa; level > Portable; level-- {
-		if gemmFor[level] != nil {
-			return gemmFor[level]
-		}
+// words returns the words that k elements take, filled up to whole steps.
+func (t *gemmKernel) words(k int) int {
+	if t.pairs {
+		k = (k + 1) / 2
 	}
-	return nil
+	return (k + t.step - 1) / t.step * t.step
 }
+
+// kUnit returns what a block of k, save the last, is a multiple of.
+func (t *gemmKernel) kUnit() int {
+	if t.pairs {
+		return 2 * t.step
+	}
+	return t.step
+}
+
+// gemmFor holds the implementation for each precision and level; none for
+// Portable, nor in builds without assembly.
+var gemmFor [2][AMX + 1]*gemmKernel
 
 // tileArgs is what a microkernel reads; the assembly knows its layout. It
 // computes tiles of its number of rows, one below the other.
 type tileArgs struct {
 	a, b, c  unsafe.Pointer
-	k        int
+	k        int // steps
 	aRow, aK int // A's strides in bytes
 	bK       int // B's
 	cRow     int // C's
@@ -46,7 +59,19 @@ type tileArgs struct {
 	alpha    float32
 	accum    uint32 // C += instead of C =
 	mask     *int32 // maskFor(nr, n)
+	rows     int    // of a tile; the following are AMX's
+	config   *[64]byte
+	temp     *[32 * 32]float32
 }
+
+// tileConfig is AMX's: palette 1, eight tiles of 16 rows of 64 bytes.
+var tileConfig = func() (c [64]byte) {
+	c[0] = 1
+	for i := range 8 {
+		c[16+2*i], c[48+i] = 64, 16
+	}
+	return c
+}()
 
 // masks is a window of ones and zeros; see maskFor.
 var masks = func() (m [64]int32) {
@@ -69,9 +94,10 @@ func blocks(n, size, unit int) int { return part(n, max(1, (n+size-1)/size), uni
 // the block: k in steps of one, in blocks that depend on k alone.
 func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 	args := &s.args
-	kc := blocks(g.k, t.kc, 1)
+	kc := blocks(g.k, t.kc, t.kUnit())
 	args.alpha = g.ep.alpha()
 	args.cRow = g.ldc * 4
+	args.config, args.temp = &tileConfig, &s.temp
 	mc := blocks(i1-i0, t.mc, t.mr)
 	if g.k == 0 && !g.ep.Accumulate {
 		for i := i0; i < i1; i++ {
@@ -80,7 +106,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 	}
 	for k0 := 0; k0 < max(g.k, 1); k0 += kc {
 		k := min(kc, g.k-k0)
-		args.k = k
+		args.k = t.words(k) / t.step
 		args.accum = 0
 		if g.ep.Accumulate || k0 > 0 {
 			args.accum = 1
@@ -117,12 +143,16 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	count := (m + t.mr - 1) / t.mr
 	low := m / count
 	nHigh := m - low*count
+	words := t.words(k)
 	var pack []float32
-	if g.a.T || g.prec != FP32 {
+	switch {
+	case t.pairs:
+		pack = s.pairA(t, g, i0, k0, k, m)
+	case g.a.T || g.prec != FP32:
 		pack = s.packA(t, g, i0, k0, k, m, low, nHigh)
 	}
-	run := func(i, height, n int, b unsafe.Pointer, j int) {
-		if n == 0 {
+	run := func(i, height, count int) {
+		if count == 0 {
 			return
 		}
 		switch {
@@ -130,36 +160,39 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 			args.a = unsafe.Pointer(&g.a.Data[i*g.a.Stride+k0])
 			args.aRow, args.aK = g.a.Stride*4, 4
 			args.aTile = height * args.aRow
-		case g.a.T:
+		case g.a.T && !t.pairs:
 			args.a = unsafe.Pointer(&pack[(i-i0)*k])
 			args.aRow, args.aK = 4, height*4
 			args.aTile = height * k * 4
 		default:
-			args.a = unsafe.Pointer(&pack[(i-i0)*k])
-			args.aRow, args.aK = k*4, 4
+			args.a = unsafe.Pointer(&pack[(i-i0)*words])
+			args.aRow, args.aK = words*4, 4
 			args.aTile = height * args.aRow
 		}
-		args.b = b
-		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
-		args.tiles = n
+		args.tiles, args.rows = count, height
 		t.tile[height](args)
 	}
 	for j := j0; j < j1; j += t.nr {
 		args.n = min(t.nr, j1-j)
 		args.mask = maskFor(args.n)
-		var b unsafe.Pointer
 		args.bK = t.nr * 4
+		b := unsafe.Pointer(nil)
 		switch {
 		case !direct:
-			b = unsafe.Pointer(&panels[(j-j0)*k])
+			b = unsafe.Pointer(&panels[(j-j0)*words])
 		case args.n < t.nr:
 			b = unsafe.Pointer(&panels[0])
 		default:
 			b = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j])
 			args.bK = g.b.Stride * 4
 		}
-		run(i0, low+1, nHigh, b, j)
-		run(i0+nHigh*(low+1), low, count-nHigh, b, j)
+		args.b = b
+		args.c = unsafe.Pointer(&g.c[i0*g.ldc+j])
+		run(i0, low+1, nHigh)
+		if i := i0 + nHigh*(low+1); i < i1 {
+			args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
+			run(i, low, count-nHigh)
+		}
 	}
 }
 
@@ -170,7 +203,7 @@ func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct boo
 	if direct {
 		j0, n = j0+n/t.nr*t.nr, n%t.nr
 	}
-	dst := grow(&s.b, part(n, 1, t.nr)*k)
+	dst := grow(&s.b, part(n, 1, t.nr)*t.words(k))
 	if n > 0 {
 		s.packPanels(t, dst, g.b, g.prec, k0, k, j0, n)
 	}
@@ -180,13 +213,27 @@ func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct boo
 // packPanels writes the k×n part of b at (k0, j0) as panels, read at the given
 // precision.
 func (s *Scratch) packPanels(t *gemmKernel, dst []float32, b Mat, prec Precision, k0, k, j0, n int) {
+	if t.pairs {
+		words := t.words(k)
+		for j := 0; j < n; j += t.nr {
+			panel := grow(&s.c, 2*words*t.nr)
+			s.floatPanels(t, panel, b, k0, k, j0+j, min(t.nr, n-j))
+			clear(panel[k*t.nr:])
+			t.pair(&dst[j*words], &panel[0], words)
+		}
+		return
+	}
+	s.floatPanels(t, dst, b, k0, k, j0, n)
+	if prec == BF16 {
+		t.round(&dst[0], part(n, 1, t.nr)*k)
+	}
+}
+
+func (s *Scratch) floatPanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	if b.T {
 		s.transposePanels(t, dst, b, k0, k, j0, n)
 	} else {
 		copyPanels(t, dst, b, k0, k, j0, n)
-	}
-	if prec == BF16 {
-		t.round(&dst[0], part(n, 1, t.nr)*k)
 	}
 }
 
@@ -217,7 +264,7 @@ func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0
 // first nHigh) and low rows, [k][rows]; others as they are.
 func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int) []float32 {
 	size := (m*k + 7) / 8 * 8
-	dst := grow(&s.a, size+16)
+	dst := grow(&s.a, size+16) // a group of columns is written past its end
 	if !g.a.T {
 		for i := range m {
 			copy(dst[i*k:(i+1)*k], g.a.Data[(i0+i)*g.a.Stride+k0:])
@@ -234,6 +281,32 @@ func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int)
 	}
 	if g.prec == BF16 {
 		t.round(&dst[0], size)
+	}
+	return dst
+}
+
+// pairA packs m rows of A at (i0, k0) as rows of bfloat16. Behind them is room
+// for the rows that AMX reads and does not use.
+func (s *Scratch) pairA(t *gemmKernel, g *gemmJob, i0, k0, k, m int) []float32 {
+	words := t.words(k)
+	dst := grow(&s.a, (m+t.mr)*words)
+	rows, stride := g.a.Data[:], g.a.Stride
+	if !g.a.T {
+		rows = rows[i0*stride+k0:]
+	} else {
+		stride = part(k, 1, 8)
+		rows = grow(&s.c, m*stride)
+		for l := 0; l < k; l += 8 {
+			for r := range s.rows {
+				s.rows[r] = &g.a.Data[(k0+min(l+r, k-1))*g.a.Stride+i0]
+			}
+			t.transpose(&rows[l], stride*4, &s.rows, m, maskFor(m%8))
+		}
+	}
+	for i := range m {
+		row := unsafe.Slice((*uint16)(unsafe.Pointer(&dst[i*words])), 2*words)
+		ToBF16Slice(row, rows[i*stride:i*stride+k])
+		clear(row[k:])
 	}
 	return dst
 }

@@ -12,11 +12,11 @@ type Packed struct {
 // PackB packs B, which is k×n after its transposition, for GemmPacked. The
 // result keeps no reference to B.
 func (p *Pool) PackB(prec Precision, k, n int, b Mat) *Packed {
-	w := &Packed{prec: prec, k: k, n: n, kernel: kernelOf()}
+	w := &Packed{prec: prec, k: k, n: n, kernel: gemmFor[prec][isa]}
 	if w.kernel == nil {
 		w.data = make([]float32, k*n)
 	} else {
-		w.data = make([]float32, k*w.padded())
+		w.data = make([]float32, w.offset(k)*w.padded())
 	}
 	p.Repack(w, b)
 	return w
@@ -25,7 +25,7 @@ func (p *Pool) PackB(prec Precision, k, n int, b Mat) *Packed {
 // Repack replaces the packed operand by another of the same shape; it does not
 // allocate.
 func (p *Pool) Repack(w *Packed, b Mat) {
-	checkGemm(0, w.n, w.k, Mat{}, b, nil, 0, &Epilogue{})
+	checkGemm(0, w.n, w.k, nil, &b, nil, 0, &Epilogue{})
 	p.pack = packJob{w, b, p}
 	if w.kernel == nil {
 		p.Run(w.k, &p.pack)
@@ -38,7 +38,7 @@ func (p *Pool) Repack(w *Packed, b Mat) {
 // GemmPacked computes C = epilogue(A·B) for a packed B, as Gemm does, with the
 // precision that B was packed for. A is m×k.
 func (p *Pool) GemmPacked(m int, a Mat, w *Packed, c []float32, ldc int, ep Epilogue) {
-	checkGemm(m, w.n, w.k, a, Mat{Data: w.data, Stride: w.n}, c, ldc, &ep)
+	checkGemm(m, w.n, w.k, &a, nil, c, ldc, &ep)
 	p.gemm = gemmJob{prec: w.prec, m: m, n: w.n, k: w.k, a: a, packed: w, c: c, ldc: ldc, ep: ep, pool: p}
 	if w.kernel == nil {
 		p.gemm.b = Mat{Data: w.data, Stride: w.n}
@@ -52,8 +52,17 @@ func (w *Packed) padded() int {
 	return (w.n + w.kernel.nr - 1) / w.kernel.nr * w.kernel.nr
 }
 
+// offset returns the words a column takes up to row k0, where a block begins or
+// the matrix ends.
+func (w *Packed) offset(k0 int) int {
+	kc := blocks(w.k, w.kernel.kc, w.kernel.kUnit())
+	return k0/kc*w.kernel.words(kc) + w.kernel.words(k0%kc)
+}
+
 // panels returns the block of k rows at k0 from the panel of column j on.
-func (w *Packed) panels(k0, k, j int) []float32 { return w.data[k0*w.padded()+j*k:] }
+func (w *Packed) panels(k0, k, j int) []float32 {
+	return w.data[w.offset(k0)*w.padded()+j*w.kernel.words(k):]
+}
 
 // packColumns is the part that one iteration packs, a multiple of every nr.
 const packColumns = 64
@@ -78,7 +87,7 @@ func (p *packJob) Do(i, worker int) {
 	}
 	j := i * packColumns
 	n := min(packColumns, w.n-j)
-	kc := blocks(w.k, w.kernel.kc, 1)
+	kc := blocks(w.k, w.kernel.kc, w.kernel.kUnit())
 	for k0 := 0; k0 < w.k; k0 += kc {
 		k := min(kc, w.k-k0)
 		p.pool.scratch[worker].packPanels(w.kernel, w.panels(k0, k, j), p.b, w.prec, k0, k, j, n)

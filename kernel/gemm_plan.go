@@ -7,7 +7,7 @@ const maxStrip = 256
 // plan chooses the implementation and cuts C into blocks for the given number of
 // workers. The cut does not change the result.
 func (g *gemmJob) plan(workers int) {
-	g.kernel = kernelOf()
+	g.kernel = gemmFor[g.prec][isa]
 	if g.packed != nil {
 		g.kernel = g.packed.kernel
 	}

@@ -98,6 +98,7 @@ type Scratch struct {
 	gemm    gemmJob
 	args    tileArgs
 	rows    [8]*float32
+	temp    [32 * 32]float32
 }
 
 // grow returns (*s)[:n], enlarged when needed; the contents are undefined.

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// Offsets of the fields of kernel.tileArgs.
+const (
+	argA = 8 * iota
+	argB
+	argC
+	argK
+	argARow   // A's row stride, bytes
+	argAK     // A's k stride, bytes
+	argBK     // B's k stride, bytes
+	argCRow   // C's row stride, bytes
+	argATile  // from one row tile of A to the next, bytes
+	argTiles  // row tiles to do
+	argN      // columns to store
+	argAlpha  // float32
+	argAccum  = argAlpha + 4
+	argMask   = argAlpha + 8  // pointer to n ones, then zeros, as int32
+	argRows   = argAlpha + 16 // rows of a tile (AMX)
+	argConfig = argAlpha + 24 // pointer to a tile configuration (AMX)
+	argTemp   = argAlpha + 32 // pointer to 32×32 floats (AMX)
+)
+
+// tileAVX2 emits the microkernel of rows×16 elements: C = Alpha·A·B, or C +=
+// with accumulate. The sums live in 2·rows of the 16 registers; each step of k
+// takes two loads of B and a broadcast of A per row.
+func (g *gen) tileAVX2(rows int) {
+	g.function(fmt.Sprintf("tile%dx16AVX2", rows), "func(args *byte)")
+	args, a, b, c := RDI, RAX, RBX, RCX
+	r1, r3, r5, ak, bk := R8, R9, R10, R11, R12
+	k, p, crow := R13, RSI, RDX
+	g.MOVQ(NewParamAddr("args", 0), args)
+	field := func(off int) Mem { return Mem{Base: args, Disp: off} }
+	g.MOVQ(field(argA), a)
+	g.MOVQ(field(argC), c)
+	g.MOVQ(field(argARow), r1)
+	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 2}, r3)
+	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 4}, r5)
+	g.MOVQ(field(argAK), ak)
+	g.MOVQ(field(argBK), bk)
+	g.MOVQ(field(argCRow), crow)
+	row := func(i int) Mem {
+		switch i {
+		case 0:
+			return Mem{Base: p}
+		case 3:
+			return Mem{Base: p, Index: r3, Scale: 1}
+		case 5:
+			return Mem{Base: p, Index: r5, Scale: 1}
+		}
+		return Mem{Base: p, Index: r1, Scale: uint8(i)}
+	}
+	b0, b1 := Y12, Y13
+
+	g.Label("tile")
+	// C's lines are wanted at the end of the loop over k.
+	g.MOVQ(c, p)
+	for i := range rows {
+		g.PREFETCHT0(Mem{Base: p})
+		g.PREFETCHT0(Mem{Base: p, Disp: 60})
+		if i < rows-1 {
+			g.ADDQ(crow, p)
+		}
+	}
+	for i := range 2 * rows {
+		g.VXORPS(ymm[i], ymm[i], ymm[i])
+	}
+	g.MOVQ(a, p)
+	g.MOVQ(field(argB), b)
+	step := func() {
+		g.VMOVUPS(Mem{Base: b}, b0)
+		g.VMOVUPS(Mem{Base: b, Disp: 32}, b1)
+		for i := range rows {
+			x := ymm[14+i%2]
+			g.VBROADCASTSS(row(i), x)
+			g.VFMADD231PS(b0, x, ymm[2*i])
+			g.VFMADD231PS(b1, x, ymm[2*i+1])
+		}
+		g.ADDQ(ak, p)
+		g.ADDQ(bk, b)
+	}
+	g.MOVQ(field(argK), k)
+	g.SUBQ(Imm(4), k)
+	g.JLT(LabelRef("rest"))
+	g.Label("four")
+	for range 4 {
+		step()
+	}
+	g.SUBQ(Imm(4), k)
+	g.JGE(LabelRef("four"))
+	g.Label("rest")
+	g.ADDQ(Imm(4), k)
+	g.JLE(LabelRef("sums"))
+	g.Label("one")
+	step()
+	g.DECQ(k)
+	g.JNE(LabelRef("one"))
+
+	g.Label("sums")
+	g.VBROADCASTSS(field(argAlpha), b0)
+	g.CMPQ(field(argN), Imm(16))
+	g.JLT(LabelRef("narrow"))
+	g.CMPL(field(argAccum), Imm(0))
+	g.JNE(LabelRef("accumulate"))
+	for i := range rows {
+		g.VMULPS(b0, ymm[2*i], ymm[2*i])
+		g.VMULPS(b0, ymm[2*i+1], ymm[2*i+1])
+		g.VMOVUPS(ymm[2*i], Mem{Base: c})
+		g.VMOVUPS(ymm[2*i+1], Mem{Base: c, Disp: 32})
+		g.ADDQ(crow, c)
+	}
+	g.JMP(LabelRef("next"))
+	g.Label("accumulate")
+	for i := range rows {
+		g.VFMADD213PS(Mem{Base: c}, b0, ymm[2*i])
+		g.VFMADD213PS(Mem{Base: c, Disp: 32}, b0, ymm[2*i+1])
+		g.VMOVUPS(ymm[2*i], Mem{Base: c})
+		g.VMOVUPS(ymm[2*i+1], Mem{Base: c, Disp: 32})
+		g.ADDQ(crow, c)
+	}
+	g.Label("next")
+	g.ADDQ(field(argATile), a)
+	g.DECQ(field(argTiles))
+	g.JNE(LabelRef("tile"))
+	g.VZEROUPPER()
+	g.RET()
+
+	// Fewer than 16 columns. The masked store is slow on AMD, so the row is
+	// stored in pieces of 8, 4, 2 and 1.
+	g.Label("narrow")
+	n := k
+	g.MOVQ(field(argN), n)
+	g.MOVQ(field(argMask), b)
+	g.CMPL(field(argAccum), Imm(0))
+	g.JEQ(LabelRef("scale"))
+	g.MOVQ(c, p)
+	g.VMOVUPS(Mem{Base: b}, b1)
+	for i := range rows {
+		g.VMASKMOVPS(Mem{Base: p}, b1, Y14)
+		g.VFMADD213PS(Y14, b0, ymm[2*i])
+		if i < rows-1 {
+			g.ADDQ(crow, p)
+		}
+	}
+	g.MOVQ(c, p)
+	g.VMOVUPS(Mem{Base: b, Disp: 32}, b1)
+	for i := range rows {
+		g.VMASKMOVPS(Mem{Base: p, Disp: 32}, b1, Y14)
+		g.VFMADD213PS(Y14, b0, ymm[2*i+1])
+		if i < rows-1 {
+			g.ADDQ(crow, p)
+		}
+	}
+	g.JMP(LabelRef("pieces"))
+	g.Label("scale")
+	for i := range 2 * rows {
+		g.VMULPS(b0, ymm[i], ymm[i])
+	}
+	g.Label("pieces")
+	for i := range rows {
+		lo, x := ymm[2*i], ymm[2*i].AsX()
+		l := func(s string) string { return fmt.Sprintf("%s%d", s, i) }
+		g.MOVQ(c, p)
+		g.BTQ(Imm(3), n)
+		g.JCC(LabelRef(l("four_")))
+		g.VMOVUPS(lo, Mem{Base: p})
+		g.VMOVAPS(ymm[2*i+1], lo)
+		g.ADDQ(Imm(32), p)
+		g.Label(l("four_"))
+		g.BTQ(Imm(2), n)
+		g.JCC(LabelRef(l("two_")))
+		g.VMOVUPS(x, Mem{Base: p})
+		g.VEXTRACTF128(Imm(1), lo, x)
+		g.ADDQ(Imm(16), p)
+		g.Label(l("two_"))
+		g.BTQ(Imm(1), n)
+		g.JCC(LabelRef(l("one_")))
+		g.VMOVLPS(x, Mem{Base: p})
+		g.VPERMILPD(Imm(1), x, x)
+		g.ADDQ(Imm(8), p)
+		g.Label(l("one_"))
+		g.BTQ(Imm(0), n)
+		g.JCC(LabelRef(l("done_")))
+		g.VMOVSS(x, Mem{Base: p})
+		g.Label(l("done_"))
+		g.ADDQ(crow, c)
+	}
+	g.JMP(LabelRef("next"))
+}

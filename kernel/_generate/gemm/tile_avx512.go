@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+var zmm = []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15,
+	Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}
+
+// tileAVX512 emits the microkernel of rows×32 elements, rows ≤ 12: 24 of the 32
+// registers hold sums. With bf16 an element of A and B is a pair of bfloat16,
+// of k and k+1, and a step multiplies both.
+func (g *gen) tileAVX512(rows int, bf16 bool) {
+	name, multiply := "AVX512", func(b, a, sum VecPhysical) { g.VFMADD231PS(b, a, sum) }
+	if bf16 {
+		name, multiply = "BF16", g.vdpbf16ps
+	}
+	g.function(fmt.Sprintf("tile%dx32%s", rows, name), "func(args *byte)")
+	args, a, b, c := RDI, RAX, RBX, RCX
+	r1, r3, r5, ak, bk := R8, R9, R10, R11, R12
+	k, p, q, crow := R13, RSI, R15, RDX // p: rows 0…5, q: rows 6…11
+	field := func(off int) Mem { return Mem{Base: args, Disp: off} }
+	g.MOVQ(NewParamAddr("args", 0), args)
+	g.columnMasks(field(argN), k, p)
+	g.MOVQ(field(argA), a)
+	g.MOVQ(field(argC), c)
+	g.MOVQ(field(argARow), r1)
+	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 2}, r3)
+	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 4}, r5)
+	g.MOVQ(field(argAK), ak)
+	g.MOVQ(field(argBK), bk)
+	g.MOVQ(field(argCRow), crow)
+	row := func(i int) Mem {
+		base := p
+		if i >= 6 {
+			base, i = q, i-6
+		}
+		switch i {
+		case 0:
+			return Mem{Base: base}
+		case 3:
+			return Mem{Base: base, Index: r3, Scale: 1}
+		case 5:
+			return Mem{Base: base, Index: r5, Scale: 1}
+		}
+		return Mem{Base: base, Index: r1, Scale: uint8(i)}
+	}
+	b0, b1 := Z24, Z25
+
+	g.Label("tile")
+	g.MOVQ(c, p)
+	for i := range rows { // C's lines are wanted at the end of the loop over k
+		g.PREFETCHT0(Mem{Base: p})
+		g.PREFETCHT0(Mem{Base: p, Disp: 64})
+		if i < rows-1 {
+			g.ADDQ(crow, p)
+		}
+	}
+	for i := range 2 * rows {
+		g.VPXORD(zmm[i], zmm[i], zmm[i])
+	}
+	g.MOVQ(a, p)
+	if rows > 6 {
+		g.LEAQ(Mem{Base: a, Index: r3, Scale: 2}, q)
+	}
+	g.MOVQ(field(argB), b)
+	step := func() {
+		g.VMOVUPS(Mem{Base: b}, b0)
+		g.VMOVUPS(Mem{Base: b, Disp: 64}, b1)
+		for i := range rows {
+			x := zmm[26+i%6]
+			g.VBROADCASTSS(row(i), x)
+			multiply(b0, x, zmm[2*i])
+			multiply(b1, x, zmm[2*i+1])
+		}
+		g.ADDQ(ak, p)
+		if rows > 6 {
+			g.ADDQ(ak, q)
+		}
+		g.ADDQ(bk, b)
+	}
+	g.MOVQ(field(argK), k)
+	g.SUBQ(Imm(4), k)
+	g.JLT(LabelRef("rest"))
+	g.Label("four")
+	for range 4 {
+		step()
+	}
+	g.SUBQ(Imm(4), k)
+	g.JGE(LabelRef("four"))
+	g.Label("rest")
+	g.ADDQ(Imm(4), k)
+	g.JLE(LabelRef("sums"))
+	g.Label("one")
+	step()
+	g.DECQ(k)
+	g.JNE(LabelRef("one"))
+
+	g.Label("sums")
+	alpha := Z24
+	g.VBROADCASTSS(field(argAlpha), alpha)
+	g.CMPL(field(argAccum), Imm(0))
+	g.JNE(LabelRef("accumulate"))
+	for i := range rows {
+		g.VMULPS(alpha, zmm[2*i], zmm[2*i])
+		g.VMULPS(alpha, zmm[2*i+1], zmm[2*i+1])
+		g.storeRow(c, zmm[2*i], zmm[2*i+1])
+		g.ADDQ(crow, c)
+	}
+	g.JMP(LabelRef("next"))
+	g.Label("accumulate")
+	for i := range rows {
+		g.addRow(c, alpha, zmm[2*i], zmm[2*i+1])
+		g.storeRow(c, zmm[2*i], zmm[2*i+1])
+		g.ADDQ(crow, c)
+	}
+	g.Label("next")
+	g.ADDQ(field(argATile), a)
+	g.DECQ(field(argTiles))
+	g.JNE(LabelRef("tile"))
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// columnMasks sets K1 and K2 for the first n of 32 columns.
+func (g *gen) columnMasks(n Op, t, ones GPPhysical) {
+	g.MOVQ(n, t)
+	g.MOVL(U32(0xffffffff), ones.As32())
+	g.BZHIL(t.As32(), ones.As32(), t.As32())
+	g.KMOVW(t.As32(), K1)
+	g.SHRL(Imm(16), t.As32())
+	g.KMOVW(t.As32(), K2)
+}
+
+// addRow computes v = alpha·v + C for a row of 32.
+func (g *gen) addRow(c Register, alpha, v0, v1 VecPhysical) {
+	g.VMOVUPS_Z(Mem{Base: c}, K1, Z26)
+	g.VMOVUPS_Z(Mem{Base: c, Disp: 64}, K2, Z27)
+	g.VFMADD213PS(Z26, alpha, v0)
+	g.VFMADD213PS(Z27, alpha, v1)
+}
+
+func (g *gen) storeRow(c Register, v0, v1 VecPhysical) {
+	g.VMOVUPS(v0, K1, Mem{Base: c})
+	g.VMOVUPS(v1, K2, Mem{Base: c, Disp: 64})
+}
