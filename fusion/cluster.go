@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 )
 
@@ -80,15 +81,17 @@ func cluster(ctx context.Context, m *MLP, o Options) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.fuse(r.Assign, r.Sizes), nil
+	return m.fuse(r.Assign, r.Sizes, o.Pool), nil
 }
 
 // fuse returns the block of the clusters' centroids, without P.
-func (m *MLP) fuse(assign, sizes []int32) *Block {
+func (m *MLP) fuse(assign, sizes []int32, pool *kernel.Pool) *Block {
 	x, d := m.SubMLPs()
 	b := m.withUnits(centroids(x, d, assign, sizes), len(sizes))
 	b.Sizes = sizes
-	b.Inertia, b.InputInertia = inertia(x, d, assign, sizes)
+	b.Inertia = kmeans.Inertia(x, m.Width, d, assign, pool)
+	b.InputInertia = kmeans.Inertia(x, m.Width, d, make([]int32, m.Width), pool)
+	b.Silhouette, _ = kmeans.Silhouette(x, m.Width, d, assign, pool)
 	return b
 }
 
@@ -109,24 +112,4 @@ func centroids(x []float32, d int, assign, sizes []int32) []float32 {
 		}
 	}
 	return c
-}
-
-// inertia returns the sum of squared distances of x's rows to their centroids,
-// and to the mean of all.
-func inertia(x []float32, d int, assign, sizes []int32) (within, total float64) {
-	one := make([]int32, len(assign))
-	return spread(x, d, assign, sizes), spread(x, d, one, []int32{int32(len(assign))})
-}
-
-func spread(x []float32, d int, assign, sizes []int32) float64 {
-	c := centroids(x, d, assign, sizes)
-	var s float64
-	for i, k := range assign {
-		mean := c[int(k)*d:]
-		for j, v := range x[i*d : (i+1)*d] {
-			e := float64(v) - float64(mean[j])
-			s += e * e
-		}
-	}
-	return s
 }

@@ -200,9 +200,9 @@ func TestGoldenFusion(t *testing.T) {
 			assign[i] = int32(k)
 			sizes[k]++
 		}
-		b := m.fuse(assign, sizes)
+		b := m.fuse(assign, sizes, testPool)
 		near(t, "fusion", g.output(b.keepSizes()), g.get("fusion.y"), rounding)
-		near(t, "cluster", g.output(m.fuse(assign, sizes).scaleRoots()), g.get("fusion.cluster_y"), rounding)
+		near(t, "cluster", g.output(m.fuse(assign, sizes, testPool).scaleRoots()), g.get("fusion.cluster_y"), rounding)
 		near(t, "inertia", []float32{float32(b.Inertia), float32(b.InputInertia)},
 			append(g.get("fusion.inertia"), g.get("fusion.total")...), rounding)
 	})

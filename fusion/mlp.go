@@ -35,6 +35,7 @@ type part struct {
 	n          int
 	unit, step int
 	at         int
+	bias       bool
 }
 
 // parts lists the tensors of a sub-MLP in the order of its vector: gate, gate
@@ -42,18 +43,18 @@ type part struct {
 func (m *MLP) parts() ([]part, int) {
 	var list []part
 	d := 0
-	add := func(name string, data []float32, n, unit, step int) {
+	add := func(name string, data []float32, n, unit, step int, bias bool) {
 		if data != nil {
-			list = append(list, part{name, data, n, unit, step, d})
+			list = append(list, part{name, data, n, unit, step, d, bias})
 			d += n
 		}
 	}
 	p := m.Hidden
-	add("gate", m.Gate, p, p, 1)
-	add("gate bias", m.GateBias, 1, 1, 1)
-	add("up", m.Up, p, p, 1)
-	add("up bias", m.UpBias, 1, 1, 1)
-	add("down", m.Down, p, 1, m.Width)
+	add("gate", m.Gate, p, p, 1, false)
+	add("gate bias", m.GateBias, 1, 1, 1, true)
+	add("up", m.Up, p, p, 1, false)
+	add("up bias", m.UpBias, 1, 1, 1, true)
+	add("down", m.Down, p, 1, m.Width, false)
 	return list, d
 }
 

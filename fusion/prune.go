@@ -27,8 +27,8 @@ func (m *MLP) pruneScores() []float64 {
 	for i := range scores {
 		scores[i] = 1
 		for _, t := range list {
-			if t.n == 1 && t.name != "down" && t.name != "up" && t.name != "gate" {
-				continue // a bias
+			if t.bias {
+				continue
 			}
 			var s float64
 			for k := range t.n {

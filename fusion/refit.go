@@ -70,6 +70,7 @@ type sums struct {
 	tokens       int
 	hh           []float64 // n×n, the upper triangle
 	he           []float64 // n×out
+	ee           float64
 	meanH, meanE []float64
 }
 
@@ -97,6 +98,7 @@ func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options, targets
 		linear(o.Pool, last, h, tokens, s.n, s.out, got, kernel.Epilogue{Bias: b.DownBias})
 		kernel.Axpy(-1, got, e)
 		addRows(s.meanE, e, tokens)
+		s.ee += kernel.SumSquares(e[:tokens*s.out])
 		s.addCross(o.Pool, part, h, e, tokens)
 		return nil
 	})
@@ -115,6 +117,9 @@ func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options, targets
 	if b.DownBias == nil {
 		clear(s.meanH)
 		clear(s.meanE)
+	}
+	for _, e := range s.meanE {
+		s.ee -= count * e * e
 	}
 	for i, hi := range s.meanH {
 		for j := i; j < s.n; j++ {

@@ -20,11 +20,14 @@ import (
 // from all the others. That is a pivoted Cholesky factorisation of G, of which
 // only the c chosen columns are ever computed: p_I·c²/2 operations, and
 // 2·p_I·p a unit for Z.
-func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
+//
+// unexplained[k] is the squared error that k units leave, about the mean output
+// where there is an output bias: the whole curve of error by width.
+func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []float64, err error) {
 	s := newSums(m.Width, m.Hidden)
 	_, paired := o.Inputs.(PairInputs)
 	if err := s.collect(ctx, m, &Block{MLP: *m}, o, paired); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	n, p, c := s.n, s.out, o.Width
 	gram := mat.NewSymDense(n, s.hh)
@@ -36,9 +39,15 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 		}
 	}
 	o.Pool.Gemm(kernel.FP32, n, p, n, kernel.Mat{Data: g, Stride: n}, kernel.Mat{Data: m.Down, Stride: n, T: true}, own, p, kernel.Epilogue{})
-	for i, v := range own {
-		z[i] += float64(v)
+	total := s.ee // ‖e + W2·h‖²
+	for i := range n {
+		for r := range p {
+			w := float64(m.Down[r*n+i])
+			total += w * (2*z[i*p+r] + float64(own[i*p+r]))
+			z[i*p+r] += float64(own[i*p+r])
+		}
 	}
+	unexplained = append(unexplained, total)
 
 	left := make([]float64, n) // G_ii less what is explained
 	var floor float64
@@ -60,12 +69,11 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 		rate(i)
 	}
 	factor := make([]float64, n*c) // row i: unit i in terms of the chosen ones
-	chosen := make([]int, 0, c)
 	taken := make([]bool, n)
 	const band = 64
 	for k := range c {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		best := -1
 		for i, g := range gain {
@@ -75,6 +83,8 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 		}
 		chosen = append(chosen, best)
 		taken[best] = true
+		total = max(total-gain[best], 0)
+		unexplained = append(unexplained, total)
 		pivot := left[best]
 		if pivot <= floor {
 			continue // nothing is left to explain; every unit that follows will do
@@ -101,7 +111,7 @@ func pick(ctx context.Context, m *MLP, o Options) ([]int, error) {
 			}
 		}))
 	}
-	return chosen, nil
+	return chosen, unexplained, nil
 }
 
 func squares(x []float64) float64 {
@@ -116,7 +126,7 @@ func squares(x []float64) float64 {
 // rows, and is the centre of a cluster whose mean is its down column, so that
 // the block, with P, is a fusion before any refit.
 func selected(ctx context.Context, m *MLP, o Options) (*Block, error) {
-	chosen, err := pick(ctx, m, o)
+	chosen, _, err := pick(ctx, m, o)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +134,7 @@ func selected(ctx context.Context, m *MLP, o Options) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, own := m.fuse(assign, sizes), m.keep(chosen)
+	b, own := m.fuse(assign, sizes, o.Pool), m.keep(chosen)
 	b.Gate, b.GateBias, b.Up, b.UpBias = own.Gate, own.GateBias, own.Up, own.UpBias
 	return b, nil
 }

@@ -21,6 +21,7 @@ func TestPickIsGreedy(t *testing.T) {
 		want := output(m, m.Hidden, x)
 		o := Options{Width: 5, Pool: testPool, Inputs: matrix{m.Hidden, x}, Ridge: 1e-9}
 		var chosen []int
+		var curve []float64
 		for range o.Width {
 			best, least := -1, math.Inf(1)
 			for i := range m.Width {
@@ -36,13 +37,20 @@ func TestPickIsGreedy(t *testing.T) {
 				}
 			}
 			chosen = append(chosen, best)
+			curve = append(curve, least)
 		}
-		got, err := pick(t.Context(), m, o)
+		got, unexplained, err := pick(t.Context(), m, o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got, chosen) {
 			t.Errorf("gated %v: picked %v, want %v", gated, got, chosen)
+		}
+		for k, want := range curve {
+			// The refit has a ridge of 1e-6 at least; both are float32 sums.
+			if e := unexplained[k+1]; !(math.Abs(e-want) <= 1e-4*unexplained[0]) {
+				t.Errorf("gated %v: %d units leave %g, want %g", gated, k+1, e, want)
+			}
 		}
 	}
 }

@@ -39,7 +39,7 @@ func weigh(ctx context.Context, m *MLP, x []float32, o Options) error {
 				w := u.down[i]
 				if t.name != "down" {
 					w = math.Sqrt(norm[i]) * slope[i]
-					if t.n > 1 {
+					if !t.bias {
 						w *= u.input[k]
 					}
 				}
