@@ -17,6 +17,7 @@ const evalTokens = 1024
 type Evaluator struct {
 	tape  *nn.Tape
 	batch task.Batch
+	in    model.Input
 }
 
 // NewEvaluator returns an evaluator that works on the pool.
@@ -36,9 +37,7 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data.Fill(&e.batch, rows)
-		e.tape.Reset(0)
-		out := m.Forward(e.tape, &model.Input{IDs: e.batch.IDs, Types: e.batch.Types, Offsets: e.batch.Offsets})
+		out := e.forward(m, data, rows)
 		for i, r := range rows {
 			copy(logits[int(r)*labels:(int(r)+1)*labels], out.Data[i*labels:(i+1)*labels])
 		}
@@ -48,4 +47,12 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 		}
 	}
 	return logits, nil
+}
+
+// forward returns the outputs for a batch of rows, until the next call.
+func (e *Evaluator) forward(m *model.Model, data *task.Encoded, rows []int32) *nn.Tensor {
+	data.Fill(&e.batch, rows)
+	e.tape.Reset(0)
+	e.in = model.Input{IDs: e.batch.IDs, Types: e.batch.Types, Offsets: e.batch.Offsets}
+	return m.Forward(e.tape, &e.in)
 }

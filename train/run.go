@@ -107,6 +107,7 @@ type runState struct {
 	Tokens  int64   `json:"tokens"`
 	Loss    float64 `json:"loss"`    // summed since the last point
 	Count   int     `json:"count"`   // steps summed
+	Norm    float64 `json:"norm"`    // of the last step's gradient
 	Pending bool    `json:"pending"` // the last step's evaluation is still to be done
 	Best    *Point  `json:"best"`
 	Metrics int64   `json:"metrics_bytes"`
@@ -250,6 +251,7 @@ func (r *Runner) try(ctx context.Context) error {
 		r.state.Tokens += int64(batch.Tokens())
 		r.state.Loss += loss
 		r.state.Count++
+		r.state.Norm = r.stepper.Optimizer.Norm()
 		if r.Observer.Step != nil {
 			r.Observer.Step(r.state.Step, total, loss)
 		}
@@ -268,7 +270,7 @@ func (r *Runner) afterStep(ctx context.Context, total, per int) error {
 	evaluate := step == total || step%every == 0
 	const pointEvery = 10
 	if evaluate || step%pointEvery == 0 {
-		p := Point{LR: r.Config.LR[r.state.Try], Step: step, Epoch: float64(step) / float64(per), Loss: r.state.Loss / float64(r.state.Count), Norm: r.stepper.Optimizer.Norm()}
+		p := Point{LR: r.Config.LR[r.state.Try], Step: step, Epoch: float64(step) / float64(per), Loss: r.state.Loss / float64(r.state.Count), Norm: r.state.Norm}
 		if evaluate {
 			if err := r.evaluate(ctx, &p); err != nil {
 				return err

@@ -13,13 +13,17 @@ type Stepper struct {
 	Optimizer *Optimizer
 	Loss      nn.Loss
 	tape      *nn.Tape
+	in        model.Input
+	catchUp   func(table *nn.Weight, rows []int32)
 }
 
 // NewStepper prepares a model for training. The seed selects dropout masks.
 func NewStepper(pool *kernel.Pool, m *model.Model, cfg OptimizerConfig, prec kernel.Precision, seed uint64) *Stepper {
 	tape := nn.NewTape(pool)
 	tape.Train, tape.Prec, tape.Seed = true, prec, seed
-	return &Stepper{Model: m, Optimizer: NewOptimizer(pool, m.Params, cfg), Loss: LossOf(m), tape: tape}
+	s := &Stepper{Model: m, Optimizer: NewOptimizer(pool, m.Params, cfg), Loss: LossOf(m), tape: tape}
+	s.catchUp = s.Optimizer.CatchUp
+	return s
 }
 
 // LossOf is the loss that fits a model's head.
@@ -33,11 +37,11 @@ func LossOf(m *model.Model) nn.Loss {
 // Step trains on one batch at the given learning rate and returns its loss
 // before the update.
 func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
-	in := &model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}
+	s.in = model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}
 	s.tape.Reset(s.Optimizer.Steps())
-	s.Model.ReadRows(in, s.Optimizer.CatchUp)
+	s.Model.ReadRows(&s.in, s.catchUp)
 	s.Model.ZeroGrad()
-	loss := s.tape.Loss(s.Loss, s.Model.Forward(s.tape, in), b.Labels)
+	loss := s.tape.Loss(s.Loss, s.Model.Forward(s.tape, &s.in), b.Labels)
 	s.tape.Backward()
 	s.Optimizer.Step(lr)
 	return loss
