@@ -100,6 +100,40 @@ func (b *Block) last() []float32 {
 	return w
 }
 
+// clone returns a block that shares no weights with b.
+func (b *Block) clone() *Block {
+	c := *b
+	c.MLP = b.MLP.clone()
+	if b.Factors != nil {
+		f := *b.Factors
+		for _, w := range []*[]float32{&f.GateU, &f.GateV, &f.UpU, &f.UpV, &f.DownU, &f.DownV} {
+			*w = slices.Clone(*w)
+		}
+		c.Factors = &f
+	}
+	return &c
+}
+
+// eachMatrix calls visit with every matrix of the block, in whatever form.
+func (b *Block) eachMatrix(visit func(w []float32, rows, cols int)) {
+	one := func(w []float32, rows, cols int) {
+		if w != nil {
+			visit(w, rows, cols)
+		}
+	}
+	one(b.Gate, b.Width, b.Hidden)
+	one(b.Up, b.Width, b.Hidden)
+	one(b.Down, b.Hidden, b.Width)
+	if f := b.Factors; f != nil {
+		one(f.GateU, b.Width, f.Rank)
+		one(f.GateV, f.Rank, b.Hidden)
+		one(f.UpU, b.Width, f.Rank)
+		one(f.UpV, f.Rank, b.Hidden)
+		one(f.DownU, b.Hidden, f.Rank)
+		one(f.DownV, f.Rank, b.Width)
+	}
+}
+
 // Fold multiplies P into Down and drops it; the function stays the same. In
 // training it is not the same: Adam's step on Down then lacks the factor P.
 func (b *Block) Fold() {
@@ -114,20 +148,17 @@ func (b *Block) Fold() {
 // block, those that are not cut. P is fixed and not counted.
 func (b *Block) Params() int {
 	n := 0
-	for _, t := range [][]float32{b.Gate, b.Up, b.Down} {
+	b.eachMatrix(func(w []float32, _, _ int) {
 		if !b.Masked {
-			n += len(t)
-			continue
+			n += len(w)
+			return
 		}
-		for _, v := range t {
+		for _, v := range w {
 			if v != 0 {
 				n++
 			}
 		}
-	}
-	if f := b.Factors; f != nil {
-		n += len(f.GateU) + len(f.GateV) + len(f.UpU) + len(f.UpV) + len(f.DownU) + len(f.DownV)
-	}
+	})
 	return n + len(b.GateBias) + len(b.UpBias) + len(b.DownBias)
 }
 
@@ -135,12 +166,7 @@ func (b *Block) Params() int {
 // for one token, a multiplication and an addition counted as two. A masked
 // block is computed dense and saves none.
 func (b *Block) FLOPs() int {
-	matrices := 2
-	if b.GateBias != nil || b.Gate != nil || b.Factors != nil && b.Factors.GateU != nil {
-		matrices = 3
-	}
-	if b.Factors != nil {
-		return 2 * matrices * b.Factors.Rank * (b.Hidden + b.Width)
-	}
-	return 2 * matrices * b.Hidden * b.Width
+	n := 0
+	b.eachMatrix(func(_ []float32, rows, cols int) { n += 2 * rows * cols })
+	return n
 }
