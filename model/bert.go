@@ -9,7 +9,7 @@ import (
 
 // bertNames are the tensor names in which the BERT-like families differ.
 type bertNames struct {
-	prefix, layers                 string
+	layers                         string
 	query, key, value, attnOut     string
 	attnNorm, up, down, outputNorm string
 	block                          string // the MLP within a layer, "" for the layer itself

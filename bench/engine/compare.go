@@ -247,8 +247,9 @@ func (p *process) ask(q request) (a answer, err error) {
 }
 
 func (p *process) close() {
-	p.in.Close()
-	_ = p.cmd.Wait() // it has answered all it was asked
+	// It has answered all it was asked: how it ends does not matter.
+	_ = p.in.Close()
+	_ = p.cmd.Wait()
 }
 
 // write prints the table and keeps it with the CPU's name.

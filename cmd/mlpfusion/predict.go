@@ -59,7 +59,6 @@ func (a *app) predict(name string, maxLength int) error {
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 1<<24)
 	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
 	const together = 256 // lines labelled at once
 	var lines []task.Example
 	flush := func() error {
