@@ -1,8 +1,8 @@
 // Command calibrate measures how close each fusion method's block comes to the
-// original's output on sentences it has not seen: the table of
+// original's output on sentences it has not seen: the tables of
 // docs/calibrated.md.
 //
-//	go run ./bench/calibrate -model DIR -data DIR/SST-2
+//	go run ./bench/calibrate -model DIR -data DIR/SST-2 [-part budget]
 package main
 
 import (
@@ -52,6 +52,7 @@ func main() {
 	dataDir := flag.String("data", "../shared/data/SST-2", "folder of SST-2")
 	calib := flag.Int("calib", 1200, "calibration sentences")
 	held := flag.Int("held", 300, "held-out sentences")
+	part := flag.String("part", "errors", "what to measure: errors (every method), budget (per-block widths), int8 (rounded weights)")
 	out := flag.String("out", "", "also write the table to this file")
 	flag.Parse()
 	pool := kernel.NewPool(0)
@@ -69,7 +70,12 @@ func main() {
 		defer f.Close()
 		to = io.MultiWriter(os.Stdout, f)
 	}
-	if err := table(to, list, pool); err != nil {
+	parts := map[string]func(io.Writer, []subject, *kernel.Pool) error{"errors": table, "budget": budget, "int8": int8s}
+	run, ok := parts[*part]
+	if !ok {
+		log.Fatalf("-part %s: expected errors, budget or int8", *part)
+	}
+	if err := run(to, list, pool); err != nil {
 		log.Fatal(err)
 	}
 }
