@@ -199,9 +199,11 @@ type Layer struct {
 	// one cluster, so that 1 - Inertia/Total is the share explained.
 	Inertia float64 `json:"inertia,omitempty"`
 	Total   float64 `json:"total,omitempty"`
-	Method  string  `json:"method,omitempty"` // when other than the checkpoint's
-	Rank    int     `json:"rank,omitempty"`   // each matrix is two factors of this rank (svd)
-	Masked  bool    `json:"masked,omitempty"` // zero weights stay zero in training (magnitude)
+	// Silhouette is the clustering's mean silhouette, -1 … 1.
+	Silhouette float64 `json:"silhouette,omitempty"`
+	Method     string  `json:"method,omitempty"` // when other than the checkpoint's
+	Rank       int     `json:"rank,omitempty"`   // each matrix is two factors of this rank (svd)
+	Masked     bool    `json:"masked,omitempty"` // zero weights stay zero in training (magnitude)
 	// Padded counts dead units that fill the block up to Width on export.
 	Padded int `json:"padded,omitempty"`
 }

@@ -33,6 +33,13 @@ type FuseOptions struct {
 	// Resume goes on from the blocks that an interrupted run has finished.
 	Resume    bool
 	Overwrite bool
+	// Store is how the blocks' matrices are kept: f32, bf16 or int8; "" as the
+	// checkpoint keeps those they replace.
+	Store string
+	// Budget, when not 0, is the share of the chosen blocks' cost to spend;
+	// each block's width then follows from its own error curve.
+	Budget   float64
+	BudgetOf fusion.Cost
 	Name      string // of the source, for the record
 	// Progress is told when a block begins and ends; may be nil.
 	Progress func(Step)
@@ -43,6 +50,8 @@ type Calibration interface {
 	// Inputs returns the inputs of a block by its place, with the blocks
 	// before it as Replace left them.
 	Inputs(block int) (fusion.Inputs, error)
+	// Rewind goes back to the first block.
+	Rewind()
 	// Replace puts the compressed block in its place.
 	Replace(block int, b *fusion.Block) error
 }
@@ -77,6 +86,11 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 		return nil, err
 	}
 	defer o.Abort()
+	if opt.Budget != 0 {
+		if err := f.allocate(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.compressAll(ctx); err != nil {
 		return nil, err
 	}
@@ -119,6 +133,11 @@ type fuser struct {
 func (f *fuser) prepare() (err error) {
 	if f.method, err = fusion.Lookup(f.opt.Method); err != nil {
 		return err
+	}
+	switch f.opt.Store {
+	case "", "f32", "bf16", "int8":
+	default:
+		return fmt.Errorf("store: expected f32, bf16 or int8, found %q", f.opt.Store)
 	}
 	if f.cfg, err = model.ReadConfig(f.src); err != nil {
 		return err
@@ -247,8 +266,8 @@ func (f *fuser) path(place int) string {
 	return filepath.Join(f.work, fmt.Sprintf("block-%04d.safetensors", place))
 }
 
-// make reads a block's weights and compresses them.
-func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) (info checkpoint.Layer, _ *fusion.Block, err error) {
+// read reads a block's weights.
+func (f *fuser) read(place int) (*fusion.MLP, error) {
 	b := f.blocks[place]
 	m := &fusion.MLP{Hidden: b.Hidden, Width: b.Width, Act: b.Act}
 	for _, t := range []struct {
@@ -258,9 +277,18 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) (info ch
 		src := f.tensor(t.name)
 		*t.dst = make([]float32, src.Elements())
 		if err := src.ReadFloat32(*t.dst); err != nil {
-			return info, nil, fmt.Errorf("%s: %w", f.src.Path, err)
+			return nil, fmt.Errorf("%s: %w", f.src.Path, err)
 		}
-		src.Drop()
+	}
+	return m, nil
+}
+
+// make reads a block's weights and compresses them.
+func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) (info checkpoint.Layer, _ *fusion.Block, err error) {
+	b := f.blocks[place]
+	m, err := f.read(place)
+	if err != nil {
+		return info, nil, err
 	}
 	opt := f.opt.Fusion
 	opt.Width, opt.Pool = f.widths[place], pool
@@ -273,7 +301,7 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) (info ch
 	if err != nil {
 		return info, nil, fmt.Errorf("%s: %s: %w", f.src.Path, b.Name, err)
 	}
-	info = checkpoint.Layer{Width: block.Width, Original: b.Width, Inertia: block.Inertia, Total: block.InputInertia, Method: f.opt.Method, Masked: block.Masked}
+	info = checkpoint.Layer{Width: block.Width, Original: b.Width, Inertia: block.Inertia, Total: block.InputInertia, Silhouette: block.Silhouette, Method: f.opt.Method, Masked: block.Masked}
 	if block.Factors != nil {
 		info.Rank = block.Factors.Rank
 	}
@@ -415,7 +443,12 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 			return err
 		}
 		for _, p := range parts(f.blocks[i], block) {
-			specs = append(specs, checkpoint.Spec{Name: strings.TrimPrefix(p.name, prefixed[i]), DType: storage(p.name, stored[i]), Shape: p.shape})
+			name := strings.TrimPrefix(p.name, prefixed[i])
+			d := f.storage(p, stored[i])
+			specs = append(specs, checkpoint.Spec{Name: name, DType: d, Shape: p.shape})
+			if d == checkpoint.I8 {
+				specs = append(specs, checkpoint.Spec{Name: name + model.Int8Scale, DType: checkpoint.F32, Shape: p.shape[:1]})
+			}
 		}
 	}
 	w, err := checkpoint.Create(o.Dir, specs, checkpoint.WriteOptions{MaxShardBytes: maxShard, Metadata: map[string]string{"format": "pt"}})
@@ -429,7 +462,7 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 			return err
 		}
 		for _, p := range parts(f.blocks[i], block) {
-			if err := w.WriteFloat32(strings.TrimPrefix(p.name, prefixed[i]), p.values); err != nil {
+			if err := f.writePart(w, strings.TrimPrefix(p.name, prefixed[i]), p, stored[i]); err != nil {
 				return err
 			}
 		}
@@ -466,11 +499,29 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 // maxShard is the size at which transformers too begins a new file.
 const maxShard = 5 << 30
 
-// storage keeps P and the step multipliers in float32 whatever the weights are
-// stored in: cluster sizes above 256 are not all bfloat16 numbers.
-func storage(name string, weights checkpoint.DType) checkpoint.DType {
-	if strings.HasSuffix(name, ".mlp_scale") || strings.HasSuffix(name, ".mlp_step") {
+// storage is how a block's tensor is kept, replacing one kept as weights. P and
+// the step multipliers are float32 always: cluster sizes above 256 are not all
+// bfloat16 numbers. Biases are never int8.
+func (f *fuser) storage(p part, weights checkpoint.DType) checkpoint.DType {
+	switch {
+	case strings.HasSuffix(p.name, ".mlp_scale"), strings.HasSuffix(p.name, ".mlp_step"), f.opt.Store == "f32":
 		return checkpoint.F32
+	case f.opt.Store == "bf16":
+		return checkpoint.BF16
+	case f.opt.Store == "int8" && len(p.shape) == 2:
+		return checkpoint.I8
 	}
 	return weights
+}
+
+func (f *fuser) writePart(w *checkpoint.Writer, name string, p part, weights checkpoint.DType) error {
+	if f.storage(p, weights) != checkpoint.I8 {
+		return w.WriteFloat32(name, p.values)
+	}
+	q, scale := fusion.QuantizeInt8(p.values, p.shape[0], p.shape[1])
+	raw := make([]byte, len(q))
+	for i, v := range q {
+		raw[i] = byte(v)
+	}
+	return errors.Join(w.WriteBytes(name, raw), w.WriteFloat32(name+model.Int8Scale, scale))
 }

@@ -65,6 +65,10 @@ func (o *linear) backward(t *Tape) {
 		t.Pool.Gemm(t.Prec, out, in, x.Rows,
 			kernel.Mat{Data: dy, Stride: out, T: true}, kernel.Mat{Data: x.Data, Stride: in}, l.W.Grad, in,
 			kernel.Epilogue{Accumulate: l.W.accumulate()})
+		if l.W.Masked {
+			t.keepZeros = keepZeros{l.W.Grad, l.W.Data}
+			t.Pool.Run(chunks(len(l.W.Data)), &t.keepZeros)
+		}
 	}
 	if l.B != nil && !l.B.Frozen {
 		t.columns = addColumns{l.B.Grad, dy, x.Rows, l.B.accumulate()}
@@ -90,5 +94,17 @@ func (a *addColumns) Do(i, _ int) {
 	}
 	if a.rows > 0 {
 		kernel.AddColumns(a.dst[from:to], a.src[from:], n, a.rows)
+	}
+}
+
+// keepZeros drops the gradients of zero weights.
+type keepZeros struct{ grad, weight []float32 }
+
+func (k *keepZeros) Do(i, _ int) {
+	a, b := chunkOf(i, len(k.weight))
+	for j := a; j < b; j++ {
+		if k.weight[j] == 0 {
+			k.grad[j] = 0
+		}
 	}
 }

@@ -83,6 +83,9 @@ type Runner struct {
 	// Load makes the model as it is before training; called once for each
 	// learning rate.
 	Load func() (*model.Model, error)
+	// Teacher, when given, makes it layer-wise tuning: the model learns the
+	// teacher's hidden states instead of the labels, see tune.go.
+	Teacher *model.Model
 	// Dir holds snapshot, best weights and metrics; it is made when absent.
 	Dir      string
 	Resume   bool
@@ -90,7 +93,8 @@ type Runner struct {
 
 	state   runState
 	stepper *Stepper
-	eval    *Evaluator
+	score   func(ctx context.Context, m *model.Model) ([]task.Metric, error) // on the dev set
+	merit   func(metrics []task.Metric) float64                              // of two scores the larger is the better
 	metrics *os.File
 	timing  struct {
 		seconds float64
@@ -174,7 +178,14 @@ func (r *Runner) open() error {
 		}
 		r.state.Config = r.Config
 	}
-	r.eval = NewEvaluator(r.Pool, r.prec())
+	r.score, r.merit = r.scoreTask, r.mainMetric
+	if r.Teacher != nil {
+		d := newDistance(r.Pool, r.Teacher, r.prec())
+		r.score = func(ctx context.Context, m *model.Model) ([]task.Metric, error) {
+			return d.score(ctx, m, r.Data.Dev, r.Observer.Eval)
+		}
+		r.merit = func(m []task.Metric) float64 { return -m[0].Value }
+	}
 	r.metrics, err = os.OpenFile(filepath.Join(r.Dir, MetricsFile), os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
@@ -211,7 +222,11 @@ func (r *Runner) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.stepper = NewStepper(r.Pool, m, r.Config.Optimizer, r.prec(), r.Config.Seed)
+	if r.Teacher == nil {
+		r.stepper = NewStepper(r.Pool, m, r.Config.Optimizer, r.prec(), r.Config.Seed)
+	} else if r.stepper, err = NewTuner(r.Pool, m, r.Teacher, r.Config.Optimizer, r.prec()); err != nil {
+		return err
+	}
 	if r.state.Step > 0 {
 		if err := restore(filepath.Join(r.Dir, snapshotFile), &r.state, m, r.stepper.Optimizer); err != nil {
 			return err
@@ -292,15 +307,14 @@ func (r *Runner) afterStep(ctx context.Context, total, per int) error {
 func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 	r.stepper.Optimizer.Flush()
 	m := r.stepper.Model
-	logits, err := r.eval.Logits(ctx, m, r.Data.Dev, r.Observer.Eval)
-	if err != nil {
+	var err error
+	if p.Metrics, err = r.score(ctx, m); ctx.Err() != nil {
 		return errors.Join(r.snapshot(), err)
-	}
-	if p.Metrics, err = task.Score(r.Data.Spec, logits, r.Data.Dev.Labels); err != nil {
+	} else if err != nil {
 		return err
 	}
 	best := r.state.Best
-	if best != nil && mainMetric(r.Data.Spec, p.Metrics) <= mainMetric(r.Data.Spec, best.Metrics) {
+	if best != nil && r.merit(p.Metrics) <= r.merit(best.Metrics) {
 		return nil
 	}
 	if err := checkpoint.SaveSnapshot(filepath.Join(r.Dir, bestFile), p, weights(m)); err != nil {
@@ -311,9 +325,18 @@ func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 	return nil
 }
 
-func mainMetric(spec task.Spec, metrics []task.Metric) float64 {
+// scoreTask scores the model as the task does.
+func (r *Runner) scoreTask(ctx context.Context, m *model.Model) ([]task.Metric, error) {
+	logits, err := NewEvaluator(r.Pool, r.prec()).Logits(ctx, m, r.Data.Dev, r.Observer.Eval)
+	if err != nil {
+		return nil, err
+	}
+	return task.Score(r.Data.Spec, logits, r.Data.Dev.Labels)
+}
+
+func (r *Runner) mainMetric(metrics []task.Metric) float64 {
 	for _, m := range metrics {
-		if m.Name == spec.Main {
+		if m.Name == r.Data.Spec.Main {
 			return m.Value
 		}
 	}

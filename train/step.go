@@ -13,6 +13,7 @@ type Stepper struct {
 	Optimizer *Optimizer
 	Loss      nn.Loss
 	tape      *nn.Tape
+	distance  *distance // of tuning; nil: the loss is the labels'
 	in        model.Input
 	catchUp   func(table *nn.Weight, rows []int32)
 }
@@ -41,7 +42,12 @@ func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
 	s.tape.Reset(s.Optimizer.Steps())
 	s.Model.ReadRows(&s.in, s.catchUp)
 	s.Model.ZeroGrad()
-	loss := s.tape.Loss(s.Loss, s.Model.Forward(s.tape, &s.in), b.Labels)
+	var loss float64
+	if s.distance != nil {
+		loss = s.distance.loss(s.tape, s.Model, &s.in)
+	} else {
+		loss = s.tape.Loss(s.Loss, s.Model.Forward(s.tape, &s.in), b.Labels)
+	}
 	s.tape.Backward()
 	s.Optimizer.Step(lr)
 	return loss

@@ -1,0 +1,55 @@
+package nn
+
+// match is the loss of Match at work.
+type match struct {
+	x, target, grad []float32
+	add             bool
+	factor          float32 // of the difference in the gradient
+	sums            []float64
+}
+
+// Match returns weight times the squared difference of x and target, both
+// (tokens × hidden), summed over the hidden size and averaged over tokens, and
+// while training adds its gradient to x's. It is called between the forward
+// pass and Backward, on as many tensors as are to be matched: the loss of
+// layer-wise task-specific tuning (design §2). The target is a constant.
+func (t *Tape) Match(x, target *Tensor, weight float64) float64 {
+	if x.Rows != target.Rows || x.Cols != target.Cols {
+		panic("nn: Match of tensors of two shapes")
+	}
+	m := &t.match
+	m.x, m.target, m.grad = x.Data, target.Data, nil
+	weight /= float64(x.Rows)
+	if t.Train && !x.constant {
+		m.grad, m.add = t.gradOf(x)
+		m.factor = float32(2 * weight)
+	}
+	n := chunks(len(x.Data))
+	for len(m.sums) < n {
+		m.sums = append(m.sums, 0)
+	}
+	t.Pool.Run(n, m)
+	var sum float64
+	for _, s := range m.sums[:n] {
+		sum += s
+	}
+	return weight * sum
+}
+
+func (m *match) Do(i, _ int) {
+	a, b := chunkOf(i, len(m.x))
+	var sum float64
+	for j := a; j < b; j++ {
+		d := m.x[j] - m.target[j]
+		sum += float64(d) * float64(d)
+		if m.grad == nil {
+			continue
+		}
+		if m.add {
+			m.grad[j] += m.factor * d
+		} else {
+			m.grad[j] = m.factor * d
+		}
+	}
+	m.sums[i] = sum
+}
