@@ -75,6 +75,14 @@ func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
 	return &blockInputs{c}, nil
 }
 
+// Rewind implements Calibration.
+func (c *Calibrator) Rewind() {
+	c.Close()
+	for i := range c.sides {
+		c.sides[i] = side{m: c.sides[i].m, layer: -1}
+	}
+}
+
 // advance moves a side's states before the block's layer and collects the
 // inputs of its MLP.
 func (c *Calibrator) advance(s *side, block int) error {

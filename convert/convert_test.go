@@ -360,3 +360,59 @@ func TestCalibrated(t *testing.T) {
 		t.Errorf("calibrated logits are off by %g on the calibration texts, plain fusion's by %g", exact, plain)
 	}
 }
+
+// TestBudget divides a budget unevenly where blocks differ and stays within it.
+func TestBudget(t *testing.T) {
+	dir := t.TempDir()
+	r := fuse(t, filepath.Join(testdata, "bert"), filepath.Join(dir, "out"), FuseOptions{Plan: Plan{Layers: "all"}, Budget: 0.5})
+	total := 0
+	for i := range 3 {
+		w := 64 // of a block that is left alone
+		if l, ok := r.Layers["bert.encoder.layer."+itoa(i)]; ok {
+			w = l.Width
+		}
+		total += w
+	}
+	if total > 3*32 || total < 3*32-6 {
+		t.Errorf("widths sum to %d, want at most and nearly half of the three blocks' 64", total)
+	}
+	forward(t, filepath.Join(dir, "out"))
+	opt := FuseOptions{Plan: Plan{Width: 3}, Method: "fusion", Budget: 0.5}
+	if _, err := Fuse(context.Background(), openDir(t, filepath.Join(testdata, "bert")), filepath.Join(dir, "x"), opt); err == nil {
+		t.Error("a budget and a width were both taken")
+	}
+}
+
+// TestStore keeps blocks in fewer bytes: the files shrink and the logits move by
+// the rounding only; such a model exports like any other.
+func TestStore(t *testing.T) {
+	dir := t.TempDir()
+	from := filepath.Join(testdata, "bert")
+	at := func(name string) string { return filepath.Join(dir, name) }
+	plan := Plan{Layers: "all", Width: 32}
+	var sizes []int64
+	want := []float32(nil)
+	for _, s := range []string{"f32", "bf16", "int8"} {
+		r := fuse(t, from, at(s), FuseOptions{Plan: plan, Store: s})
+		sizes = append(sizes, r.Bytes)
+		got := forward(t, at(s))
+		if want == nil {
+			want = got
+		}
+		// Three blocks round their weights by 2^-9 (bf16) or 1/254 of a row's
+		// largest (int8) each; the tiny model's logits are of size 1.
+		if d := farthest(got, want); d > 0.05 {
+			t.Errorf("%s moved the logits by %g", s, d)
+		}
+	}
+	if !(sizes[0] > sizes[1] && sizes[1] > sizes[2]) {
+		t.Errorf("sizes of f32, bf16, int8: %v", sizes)
+	}
+	r, err := Export(context.Background(), openDir(t, at("int8")), at("plain"), ExportOptions{Pool: newPool(t), Sample: sample})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Difference > 1e-4 {
+		t.Errorf("export of int8 blocks moved the logits by %g", r.Difference)
+	}
+}

@@ -120,6 +120,7 @@ func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 		} {
 			if t := e.found[name]; t != nil {
 				owner[t.Name] = b
+				owner[t.Name+model.Int8Scale] = b
 			}
 		}
 	}
@@ -194,7 +195,7 @@ func (e *exporter) plain(b *model.Block) ([]part, error) {
 	read := func(name string) ([]float32, error) {
 		t := e.found[name]
 		v := make([]float32, t.Elements())
-		err := t.ReadFloat32(v)
+		err := model.ReadValues(e.src.Weights, t, v)
 		t.Drop()
 		return v, err
 	}

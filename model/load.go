@@ -49,7 +49,7 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 		return nil, nil, err
 	}
 	for i, t := range m.Tensors {
-		if err := m.Tensors[i].read(src[i]); err != nil {
+		if err := m.Tensors[i].read(dir.Weights, src[i]); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
 		}
 		if src[i] == nil {
@@ -118,8 +118,16 @@ func Bind(dir *checkpoint.Dir, cfg *Config, stated []Tensor, newHead bool) ([]*c
 		}
 		fits := src != nil && slices.Equal(src.Shape, t.Shape)
 		switch {
+		case fits && src.DType == checkpoint.I8:
+			scale, ok := dir.Weights.Tensor(src.Name + Int8Scale)
+			if !ok || !scale.DType.IsFloat32() || !slices.Equal(scale.Shape, src.Shape[:1]) {
+				problems = append(problems, fmt.Sprintf("%s: expected a factor for each of the %d rows of the int8 matrix, found none", src.Name+Int8Scale, src.Shape[0]))
+				break
+			}
+			used[scale.Name] = true
+			found[i] = src
 		case fits && !src.DType.IsFloat32():
-			problems = append(problems, fmt.Sprintf("%s: expected F32, F16 or BF16, found %s", src.Name, src.DType))
+			problems = append(problems, fmt.Sprintf("%s: expected F32, F16, BF16 or I8, found %s", src.Name, src.DType))
 		case fits:
 			found[i] = src
 		case t.Head && newHead:
@@ -172,11 +180,32 @@ func (t *Tensor) values() []float32 {
 	return t.Fixed
 }
 
-func (t *Tensor) read(src *checkpoint.Tensor) error {
+// Int8Scale ends the name of the tensor that holds an int8 matrix's factors, one
+// a row.
+const Int8Scale = "_scale"
+
+// ReadValues reads a tensor that Bind found, whatever it is stored in.
+func ReadValues(w *checkpoint.Reader, src *checkpoint.Tensor, dst []float32) error {
+	if src.DType != checkpoint.I8 {
+		return src.ReadFloat32(dst)
+	}
+	factors, _ := w.Tensor(src.Name + Int8Scale)
+	scale := make([]float32, src.Shape[0])
+	if err := factors.ReadFloat32(scale); err != nil {
+		return err
+	}
+	cols := len(dst) / len(scale)
+	for i, q := range src.Bytes() {
+		dst[i] = scale[i/cols] * float32(int8(q))
+	}
+	return nil
+}
+
+func (t *Tensor) read(w *checkpoint.Reader, src *checkpoint.Tensor) error {
 	if src == nil {
 		return nil
 	}
-	if err := src.ReadFloat32(t.values()); err != nil {
+	if err := ReadValues(w, src, t.values()); err != nil {
 		return err
 	}
 	for i, v := range t.values() {

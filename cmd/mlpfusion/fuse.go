@@ -21,6 +21,7 @@ func (a *app) fuseCommand() *cobra.Command {
 	var clustering string
 	var data dataFlags
 	var calibrationRows int
+	var budgetOf string
 	c := &cobra.Command{
 		Use:   "fuse MODEL OUT",
 		Short: "Compress MLP blocks",
@@ -56,6 +57,11 @@ method, read unlabelled training texts of --task and --data.`,
 				opt.Calibration = cal
 				opt.CalibrationName = fmt.Sprintf("%d rows of %s", calibrationRows, data.task)
 			}
+			cost, ok := map[string]fusion.Cost{"flops": fusion.FLOPs, "params": fusion.Params, "bytes": fusion.Bytes}[budgetOf]
+			if !ok {
+				return usageError{fmt.Errorf("budget-of: expected flops, params or bytes, found %q", budgetOf)}
+			}
+			opt.BudgetOf = cost
 			all := a.ui.progress("blocks", "block", 0)
 			opt.Progress = func(s convert.Step) {
 				if s.Done {
@@ -77,6 +83,9 @@ method, read unlabelled training texts of --task and --data.`,
 	f.StringVar(&opt.Layers, "layers", "", `layers from 0, such as 2-5 or 0,3,7-9, or "all" (default the last two thirds)`)
 	f.IntVar(&opt.Width, "width", 0, "hidden units to keep in each block")
 	f.Float64Var(&opt.Ratio, "ratio", 0, "share of the hidden units to keep (default 0.25)")
+	f.Float64Var(&opt.Budget, "budget", 0, "instead of one width: the share of the chosen blocks' cost to spend, widths by each block's error curve")
+	f.StringVar(&budgetOf, "budget-of", "flops", "what the budget counts: flops, params or bytes")
+	f.StringVar(&opt.Store, "store", "", "keep the blocks' matrices as f32, bf16 or int8 (default as MODEL does)")
 	f.StringVar(&clustering, "clustering", "", "kmeans (the paper's), ward or best (default best)")
 	f.IntVar(&opt.Fusion.Restarts, "restarts", 0, "runs of kmeans, the best is kept (default 30, the paper's)")
 	f.IntVar(&opt.Fusion.Effort, "effort", 0, "work of the clustering best: 1 (default) to 10 or more")

@@ -1,0 +1,70 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+
+	"mlpfusion/fusion"
+	"mlpfusion/kernel"
+)
+
+// widthSteps is how finely a budget is divided: widths are multiples of a
+// 32nd of a block.
+const widthSteps = 32
+
+// allocate chooses the widths of the chosen blocks under the budget, from the
+// blocks' error curves. Blocks that keep their width are left alone.
+func (f *fuser) allocate(ctx context.Context) error {
+	if f.opt.Width != 0 || f.opt.Ratio != 0 {
+		return fmt.Errorf("expected a budget, a width or a ratio, found more than one of them")
+	}
+	if !(f.opt.Budget > 0 && f.opt.Budget <= 1) {
+		return fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", f.opt.Budget)
+	}
+	pool := kernel.NewPool(f.opt.Threads)
+	defer pool.Close()
+	opt := f.opt.Fusion
+	opt.Pool = pool
+	curves := make([]fusion.Curve, len(f.chosen))
+	total := 0
+	for i, place := range f.chosen {
+		m, err := f.read(place)
+		if err != nil {
+			return err
+		}
+		if f.opt.Calibration != nil {
+			if opt.Inputs, err = f.opt.Calibration.Inputs(place); err != nil {
+				return err
+			}
+		}
+		var widths []int
+		for s := range widthSteps {
+			if w := m.Width * (s + 1) / widthSteps; w > 0 {
+				widths = append(widths, w)
+			}
+		}
+		if curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, opt); err != nil {
+			return err
+		}
+		total += f.opt.BudgetOf.At(m, m.Width)
+	}
+	if f.opt.Calibration != nil {
+		f.opt.Calibration.Rewind()
+	}
+	points, err := fusion.Allocate(curves, int(f.opt.Budget*float64(total)))
+	if err != nil {
+		return err
+	}
+	var chosen []int
+	for i, place := range f.chosen {
+		if w := curves[i].Widths[points[i]]; w < f.blocks[place].Width {
+			f.widths[place] = w
+			chosen = append(chosen, place)
+		}
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("budget %g: every block keeps its width, so there is nothing to compress", f.opt.Budget)
+	}
+	f.chosen = chosen
+	return nil
+}
