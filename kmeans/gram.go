@@ -12,7 +12,8 @@ type gram struct {
 	n       int // distinct rows
 	copies  int // rows
 	columns int
-	at      []float32 // n×n and lanes more: G, symmetric; the diagonal is that of norm
+	stride  int
+	at      []float32 // n×n with a stride, and lanes more: G, symmetric; the diagonal is that of norm
 	norm    []float64 // n: G_ii
 	weight  []float64 // n: the number of equal rows that row i stands for
 	unit    float64   // a squared distance of 1 in G is this much in the matrix
@@ -32,7 +33,10 @@ func newGram(r *rows, pool *kernel.Pool) *gram {
 	n, d := r.count(), r.d
 	_, exp := math.Frexp(float64(r.largest))
 	scale := math.Ldexp(1, -exp)
-	g := &gram{n: n, copies: r.n, columns: d, at: make([]float32, n*n+lanes), norm: make([]float64, n), weight: r.weight, unit: 1 / (scale * scale), pool: pool}
+	// An odd number of cache lines, so that a column's elements spread over the
+	// cache's sets.
+	stride := 16 * ((n+15)/16 | 1)
+	g := &gram{n: n, stride: stride, copies: r.n, columns: d, at: make([]float32, n*stride+lanes), norm: make([]float64, n), weight: r.weight, unit: 1 / (scale * scale), pool: pool}
 	left := &panel{rows: r, at: make([]float32, min(n, block)*d), norm: g.norm, scale: scale}
 	right := &panel{rows: r, at: make([]float32, min(n, block)*d), norm: g.norm, scale: scale}
 	for i0 := 0; i0 < n; i0 += block {
@@ -49,11 +53,11 @@ func newGram(r *rows, pool *kernel.Pool) *gram {
 			cols := min(block, n-j0)
 			pool.Gemm(kernel.FP32, rows, cols, d,
 				kernel.Mat{Data: left.at, Stride: d}, kernel.Mat{Data: b.at, Stride: d, T: true},
-				g.at[i0*n+j0:], n, kernel.Epilogue{})
+				g.at[i0*stride+j0:], stride, kernel.Epilogue{})
 		}
 	}
 	for i, v := range g.norm {
-		g.at[i*n+i] = float32(v)
+		g.at[i*stride+i] = float32(v)
 	}
 	g.mirror()
 	return g
@@ -70,23 +74,23 @@ type mirror gram
 
 // Do fills rows i·mirrorRows … of the upper triangle, square by square.
 func (g *mirror) Do(i, _ int) {
-	n, r0 := g.n, i*mirrorRows
+	n, stride, r0 := g.n, g.stride, i*mirrorRows
 	r1 := min(n, r0+mirrorRows)
 	for c0 := r0; c0 < n; c0 += mirrorRows {
 		for c := c0; c < min(n, c0+mirrorRows); c++ {
 			for r := r0; r < min(r1, c); r++ {
-				g.at[r*n+c] = g.at[c*n+r]
+				g.at[r*stride+c] = g.at[c*stride+r]
 			}
 		}
 	}
 }
 
 // row returns G's row i.
-func (g *gram) row(i int) []float32 { return g.at[i*g.n : (i+1)*g.n] }
+func (g *gram) row(i int) []float32 { return g.at[i*g.stride : i*g.stride+g.n] }
 
 // distance2 returns ‖x_i − x_j‖², never negative.
 func (g *gram) distance2(i, j int) float64 {
-	return max(0, g.norm[i]+g.norm[j]-2*float64(g.at[i*g.n+j]))
+	return max(0, g.norm[i]+g.norm[j]-2*float64(g.at[i*g.stride+j]))
 }
 
 // panel holds centred distinct rows, from the given one on.

@@ -22,7 +22,11 @@ type partition struct {
 }
 
 func newPartition(g *gram, of []int32, k int) *partition {
-	p := &partition{g: g, k: k, of: append(of, make([]int32, lanes)...)[:len(of)], rows: make([][]int32, k), mass: make([]float64, k), sum2: make([]float64, k), open: k}
+	p := &partition{
+		g: g, k: k, of: make([]int32, g.n, g.n+lanes), rows: make([][]int32, k),
+		mass: make([]float64, k), sum2: make([]float64, k), open: k,
+	}
+	copy(p.of, of)
 	m := members(of, k)
 	for c := range k {
 		p.rows[c] = append(p.rows[c], m.of(c)...)

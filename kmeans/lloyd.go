@@ -177,9 +177,9 @@ func (l *lloyd) assign() {
 	for i := range l.near {
 		l.near[i] = float32(math.Inf(1))
 	}
-	o := offer{coef: l.coef, stride: n, norm: l.zero, draw: l.zero, of: l.none, luck: l.luck, scale: 1, share: 1}
+	o := offer{coef: l.coef, stride: l.g.stride, norm: l.zero, draw: l.zero, of: l.none, luck: l.luck, scale: 1, share: 1}
 	for i0 := 0; i0 < n; i0 += lanes {
-		o.g, o.cost, o.to = l.g.at[i0:], l.near[i0:], l.of[i0:i0+lanes]
+		o.g, o.cost, o.to = l.g.at[i0:], l.near[i0:i0+lanes], l.of[i0:i0+lanes]
 		for c := range int32(l.k) {
 			o.name, o.rows, o.own = c, l.centres.of(int(c)), float32(l.norm[c])
 			o.put()

@@ -2,8 +2,9 @@ package kmeans
 
 import "mlpfusion/kernel"
 
-// lanes is the number of rows that an offer is put to at once.
-const lanes = 64
+// lanes is the number of rows that a cluster is offered to at once, in whole
+// vector registers: 64 at a time.
+const lanes = 128
 
 // ahead is how many rows in advance memory is asked for.
 const ahead = 8
@@ -13,8 +14,8 @@ const ahead = 8
 //
 //	share·(norm_i + scale·Σ_{j∈rows} coef_j·G_ji + own) − temperature·draw_i
 //
-// is lower, unless it is the row's own cluster. All slices but rows and coef hold
-// at least lanes values; there may be fewer rows than lanes, and what the other
+// is lower, unless it is the row's own cluster. Slices without a length of their
+// own hold lanes values; there may be fewer rows than lanes, and what the other
 // lanes hold has no meaning.
 type offer struct {
 	name   int32

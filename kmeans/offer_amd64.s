@@ -3,7 +3,7 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// TAKE settles 8 lanes, at byte off: acc holds their products with the cluster.
+// TAKE settles 8 rows, at byte off: acc holds their products with the cluster.
 // R8 norm, R9 draw, R10 of, R11 cost, R12 to, R13 luck; Y8 scale, Y9 own,
 // Y10 share, Y11 temperature, Y12 name.
 #define TAKE(acc, off, next) \
@@ -32,8 +32,11 @@ next:
 
 // func offerAVX2(o *offer)
 TEXT ·offerAVX2(SB), NOSPLIT, $0-8
-	MOVQ   o+0(FP), DI
-	MOVQ   offer_g(DI), SI
+	MOVQ o+0(FP), DI
+	MOVQ offer_g(DI), SI
+	XORQ BX, BX              // bytes done
+
+lanes:
 	MOVQ   offer_stride(DI), R8
 	SHLQ   $2, R8
 	MOVQ   offer_rows(DI), R9
@@ -86,6 +89,12 @@ settle:
 	MOVQ         offer_cost(DI), R11
 	MOVQ         offer_to(DI), R12
 	MOVQ         offer_luck(DI), R13
+	ADDQ         BX, R8
+	ADDQ         BX, R9
+	ADDQ         BX, R10
+	ADDQ         BX, R11
+	ADDQ         BX, R12
+	ADDQ         BX, R13
 	TAKE(Y0, 0, next1)
 	TAKE(Y1, 32, next2)
 	TAKE(Y2, 64, next3)
@@ -94,5 +103,11 @@ settle:
 	TAKE(Y5, 160, next6)
 	TAKE(Y6, 192, next7)
 	TAKE(Y7, 224, next8)
+	ADDQ         $256, SI
+	ADDQ         $256, BX
+	MOVQ         (offer_cost+8)(DI), AX
+	SHLQ         $2, AX
+	CMPQ         BX, AX
+	JLT          lanes
 	VZEROUPPER
 	RET

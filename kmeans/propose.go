@@ -67,7 +67,7 @@ func (q *propose) Do(at, w int) {
 	}
 	o := &q.offers[w]
 	*o = offer{
-		coef: q.coef, g: g.at[i0:], stride: g.n, norm: q.norm[i0:], of: of, cost: cost, to: to, luck: luck,
+		coef: q.coef, g: g.at[i0:], stride: g.stride, norm: q.norm[i0:], of: of, cost: cost, to: to, luck: luck,
 		temperature: q.temperature,
 	}
 	for c := range int32(p.k) {

@@ -107,7 +107,7 @@ func (t *Tree) Inertia(k int) float64 {
 func newTree(g *gram) *Tree {
 	n := g.n
 	t := &Tree{n: n, merges: make([]merge, 0, max(0, n-1))}
-	w := &wardState{n: n, d: g.at, mass: slices.Clone(g.weight), active: make([]int32, n)}
+	w := &wardState{stride: g.stride, d: g.at, mass: slices.Clone(g.weight), active: make([]int32, n)}
 	for i := range n {
 		w.active[i] = int32(i)
 		row := g.row(i)
@@ -142,8 +142,8 @@ func newTree(g *gram) *Tree {
 
 // wardState holds the clusters that are left, each named by its smallest row.
 type wardState struct {
-	n      int
-	d      []float32 // d[a·n+b], a < b: distance of clusters a and b
+	stride int
+	d      []float32 // d[a·stride+b], a < b: distance of clusters a and b
 	mass   []float64
 	active []int32 // ascending
 }
@@ -154,11 +154,11 @@ func (w *wardState) nearest(a, prefer int32) (int32, float32) {
 	best, dist := int32(-1), float32(math.Inf(1))
 	split, _ := slices.BinarySearch(w.active, a)
 	for _, b := range w.active[:split] {
-		if v := w.d[int(b)*w.n+int(a)]; v < dist {
+		if v := w.d[int(b)*w.stride+int(a)]; v < dist {
 			best, dist = b, v
 		}
 	}
-	row := w.d[int(a)*w.n : (int(a)+1)*w.n]
+	row := w.d[int(a)*w.stride : (int(a)+1)*w.stride]
 	for _, b := range w.active[split+1:] {
 		if v := row[b]; v < dist {
 			best, dist = b, v
@@ -171,7 +171,7 @@ func (w *wardState) nearest(a, prefer int32) (int32, float32) {
 }
 
 func (w *wardState) at(a, b int32) *float32 {
-	return &w.d[int(min(a, b))*w.n+int(max(a, b))]
+	return &w.d[int(min(a, b))*w.stride+int(max(a, b))]
 }
 
 // merge puts cluster b into cluster a < b.

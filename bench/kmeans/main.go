@@ -1,16 +1,24 @@
-// Command kmeans times this project's clustering on one matrix and prints what it
-// found as a line of JSON. bench/peers/kmeans.py runs it side by side with
-// scikit-learn.
+// Command kmeans measures clustering.
+//
+// With -peer and -model it compares with a peer, for example
+//
+//	kmeans -peer "python bench/peers/kmeans.py" -model DIR -out bench/results
+//
+// on the sub-MLP matrices of the six blocks of MiniLM, whose folder DIR is, and on
+// two matrices of BERT-base's shape. Each run of the peer stands between two of
+// ours; the peer runs at the thread count, 1 or 2, that suits it best. It writes
+// DATE-CPU-kmeans.json and .md to the folder of -out.
+//
+// Without -peer it clusters a random matrix of -rows × -cols and prints time and
+// peak memory.
 package main
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -19,102 +27,81 @@ import (
 	"mlpfusion/kmeans"
 )
 
-type record struct {
-	Algorithm  string    `json:"algorithm"`
-	Effort     int       `json:"effort"`
-	Restarts   int       `json:"restarts"`
-	Rows       int       `json:"rows"`
-	Columns    int       `json:"columns"`
-	Clusters   int       `json:"clusters"`
-	Workers    int       `json:"workers"`
-	Level      string    `json:"level"`
-	Seconds    []float64 `json:"seconds"`
-	Inertia    float64   `json:"inertia"`
-	Iterations int       `json:"iterations"`
-	InputMB    float64   `json:"input_mb"`
-	PeakMB     float64   `json:"peak_mb"` // of the process (VmHWM), the matrix included
+// large is the result of clustering one random matrix.
+type large struct {
+	Rows    int     `json:"rows"`
+	Columns int     `json:"columns"`
+	K       int     `json:"k"`
+	Seconds float64 `json:"seconds"`
+	Inertia float64 `json:"inertia"`
+	InputMB float64 `json:"input_mb"`
+	PeakMB  float64 `json:"peak_mb"` // the most memory of the process, the matrix included (VmHWM)
+	Load    float64 `json:"load"`    // the machine's load average at the end
 }
 
 func main() {
-	matrix := flag.String("matrix", "", "file of rows×cols little-endian float32; empty: a random matrix")
-	rows := flag.Int("rows", 0, "number of rows")
-	cols := flag.Int("cols", 0, "number of columns")
-	k := flag.Int("k", 0, "number of clusters")
-	algorithm := flag.String("algorithm", "best", "kmeans, ward or best")
-	effort := flag.Int("effort", 1, "of best")
-	restarts := flag.Int("restarts", 30, "of kmeans")
-	repeat := flag.Int("repeat", 1, "number of timed runs")
-	seed := flag.Uint64("seed", 1, "of the clustering and of the random matrix")
+	peer := flag.String("peer", "", "command of the peer to compare with")
+	model := flag.String("model", "", "folder of all-MiniLM-L6-v2")
+	out := flag.String("out", "bench/results", "folder for the results")
+	starts := flag.Int("starts", 30, "starts of k-means on MiniLM's blocks")
+	rounds := flag.Int("rounds", 1, "runs of the peer on each matrix")
+	rows := flag.Int("rows", 14336, "rows of the random matrix")
+	cols := flag.Int("cols", 12288, "columns of the random matrix")
+	k := flag.Int("k", 3584, "clusters of the random matrix")
 	flag.Parse()
-
-	x, err := read(*matrix, *rows, *cols, *seed)
-	if err != nil {
-		fail(err)
+	var err error
+	if *peer == "" {
+		err = random(*rows, *cols, *k)
+	} else {
+		err = compare(*peer, *model, *out, *starts, *rounds)
 	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kmeans:", err)
+		os.Exit(1)
+	}
+}
+
+func random(rows, cols, k int) error {
+	x := lognormal(rows, cols)
 	pool := kernel.NewPool(0)
-	r := record{
-		Algorithm: *algorithm, Effort: *effort, Restarts: *restarts, Rows: *rows, Columns: *cols, Clusters: *k,
-		Workers: pool.Workers(), Level: kernel.Level().String(), InputMB: float64(len(x)) * 4e-6,
-	}
-	for range *repeat {
-		start := time.Now()
-		result, err := kmeans.Cluster(x, *rows, *cols, kmeans.Options{
-			K: *k, Algorithm: kmeans.Algorithm(*algorithm), Effort: *effort, Restarts: *restarts, Seed: *seed, Pool: pool,
-		})
-		if err != nil {
-			fail(err)
+	start := time.Now()
+	r, err := kmeans.Cluster(x, rows, cols, kmeans.Options{K: k, Algorithm: kmeans.AlgorithmBest, Pool: pool, Progress: func(done, total int) {
+		if done%50 == 0 {
+			fmt.Fprintf(os.Stderr, "%d of %d rounds, %.0f s\n", done, total, time.Since(start).Seconds())
 		}
-		r.Seconds = append(r.Seconds, time.Since(start).Seconds())
-		r.Inertia, r.Iterations = result.Inertia, result.Iterations
-	}
-	r.PeakMB = peak()
-	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
-		fail(err)
-	}
-}
-
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
-
-// read returns the matrix of the file, or, without one, a random matrix with the
-// marks of trained weights: rows and columns of unequal norms (log-normal).
-func read(file string, rows, cols int, seed uint64) ([]float32, error) {
-	x := make([]float32, rows*cols)
-	if file == "" {
-		rng := rand.New(rand.NewPCG(seed, 0))
-		column := make([]float64, cols)
-		for j := range column {
-			column[j] = math.Exp(0.5 * rng.NormFloat64())
-		}
-		for i := range rows {
-			norm := math.Exp(0.5 * rng.NormFloat64())
-			for j, c := range column {
-				x[i*cols+j] = float32(norm * c * rng.NormFloat64())
-			}
-		}
-		return x, nil
-	}
-	f, err := os.Open(file)
+	}})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { _ = f.Close() }()
-	return x, binary.Read(f, binary.LittleEndian, x)
+	l := large{Rows: rows, Columns: cols, K: k, Seconds: time.Since(start).Seconds(), Inertia: r.Inertia, InputMB: float64(len(x)) * 4e-6, Load: load()}
+	if l.PeakMB, err = peak(); err != nil {
+		return err
+	}
+	runtime.KeepAlive(x)
+	return json.NewEncoder(os.Stdout).Encode(l)
 }
 
 // peak returns the most memory that the process has had resident, in MB.
-func peak() float64 {
+func peak() (float64, error) {
 	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0, fmt.Errorf("/proc/self/status: VmHWM is missing")
+	}
+	kb, err := strconv.ParseFloat(fields[0], 64)
+	return kb * 1024e-6, err
+}
+
+// load returns the load average of the last minute, 0 where it is not known.
+func load() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb * 1024e-6
-		}
-	}
-	return 0
+	v, _ := strconv.ParseFloat(strings.Fields(string(text))[0], 64)
+	return v
 }

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"mlpfusion/kernel"
+	"mlpfusion/kmeans"
+)
+
+// contender is one of our ways to cluster.
+type contender struct {
+	Name    string `json:"name"`
+	options kmeans.Options
+}
+
+// measured holds the runs of one side on one matrix.
+type measured struct {
+	Name    string    `json:"name"`
+	Seconds []float64 `json:"seconds"`
+	Inertia []float64 `json:"inertia"`
+	Speed   float64   `json:"times_faster,omitempty"`  // the peer's median time by ours
+	Ratio   float64   `json:"inertia_ratio,omitempty"` // our median inertia by the peer's
+}
+
+// row is the comparison on one matrix.
+type row struct {
+	Matrix  string     `json:"matrix"`
+	Rows    int        `json:"rows"`
+	Columns int        `json:"columns"`
+	K       int        `json:"k"`
+	Threads int        `json:"peer_threads"`
+	Starts  int        `json:"peer_starts"`
+	Peer    measured   `json:"peer"`
+	Ours    []measured `json:"ours"`
+	Load    []float64  `json:"load"` // the machine's load average, after each run of the peer
+}
+
+type results struct {
+	Date    string             `json:"date"`
+	CPU     string             `json:"cpu"`
+	Level   string             `json:"level"`
+	Workers int                `json:"workers"`
+	Peer    string             `json:"peer"`
+	Threads map[string]float64 `json:"peer_seconds_by_threads"` // one start on the first matrix
+	Rows    []row              `json:"rows"`
+}
+
+// session is a comparison under way.
+type session struct {
+	pool    *kernel.Pool
+	in      *json.Encoder
+	out     *bufio.Reader
+	version string
+	file    string // where the peer finds its matrix
+}
+
+func compare(command, model, folder string, starts, rounds int) error {
+	all, err := blocks(model)
+	if err != nil {
+		return err
+	}
+	words := strings.Fields(command)
+	peer := exec.Command(words[0], words[1:]...)
+	peer.Stderr = os.Stderr
+	in, err := peer.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := peer.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := peer.Start(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "kmeans-bench")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	s := &session{pool: kernel.NewPool(0), in: json.NewEncoder(in), out: bufio.NewReader(out), file: filepath.Join(dir, "x.f32")}
+	r, err := s.run(all, starts, rounds)
+	if err != nil {
+		return err
+	}
+	if err := in.Close(); err != nil {
+		return err
+	}
+	if err := peer.Wait(); err != nil {
+		return err
+	}
+	return r.write(folder)
+}
+
+func (s *session) run(all []matrix, starts, rounds int) (*results, error) {
+	r := &results{Date: time.Now().UTC().Format(time.DateOnly), CPU: cpu(), Level: kernel.Level().String(), Workers: s.pool.Workers()}
+	if err := s.give(all[0]); err != nil {
+		return nil, err
+	}
+	r.Threads = map[string]float64{}
+	for _, threads := range []int{1, 2, 2, 1} {
+		seconds, _, err := s.peer(all[0], len(r.Threads), 1, threads)
+		if err != nil {
+			return nil, err
+		}
+		name := fmt.Sprint(threads)
+		if old, ok := r.Threads[name]; !ok || seconds < old {
+			r.Threads[name] = seconds
+		}
+	}
+	r.Peer = s.version
+	threads := 1
+	if r.Threads["2"] < r.Threads["1"] {
+		threads = 2
+	}
+	best := kmeans.Options{Algorithm: kmeans.AlgorithmBest}
+	harder := kmeans.Options{Algorithm: kmeans.AlgorithmBest, Effort: 10}
+	for _, m := range all {
+		next, err := s.matrix(m, starts, threads, rounds, []contender{
+			{"kmeans", kmeans.Options{Algorithm: kmeans.AlgorithmKMeans, Restarts: starts}},
+			{"ward", kmeans.Options{Algorithm: kmeans.AlgorithmWard}},
+			{"best", best}, {"best, effort 10", harder},
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.Rows = append(r.Rows, next)
+	}
+	for _, m := range []matrix{sideBySide(all), gaussian(3072, 1537)} {
+		next, err := s.matrix(m, 1, threads, rounds+2, []contender{{"best", best}})
+		if err != nil {
+			return nil, err
+		}
+		r.Rows = append(r.Rows, next)
+	}
+	return r, nil
+}
+
+// matrix alternates on one matrix: ours, the peer, ours, …, ours.
+func (s *session) matrix(m matrix, starts, threads, rounds int, ours []contender) (row, error) {
+	r := row{Matrix: m.name, Rows: m.rows, Columns: m.cols, K: m.rows / 4, Threads: threads, Starts: starts, Peer: measured{Name: "peer"}}
+	for _, c := range ours {
+		r.Ours = append(r.Ours, measured{Name: c.Name})
+	}
+	if err := s.give(m); err != nil {
+		return r, err
+	}
+	for round := range rounds + 1 {
+		for i, c := range ours {
+			c.options.K, c.options.Pool, c.options.Seed = r.K, s.pool, uint64(round)
+			start := time.Now()
+			result, err := kmeans.Cluster(m.x, m.rows, m.cols, c.options)
+			if err != nil {
+				return r, err
+			}
+			r.Ours[i].Seconds = append(r.Ours[i].Seconds, time.Since(start).Seconds())
+			r.Ours[i].Inertia = append(r.Ours[i].Inertia, result.Inertia)
+		}
+		if round < rounds {
+			seconds, inertia, err := s.peer(m, round, starts, threads)
+			if err != nil {
+				return r, err
+			}
+			r.Peer.Seconds = append(r.Peer.Seconds, seconds)
+			r.Peer.Inertia = append(r.Peer.Inertia, inertia)
+			r.Load = append(r.Load, load())
+		}
+	}
+	for i := range r.Ours {
+		o := &r.Ours[i]
+		o.Speed = median(r.Peer.Seconds) / median(o.Seconds)
+		o.Ratio = median(o.Inertia) / median(r.Peer.Inertia)
+		fmt.Fprintf(os.Stderr, "%s: %s %.3f s, %.1f times the peer's speed, %.4f of its inertia\n", m.name, o.Name, median(o.Seconds), o.Speed, o.Ratio)
+	}
+	return r, nil
+}
+
+// give writes the matrix where the peer finds it.
+func (s *session) give(m matrix) error {
+	f, err := os.Create(s.file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(binary.Write(f, binary.LittleEndian, m.x), f.Close())
+}
+
+func (s *session) peer(m matrix, seed, starts, threads int) (seconds, inertia float64, err error) {
+	err = s.in.Encode(map[string]any{"matrix": s.file, "rows": m.rows, "cols": m.cols, "k": m.rows / 4, "starts": starts, "threads": threads, "seed": seed})
+	if err != nil {
+		return 0, 0, err
+	}
+	line, err := s.out.ReadBytes('\n')
+	if err != nil {
+		return 0, 0, fmt.Errorf("the peer stopped: %w", err)
+	}
+	var answer struct {
+		Seconds, Inertia float64
+		Version          string
+	}
+	if err := json.Unmarshal(line, &answer); err != nil {
+		return 0, 0, fmt.Errorf("the peer's answer %q: %w", line, err)
+	}
+	s.version = answer.Version
+	return answer.Seconds, answer.Inertia, nil
+}
+
+func median(x []float64) float64 {
+	s := slices.Sorted(slices.Values(x))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+func cpu() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	_, rest, _ := strings.Cut(string(text), "model name")
+	name, _, _ := strings.Cut(rest, "\n")
+	return strings.Trim(name, " \t:")
+}
+
+func (r *results) write(folder string) error {
+	slug := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(r.CPU), "-"), "-")
+	base := filepath.Join(folder, r.Date+"-"+slug+"-kmeans")
+	data, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(base+".json", append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	f, err := os.Create(base + ".md")
+	if err != nil {
+		return err
+	}
+	r.markdown(f)
+	return f.Close()
+}
+
+func (r *results) markdown(w io.Writer) {
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	line("# Clustering beside %s\n", r.Peer)
+	line("%s, %s, %s, %d workers. Medians; each run of the peer stood between two of ours. The machine was", r.Date, r.CPU, r.Level, r.Workers)
+	line("shared with other work: load is its load average after the peer's runs. The last two matrices have")
+	line("BERT-base's shape but are synthetic: its weights were not to be had.\n")
+	line("| matrix | clusters | peer's starts, threads | peer, s | peer's inertia | ours | s | times faster | inertia, ours/peer | load |")
+	line("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	speed, ratio := map[string][]float64{}, map[string][]float64{}
+	for _, row := range r.Rows {
+		for _, o := range row.Ours {
+			line("| %s, %d×%d | %d | %d, %d | %.2f | %.1f | %s | %.3f | %.1f | %.4f | %.1f |", row.Matrix, row.Rows, row.Columns, row.K,
+				row.Starts, row.Threads, median(row.Peer.Seconds), median(row.Peer.Inertia), o.Name, median(o.Seconds), o.Speed, o.Ratio, median(row.Load))
+			if row.Columns == r.Rows[0].Columns {
+				speed[o.Name], ratio[o.Name] = append(speed[o.Name], o.Speed), append(ratio[o.Name], o.Ratio)
+			}
+		}
+	}
+	line("\nMedian over MiniLM's blocks:\n")
+	line("| ours | times faster | inertia, ours/peer |")
+	line("| --- | --- | --- |")
+	for _, o := range r.Rows[0].Ours {
+		line("| %s | %.1f | %.4f |", o.Name, median(speed[o.Name]), median(ratio[o.Name]))
+	}
+}
