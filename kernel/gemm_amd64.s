@@ -8959,7 +8959,7 @@ done:
 	RET
 
 // func copyPanels16AVX2(dst *float32, src *float32, stride int, panel int, panels int, k int, mask *int32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·copyPanels16AVX2(SB), NOSPLIT, $0-56
 	MOVQ    dst+0(FP), DI
 	MOVQ    src+8(FP), SI
@@ -8967,6 +8967,8 @@ TEXT ·copyPanels16AVX2(SB), NOSPLIT, $0-56
 	MOVQ    panel+24(FP), BX
 	MOVQ    k+40(FP), DX
 	MOVQ    mask+48(FP), R11
+	MOVQ    AX, R12
+	SHLQ    $0x03, R12
 	TESTQ   R11, R11
 	JEQ     row
 	VMOVUPS (R11), Y2
@@ -8980,14 +8982,15 @@ row:
 	JEQ   edge
 
 panel:
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, 32(R8)
-	ADDQ    $0x00000040, R9
-	ADDQ    BX, R8
-	DECQ    R10
-	JNE     panel
+	PREFETCHT0 (R9)(R12*1)
+	VMOVUPS    (R9), Y0
+	VMOVUPS    32(R9), Y1
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 32(R8)
+	ADDQ       $0x00000040, R9
+	ADDQ       BX, R8
+	DECQ       R10
+	JNE        panel
 
 edge:
 	TESTQ      R11, R11
@@ -9006,7 +9009,7 @@ next:
 	RET
 
 // func copyPanels32AVX2(dst *float32, src *float32, stride int, panel int, panels int, k int, mask *int32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·copyPanels32AVX2(SB), NOSPLIT, $0-56
 	MOVQ    dst+0(FP), DI
 	MOVQ    src+8(FP), SI
@@ -9014,6 +9017,8 @@ TEXT ·copyPanels32AVX2(SB), NOSPLIT, $0-56
 	MOVQ    panel+24(FP), BX
 	MOVQ    k+40(FP), DX
 	MOVQ    mask+48(FP), R11
+	MOVQ    AX, R12
+	SHLQ    $0x03, R12
 	TESTQ   R11, R11
 	JEQ     row
 	VMOVUPS (R11), Y4
@@ -9029,18 +9034,20 @@ row:
 	JEQ   edge
 
 panel:
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	VMOVUPS 64(R9), Y2
-	VMOVUPS 96(R9), Y3
-	VMOVUPS Y0, (R8)
-	VMOVUPS Y1, 32(R8)
-	VMOVUPS Y2, 64(R8)
-	VMOVUPS Y3, 96(R8)
-	ADDQ    $0x00000080, R9
-	ADDQ    BX, R8
-	DECQ    R10
-	JNE     panel
+	PREFETCHT0 (R9)(R12*1)
+	PREFETCHT0 64(R9)(R12*1)
+	VMOVUPS    (R9), Y0
+	VMOVUPS    32(R9), Y1
+	VMOVUPS    64(R9), Y2
+	VMOVUPS    96(R9), Y3
+	VMOVUPS    Y0, (R8)
+	VMOVUPS    Y1, 32(R8)
+	VMOVUPS    Y2, 64(R8)
+	VMOVUPS    Y3, 96(R8)
+	ADDQ       $0x00000080, R9
+	ADDQ       BX, R8
+	DECQ       R10
+	JNE        panel
 
 edge:
 	TESTQ      R11, R11

@@ -7,8 +7,8 @@ import "unsafe"
 // blocks of up to kc, rows in blocks of up to mc (a multiple of mr).
 //
 // B is packed into panels of nr columns, [k][nr], so that a panel's block stays
-// in the first-level cache while the rows pass. A is read where it lies, or,
-// when it is transposed, from tiles packed as [k][rows].
+// in the first-level cache while the rows pass. A is read where it lies if its
+// rows lie well, and otherwise from tiles packed as [k][rows].
 //
 // With pairs, an element of a packed operand is a word of two bfloat16, of k and
 // k+1, and A too is packed, row by row.
@@ -40,6 +40,10 @@ func (t *gemmKernel) kUnit() int {
 	}
 	return t.step
 }
+
+// crowded reports whether rows of this stride fall on each other in the
+// first-level cache, so that it pays to pack them.
+func crowded(stride int) bool { return stride*4%4096 == 0 }
 
 // gemmFor holds the implementation for each precision and level; none for
 // Portable, nor in builds without assembly.
@@ -148,7 +152,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	switch {
 	case t.pairs:
 		pack = s.pairA(t, g, i0, k0, k, m)
-	case g.a.T || g.prec != FP32:
+	case g.a.T || g.prec != FP32 || crowded(g.a.Stride) && j1-j0 >= 4*t.nr:
 		pack = s.packA(t, g, i0, k0, k, m, low, nHigh)
 	}
 	run := func(i, height, count int) {
@@ -160,7 +164,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 			args.a = unsafe.Pointer(&g.a.Data[i*g.a.Stride+k0])
 			args.aRow, args.aK = g.a.Stride*4, 4
 			args.aTile = height * args.aRow
-		case g.a.T && !t.pairs:
+		case !t.pairs:
 			args.a = unsafe.Pointer(&pack[(i-i0)*k])
 			args.aRow, args.aK = 4, height*4
 			args.aTile = height * k * 4
@@ -260,24 +264,29 @@ func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0
 	}
 }
 
-// packA packs m rows of A at (i0, k0): a transposed A as tiles of low+1 (the
-// first nHigh) and low rows, [k][rows]; others as they are.
+// packA packs m rows of A at (i0, k0) as tiles of low+1 (the first nHigh) and low
+// rows, [k][rows], read at the product's precision.
 func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int) []float32 {
 	size := (m*k + 7) / 8 * 8
 	dst := grow(&s.a, size+16) // a group of columns is written past its end
-	if !g.a.T {
-		for i := range m {
-			copy(dst[i*k:(i+1)*k], g.a.Data[(i0+i)*g.a.Stride+k0:])
+	for i := 0; i < m; {
+		h := low
+		if i < nHigh*(low+1) {
+			h++
 		}
-	} else {
-		for i := 0; i < m; {
-			h := low
-			if i < nHigh*(low+1) {
-				h++
-			}
+		if g.a.T {
 			t.copyTile(&dst[i*k], h*4, &g.a.Data[k0*g.a.Stride+i0+i], g.a.Stride*4, k, maskFor(h))
-			i += h
+		} else {
+			// Eight rows at a time; what a group of fewer writes past its own
+			// rows, the groups before it then overwrite.
+			for r0 := (h - 1) / 8 * 8; r0 >= 0; r0 -= 8 {
+				for r := range s.rows {
+					s.rows[r] = &g.a.Data[(i0+i+min(r0+r, h-1))*g.a.Stride+k0]
+				}
+				t.transpose(&dst[i*k+r0], h*4, &s.rows, k, maskFor(k%8))
+			}
 		}
+		i += h
 	}
 	if g.prec == BF16 {
 		t.round(&dst[0], size)

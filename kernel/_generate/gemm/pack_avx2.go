@@ -92,7 +92,9 @@ func (g *gen) copyPanelsAVX2(nr int) {
 	g.Load(g.Param("panel"), panel)
 	g.Load(g.Param("k"), k)
 	g.Load(g.Param("mask"), mask)
-	d, s, p := R8, R9, R10
+	d, s, p, ahead := R8, R9, R10, R12
+	g.MOVQ(stride, ahead)
+	g.SHLQ(Imm(3), ahead)
 	n := nr / 8
 	x, m := ymm[:n], ymm[n:2*n]
 	at := func(r Register, i int) Mem { return Mem{Base: r, Disp: 32 * i} }
@@ -108,6 +110,9 @@ func (g *gen) copyPanelsAVX2(nr int) {
 	g.TESTQ(p, p)
 	g.JEQ(LabelRef("edge"))
 	g.Label("panel")
+	for i := 0; i < n; i += 2 { // rows lie too far apart for the processor to guess
+		g.PREFETCHT0(Mem{Base: s, Index: ahead, Scale: 1, Disp: 32 * i})
+	}
 	for i := range n {
 		g.VMOVUPS(at(s, i), x[i])
 	}
