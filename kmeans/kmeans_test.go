@@ -372,6 +372,27 @@ func TestLloydNeverRises(t *testing.T) {
 	})
 }
 
+func TestBestIsNeverWorseThanWard(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x, n, d := matrix(t)
+		o := options(t, n)
+		o.Algorithm = AlgorithmWard
+		ward, err := Cluster(x, n, d, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Algorithm = AlgorithmBest
+		best, err := Cluster(x, n, d, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, _ := naive(x, n, d, 1, make([]int32, n))
+		if best.Inertia > ward.Inertia+float64(n)*4*eps32*whole {
+			t.Fatalf("inertia is %g, Ward's %g", best.Inertia, ward.Inertia)
+		}
+	})
+}
+
 func TestCentroidWithoutRowsIsRepaired(t *testing.T) {
 	// Two of the three starting centroids are one point, so one stays empty; the
 	// farthest row, 100, is to fill it.

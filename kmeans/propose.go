@@ -27,7 +27,7 @@ type propose struct {
 	coef        []float32 // n: the rows' weights
 	equal       bool      // all of them 1
 	lists       *memberLists
-	offers      []offer   // of each worker
+	offers      []offer // of each worker
 }
 
 func newPropose(p *partition) *propose {

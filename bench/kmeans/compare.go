@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"mlpfusion/kernel"
@@ -29,6 +30,7 @@ type contender struct {
 type measured struct {
 	Name    string    `json:"name"`
 	Seconds []float64 `json:"seconds"`
+	CPU     []float64 `json:"cpu_seconds"` // of all threads; little changed by what else runs
 	Inertia []float64 `json:"inertia"`
 	Speed   float64   `json:"times_faster,omitempty"`  // the peer's median time by ours
 	Ratio   float64   `json:"inertia_ratio,omitempty"` // our median inertia by the peer's
@@ -91,33 +93,30 @@ func compare(command, model, folder string, starts, rounds int) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	s := &session{pool: kernel.NewPool(0), in: json.NewEncoder(in), out: bufio.NewReader(out), file: filepath.Join(dir, "x.f32")}
-	r, err := s.run(all, starts, rounds)
-	if err != nil {
+	if err := s.run(all, starts, rounds, folder); err != nil {
 		return err
 	}
 	if err := in.Close(); err != nil {
 		return err
 	}
-	if err := peer.Wait(); err != nil {
-		return err
-	}
-	return r.write(folder)
+	return peer.Wait()
 }
 
-func (s *session) run(all []matrix, starts, rounds int) (*results, error) {
+// run writes the results anew after each matrix.
+func (s *session) run(all []matrix, starts, rounds int, folder string) error {
 	r := &results{Date: time.Now().UTC().Format(time.DateOnly), CPU: cpu(), Level: kernel.Level().String(), Workers: s.pool.Workers()}
 	if err := s.give(all[0]); err != nil {
-		return nil, err
+		return err
 	}
 	r.Threads = map[string]float64{}
 	for _, threads := range []int{1, 2, 2, 1} {
-		seconds, _, err := s.peer(all[0], len(r.Threads), 1, threads)
+		run, err := s.peer(all[0], len(r.Threads), 1, threads)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		name := fmt.Sprint(threads)
-		if old, ok := r.Threads[name]; !ok || seconds < old {
-			r.Threads[name] = seconds
+		if old, ok := r.Threads[name]; !ok || run.Seconds < old {
+			r.Threads[name] = run.Seconds
 		}
 	}
 	r.Peer = s.version
@@ -127,25 +126,26 @@ func (s *session) run(all []matrix, starts, rounds int) (*results, error) {
 	}
 	best := kmeans.Options{Algorithm: kmeans.AlgorithmBest}
 	harder := kmeans.Options{Algorithm: kmeans.AlgorithmBest, Effort: 10}
-	for _, m := range all {
-		next, err := s.matrix(m, starts, threads, rounds, []contender{
-			{"kmeans", kmeans.Options{Algorithm: kmeans.AlgorithmKMeans, Restarts: starts}},
-			{"ward", kmeans.Options{Algorithm: kmeans.AlgorithmWard}},
-			{"best", best}, {"best, effort 10", harder},
-		})
+	plan := []contender{
+		{"kmeans", kmeans.Options{Algorithm: kmeans.AlgorithmKMeans, Restarts: starts}},
+		{"ward", kmeans.Options{Algorithm: kmeans.AlgorithmWard}},
+		{"best", best}, {"best, effort 10", harder},
+	}
+	for _, m := range append([]matrix{sideBySide(all), gaussian(3072, 1537)}, all...) {
+		starts, rounds, plan := starts, rounds, plan
+		if m.rows > 1536 {
+			starts, rounds, plan = 1, rounds+2, plan[1:3]
+		}
+		next, err := s.matrix(m, starts, threads, rounds, plan)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.Rows = append(r.Rows, next)
-	}
-	for _, m := range []matrix{sideBySide(all), gaussian(3072, 1537)} {
-		next, err := s.matrix(m, 1, threads, rounds+2, []contender{{"best", best}})
-		if err != nil {
-			return nil, err
+		if err := r.write(folder); err != nil {
+			return err
 		}
-		r.Rows = append(r.Rows, next)
 	}
-	return r, nil
+	return nil
 }
 
 // matrix alternates on one matrix: ours, the peer, ours, …, ours.
@@ -160,21 +160,23 @@ func (s *session) matrix(m matrix, starts, threads, rounds int, ours []contender
 	for round := range rounds + 1 {
 		for i, c := range ours {
 			c.options.K, c.options.Pool, c.options.Seed = r.K, s.pool, uint64(round)
-			start := time.Now()
+			start, used := time.Now(), processTime()
 			result, err := kmeans.Cluster(m.x, m.rows, m.cols, c.options)
 			if err != nil {
 				return r, err
 			}
 			r.Ours[i].Seconds = append(r.Ours[i].Seconds, time.Since(start).Seconds())
+			r.Ours[i].CPU = append(r.Ours[i].CPU, processTime()-used)
 			r.Ours[i].Inertia = append(r.Ours[i].Inertia, result.Inertia)
 		}
 		if round < rounds {
-			seconds, inertia, err := s.peer(m, round, starts, threads)
+			run, err := s.peer(m, round, starts, threads)
 			if err != nil {
 				return r, err
 			}
-			r.Peer.Seconds = append(r.Peer.Seconds, seconds)
-			r.Peer.Inertia = append(r.Peer.Inertia, inertia)
+			r.Peer.Seconds = append(r.Peer.Seconds, run.Seconds)
+			r.Peer.CPU = append(r.Peer.CPU, run.CPU)
+			r.Peer.Inertia = append(r.Peer.Inertia, run.Inertia)
 			r.Load = append(r.Load, load())
 		}
 	}
@@ -196,24 +198,35 @@ func (s *session) give(m matrix) error {
 	return errors.Join(binary.Write(f, binary.LittleEndian, m.x), f.Close())
 }
 
-func (s *session) peer(m matrix, seed, starts, threads int) (seconds, inertia float64, err error) {
+// answer is what the peer says of a run.
+type answer struct {
+	Seconds, CPU, Inertia float64
+	Version               string
+}
+
+func (s *session) peer(m matrix, seed, starts, threads int) (a answer, err error) {
 	err = s.in.Encode(map[string]any{"matrix": s.file, "rows": m.rows, "cols": m.cols, "k": m.rows / 4, "starts": starts, "threads": threads, "seed": seed})
 	if err != nil {
-		return 0, 0, err
+		return a, err
 	}
 	line, err := s.out.ReadBytes('\n')
 	if err != nil {
-		return 0, 0, fmt.Errorf("the peer stopped: %w", err)
+		return a, fmt.Errorf("the peer stopped: %w", err)
 	}
-	var answer struct {
-		Seconds, Inertia float64
-		Version          string
+	if err := json.Unmarshal(line, &a); err != nil {
+		return a, fmt.Errorf("the peer's answer %q: %w", line, err)
 	}
-	if err := json.Unmarshal(line, &answer); err != nil {
-		return 0, 0, fmt.Errorf("the peer's answer %q: %w", line, err)
+	s.version = a.Version
+	return a, nil
+}
+
+// processTime is the processor time that this process has used, in seconds.
+func processTime() float64 {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0
 	}
-	s.version = answer.Version
-	return answer.Seconds, answer.Inertia, nil
+	return float64(r.Utime.Nano()+r.Stime.Nano()) * 1e-9
 }
 
 func median(x []float64) float64 {
@@ -253,24 +266,36 @@ func (r *results) markdown(w io.Writer) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	line("# Clustering beside %s\n", r.Peer)
 	line("%s, %s, %s, %d workers. Medians; each run of the peer stood between two of ours. The machine was", r.Date, r.CPU, r.Level, r.Workers)
-	line("shared with other work: load is its load average after the peer's runs. The last two matrices have")
-	line("BERT-base's shape but are synthetic: its weights were not to be had.\n")
-	line("| matrix | clusters | peer's starts, threads | peer, s | peer's inertia | ours | s | times faster | inertia, ours/peer | load |")
-	line("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-	speed, ratio := map[string][]float64{}, map[string][]float64{}
+	line("shared with other work: load is its load average after the peer's runs. Processor time counts all")
+	line("threads and suffers less from that. The 3072×1537 matrices have BERT-base's shape but are")
+	line("synthetic: its weights were not to be had.\n")
+	line("| matrix | clusters | peer's starts, threads | peer, s (cpu s) | ours | s (cpu s) | times faster (by cpu s) | inertia, ours/peer | load |")
+	line("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	type sums struct{ speed, cpu, ratio []float64 }
+	all := map[string]*sums{}
+	var names []string
 	for _, row := range r.Rows {
+		p := row.Peer
 		for _, o := range row.Ours {
-			line("| %s, %d×%d | %d | %d, %d | %.2f | %.1f | %s | %.3f | %.1f | %.4f | %.1f |", row.Matrix, row.Rows, row.Columns, row.K,
-				row.Starts, row.Threads, median(row.Peer.Seconds), median(row.Peer.Inertia), o.Name, median(o.Seconds), o.Speed, o.Ratio, median(row.Load))
-			if row.Columns == r.Rows[0].Columns {
-				speed[o.Name], ratio[o.Name] = append(speed[o.Name], o.Speed), append(ratio[o.Name], o.Ratio)
+			cpu := median(p.CPU) / median(o.CPU)
+			line("| %s, %d×%d | %d | %d, %d | %.2f (%.2f) | %s | %.3f (%.3f) | %.1f (%.1f) | %.4f | %.1f |", row.Matrix, row.Rows, row.Columns, row.K,
+				row.Starts, row.Threads, median(p.Seconds), median(p.CPU), o.Name, median(o.Seconds), median(o.CPU), o.Speed, cpu, o.Ratio, median(row.Load))
+			if row.Rows > 1536 {
+				continue
 			}
+			if all[o.Name] == nil {
+				all[o.Name] = &sums{}
+				names = append(names, o.Name)
+			}
+			s := all[o.Name]
+			s.speed, s.cpu, s.ratio = append(s.speed, o.Speed), append(s.cpu, cpu), append(s.ratio, o.Ratio)
 		}
 	}
 	line("\nMedian over MiniLM's blocks:\n")
-	line("| ours | times faster | inertia, ours/peer |")
+	line("| ours | times faster (by cpu s) | inertia, ours/peer |")
 	line("| --- | --- | --- |")
-	for _, o := range r.Rows[0].Ours {
-		line("| %s | %.1f | %.4f |", o.Name, median(speed[o.Name]), median(ratio[o.Name]))
+	for _, name := range names {
+		s := all[name]
+		line("| %s | %.1f (%.1f) | %.4f |", name, median(s.speed), median(s.cpu), median(s.ratio))
 	}
 }
