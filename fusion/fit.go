@@ -67,6 +67,8 @@ func (b *Block) unfold(scale []float32) {
 	b.Scale = scale
 }
 
+var errEnough = errors.New("enough tokens")
+
 // recording is inputs of a block and the outputs the original gives for them.
 type recording struct {
 	x, y   []float32
@@ -75,20 +77,18 @@ type recording struct {
 
 func record(ctx context.Context, m *MLP, o Options) (*recording, error) {
 	r := new(recording)
-	var y []float32
-	err := eachPair(ctx, o.Inputs, m.Hidden, func(x, original []float32, tokens int) error {
-		tokens = min(tokens, fitCache-r.tokens)
-		if tokens == 0 {
-			return nil
+	err := o.teacher(m).each(ctx, true, func(x, y []float32, tokens int) error {
+		n := min(tokens, fitCache-r.tokens)
+		r.x = append(r.x, x[:n*m.Hidden]...)
+		r.y = append(r.y, y[:n*m.Hidden]...)
+		if r.tokens += n; n < tokens {
+			return errEnough
 		}
-		n := tokens * m.Hidden
-		y = append(y[:0], make([]float32, n)...)
-		m.Forward(o.Pool, original, tokens, y)
-		r.x = append(r.x, x[:n]...)
-		r.y = append(r.y, y...)
-		r.tokens += tokens
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return r, err
 }
 

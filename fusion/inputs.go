@@ -3,6 +3,8 @@ package fusion
 import (
 	"context"
 	"errors"
+
+	"mlpfusion/kernel"
 )
 
 // Inputs are calibration data: the inputs of one MLP on example texts, without
@@ -23,20 +25,53 @@ type PairInputs interface {
 	EachPair(f func(x, original []float32, tokens int) error) error
 }
 
-// eachPair streams both sides; they are the same unless o.Inputs has pairs.
-func eachPair(ctx context.Context, in Inputs, hidden int, f func(x, original []float32, tokens int) error) error {
+// teacher streams calibration inputs together with the outputs that the original
+// block gives for them. It keeps the outputs of the first tokens, up to
+// teacherMemory values, since most steps of a calibration want them again.
+type teacher struct {
+	m      *MLP
+	inputs Inputs
+	pool   *kernel.Pool
+	kept   []float32
+	spare  []float32
+}
+
+const teacherMemory = 16 << 20
+
+// teacher returns the one that the steps of a Compress share, or a new one.
+func (o Options) teacher(m *MLP) *teacher {
+	if o.taught != nil {
+		return o.taught
+	}
+	return &teacher{m: m, inputs: o.Inputs, pool: o.Pool}
+}
+
+// paired tells whether the original's inputs are others than the block's.
+func (t *teacher) paired() bool {
+	_, ok := t.inputs.(PairInputs)
+	return ok
+}
+
+// each streams the inputs x and, when outputs is set, the original block's
+// outputs y, at most chunk tokens at a time so that memory does not grow with
+// the caller's batches. Both are f's only until it returns.
+func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32, tokens int) error) error {
+	p := t.m.Hidden
 	seen := 0
 	step := func(x, original []float32, tokens int) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if len(x) < tokens*hidden || len(original) < tokens*hidden {
+		if len(x) < tokens*p || len(original) < tokens*p {
 			return errors.New("fusion: calibration inputs are shorter than tokens × hidden size")
 		}
-		// In chunks, so that memory does not grow with the caller's batches.
-		for t := 0; t < tokens; t += chunk {
-			n := min(chunk, tokens-t)
-			if err := f(x[t*hidden:(t+n)*hidden], original[t*hidden:(t+n)*hidden], n); err != nil {
+		for from := 0; from < tokens; from += chunk {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := min(chunk, tokens-from)
+			var y []float32
+			if outputs {
+				y = t.outputs(original[from*p:(from+n)*p], seen, n)
+			}
+			if err := f(x[from*p:(from+n)*p], y, n); err != nil {
 				return err
 			}
 			seen += n
@@ -44,13 +79,32 @@ func eachPair(ctx context.Context, in Inputs, hidden int, f func(x, original []f
 		return nil
 	}
 	var err error
-	if pairs, ok := in.(PairInputs); ok {
+	if pairs, ok := t.inputs.(PairInputs); ok {
 		err = pairs.EachPair(step)
 	} else {
-		err = in.Each(func(x []float32, tokens int) error { return step(x, x, tokens) })
+		err = t.inputs.Each(func(x []float32, tokens int) error { return step(x, x, tokens) })
 	}
 	if err == nil && seen == 0 {
 		return errors.New("fusion: the calibration inputs are empty")
 	}
 	return err
+}
+
+// outputs returns the original's outputs for tokens at … at+n of the stream.
+func (t *teacher) outputs(x []float32, at, n int) []float32 {
+	p := t.m.Hidden
+	if (at+n)*p <= len(t.kept) {
+		return t.kept[at*p : (at+n)*p]
+	}
+	if at*p == len(t.kept) && (at+n)*p <= teacherMemory {
+		t.kept = append(t.kept, make([]float32, n*p)...)
+		y := t.kept[at*p:]
+		t.m.Forward(t.pool, x, n, y)
+		return y
+	}
+	if t.spare == nil {
+		t.spare = make([]float32, chunk*p)
+	}
+	t.m.Forward(t.pool, x, n, t.spare)
+	return t.spare[:n*p]
 }

@@ -40,6 +40,8 @@ type Options struct {
 	Refit    bool    // fit the last linear layer to the original's outputs on Inputs
 	Ridge    float64 // of Refit, relative to the features' mean variance; 0 is 1e-4
 	Fit      int     // steps of descent on all weights of a dense block, after Refit
+
+	taught *teacher // shared by the steps of one Compress
 }
 
 var methods = []compressor{
@@ -94,6 +96,9 @@ func (w method) Compress(ctx context.Context, m *MLP, o Options) (*Block, error)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if o.Inputs != nil {
+		o.taught = o.teacher(m)
 	}
 	b, err := w.compress(ctx, m, o)
 	if err == nil && o.Refit {

@@ -29,7 +29,7 @@ import (
 // original block's outputs on the original model's inputs.
 func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	s := newSums(b.inputs(), m.Hidden)
-	if err := s.collect(ctx, m, b, o, true); err != nil {
+	if err := s.collect(ctx, o.teacher(m), b, residuals); err != nil {
 		return err
 	}
 	ridge := o.Ridge
@@ -63,7 +63,8 @@ func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	return nil
 }
 
-// sums are the moments of the features h (n) and the block's errors e (out).
+// sums are the moments of the features h (n) and of e (out), what they are to
+// explain.
 // With a bias to fit they are taken about the means.
 type sums struct {
 	n, out       int
@@ -78,28 +79,41 @@ func newSums(n, out int) *sums {
 	return &sums{n: n, out: out, hh: make([]float64, n*n), he: make([]float64, n*out), meanH: make([]float64, n), meanE: make([]float64, out)}
 }
 
-// collect streams the calibration inputs. Without targets the errors are taken
-// to be 0, which spares the original's forward pass.
-func (s *sums) collect(ctx context.Context, m *MLP, b *Block, o Options, targets bool) error {
+// target is what collect takes for e.
+type target int
+
+const (
+	nothing   target = iota // 0, which spares the original's forward pass
+	outputs                 // the original's outputs
+	residuals               // those less the block's
+)
+
+// collect streams the calibration inputs.
+func (s *sums) collect(ctx context.Context, t *teacher, b *Block, want target) error {
 	last := b.last()
 	h := make([]float32, chunk*s.n)
-	e, got := make([]float32, chunk*s.out), make([]float32, chunk*s.out)
+	e := make([]float32, chunk*s.out)
 	part := make([]float32, s.n*max(s.n, s.out))
-	err := eachPair(ctx, o.Inputs, m.Hidden, func(x, original []float32, tokens int) error {
+	err := t.each(ctx, want != nothing, func(x, y []float32, tokens int) error {
 		s.tokens += tokens
-		b.features(o.Pool, x, tokens, h)
+		b.features(t.pool, x, tokens, h)
 		addRows(s.meanH, h, tokens)
 		// A chunk's products are summed in float32, the chunks in float64.
-		s.addGram(o.Pool, part, h, tokens)
-		if !targets {
+		s.addGram(t.pool, part, h, tokens)
+		switch want {
+		case nothing:
 			return nil
+		case outputs:
+			copy(e, y)
+		case residuals:
+			linear(t.pool, last, h, tokens, s.n, s.out, e, kernel.Epilogue{Bias: b.DownBias})
+			for i, v := range y {
+				e[i] = v - e[i]
+			}
 		}
-		m.Forward(o.Pool, original, tokens, e)
-		linear(o.Pool, last, h, tokens, s.n, s.out, got, kernel.Epilogue{Bias: b.DownBias})
-		kernel.Axpy(-1, got, e)
 		addRows(s.meanE, e, tokens)
 		s.ee += kernel.SumSquares(e[:tokens*s.out])
-		s.addCross(o.Pool, part, h, e, tokens)
+		s.addCross(t.pool, part, h, e, tokens)
 		return nil
 	})
 	if err != nil {

@@ -25,26 +25,22 @@ import (
 // where there is an output bias: the whole curve of error by width.
 func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []float64, err error) {
 	s := newSums(m.Width, m.Hidden)
-	_, paired := o.Inputs.(PairInputs)
-	if err := s.collect(ctx, m, &Block{MLP: *m}, o, paired); err != nil {
+	t, want := o.teacher(m), nothing
+	if t.paired() {
+		want = outputs
+	}
+	if err := s.collect(ctx, t, &Block{MLP: *m}, want); err != nil {
 		return nil, nil, err
 	}
 	n, p, c := s.n, s.out, o.Width
 	gram := mat.NewSymDense(n, s.hh)
-	z := s.he // what pairs add
-	g, own := make([]float32, n*n), make([]float32, n*p)
-	for i := range n {
-		for j := range n {
-			g[i*n+j] = float32(gram.At(i, j))
-		}
-	}
-	o.Pool.Gemm(kernel.FP32, n, p, n, kernel.Mat{Data: g, Stride: n}, kernel.Mat{Data: m.Down, Stride: n, T: true}, own, p, kernel.Epilogue{})
-	total := s.ee // ‖e + W2·h‖²
-	for i := range n {
-		for r := range p {
-			w := float64(m.Down[r*n+i])
-			total += w * (2*z[i*p+r] + float64(own[i*p+r]))
-			z[i*p+r] += float64(own[i*p+r])
+	z, total := s.he, s.ee
+	if !t.paired() { // the outputs are W2·h: no need to stream them
+		z = outputProducts(m, gram, o.Pool)
+		for i := range n {
+			for r := range p {
+				total += float64(m.Down[r*n+i]) * z[i*p+r]
+			}
 		}
 	}
 	unexplained = append(unexplained, total)
@@ -112,6 +108,23 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 		}))
 	}
 	return chosen, unexplained, nil
+}
+
+// outputProducts returns Z = G·W2ᵀ, to float32's precision.
+func outputProducts(m *MLP, gram *mat.SymDense, pool *kernel.Pool) []float64 {
+	n, p := m.Width, m.Hidden
+	g, product := make([]float32, n*n), make([]float32, n*p)
+	for i := range n {
+		for j := range n {
+			g[i*n+j] = float32(gram.At(i, j))
+		}
+	}
+	pool.Gemm(kernel.FP32, n, p, n, kernel.Mat{Data: g, Stride: n}, kernel.Mat{Data: m.Down, Stride: n, T: true}, product, p, kernel.Epilogue{})
+	z := make([]float64, n*p)
+	for i, v := range product {
+		z[i] = float64(v)
+	}
+	return z
 }
 
 func squares(x []float64) float64 {

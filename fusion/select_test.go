@@ -46,6 +46,11 @@ func TestPickIsGreedy(t *testing.T) {
 		if !slices.Equal(got, chosen) {
 			t.Errorf("gated %v: picked %v, want %v", gated, got, chosen)
 		}
+		paired := o
+		paired.Inputs = pairs{matrix{m.Hidden, x}, x}
+		if again, _, err := pick(t.Context(), m, paired); err != nil || !slices.Equal(again, chosen) {
+			t.Errorf("gated %v: picked %v (%v) from pairs, want %v", gated, again, err, chosen)
+		}
 		for k, want := range curve {
 			// The refit has a ridge of 1e-6 at least; both are float32 sums.
 			if e := unexplained[k+1]; !(math.Abs(e-want) <= 1e-4*unexplained[0]) {

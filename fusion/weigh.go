@@ -65,7 +65,7 @@ func (m *MLP) use(ctx context.Context, o Options) (*use, error) {
 	if m.Gate != nil {
 		lin = make([]float32, size)
 	}
-	err := eachPair(ctx, o.Inputs, m.Hidden, func(x, _ []float32, tokens int) error {
+	err := o.teacher(m).each(ctx, false, func(x, _ []float32, tokens int) error {
 		n += tokens
 		addSquares(u.input, x, tokens)
 		if m.Gate == nil {
