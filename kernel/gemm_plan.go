@@ -23,24 +23,26 @@ func (g *gemmJob) plan(workers int) {
 	}
 	const perWorker = 8 // more blocks than that are not worth their overhead
 	best := 0.0
+	a := 8
+	if g.a.T {
+		a = 16
+	}
 	for down := 1; down <= perWorker*workers; down++ {
 		rows := part(g.m, down, mr)
 		for across := max(1, (g.n+maxStrip-1)/maxStrip); ; across++ {
 			cols := part(g.n, across, nr)
 			strips := (g.n + cols - 1) / cols
 			tasks := (g.m + rows - 1) / rows * strips
-			// In units of one element of a tile for a step of k: packing an
-			// element of either operand costs as much as some 4 products.
-			task := float64(rows * cols)
+			// The unit is one product of the microkernel, a sixteenth of a cycle.
+			// Fetching an element of A takes about half a cycle, packing it as
+			// much again, and so does packing one of B; the end of a row of the
+			// block takes some 40 cycles for all of k.
+			task := float64(rows) * (float64(cols+a) + 640/float64(g.k+1))
 			if g.packed == nil {
-				task += float64(4 * cols)
+				task += float64(8 * cols)
 			}
-			if g.a.T {
-				task += float64(4 * rows)
-			}
-			// At the end some workers wait for others; on average not for a whole
-			// block.
-			cost := task * (float64((tasks+workers-1)/workers) + 0.1)
+			// At the end some workers wait for others, on average a part of a block.
+			cost := task * (float64((tasks+workers-1)/workers) + 0.4)
 			if best == 0 || cost < best {
 				best = cost
 				g.rows, g.cols, g.strips = rows, cols, strips
