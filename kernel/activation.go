@@ -16,9 +16,9 @@ func Activate(act Activation, v, deriv, scale []float32) {
 		act.vectors(v, deriv)
 		if scale != nil {
 			Mul(v, scale[:len(v)])
-		}
-		if scale != nil && deriv != nil {
-			Mul(deriv, scale[:len(v)])
+			if deriv != nil {
+				Mul(deriv, scale[:len(v)])
+			}
 		}
 		return
 	}
@@ -35,33 +35,45 @@ func Activate(act Activation, v, deriv, scale []float32) {
 	}
 }
 
+// activationFuncs are a function in assembly and its form that writes the
+// derivative too.
+type activationFuncs struct {
+	plain func(v []float32)
+	deriv func(v, deriv []float32)
+}
+
+var activationsAVX2 = [...]activationFuncs{
+	GELU:     {geluAVX2, geluDerivAVX2},
+	GELUTanh: {geluTanhAVX2, geluTanhDerivAVX2},
+	ReLU:     {reluAVX2, reluDerivAVX2},
+	SiLU:     {siluAVX2, siluDerivAVX2},
+	Tanh:     {tanhAVX2, tanhDerivAVX2},
+}
+
+var activationsAVX512 = [...]activationFuncs{
+	GELU:     {geluAVX512, geluDerivAVX512},
+	GELUTanh: {geluTanhAVX512, geluTanhDerivAVX512},
+	ReLU:     {reluAVX512, reluDerivAVX512},
+	SiLU:     {siluAVX512, siluDerivAVX512},
+	Tanh:     {tanhAVX512, tanhDerivAVX512},
+}
+
 // vectors is Activate without a scale, in assembly.
 func (a Activation) vectors(v, deriv []float32) {
-	switch {
-	case a == Identity:
+	if a == Identity {
 		for i := range deriv {
 			deriv[i] = 1
 		}
-	case a == GELU && deriv != nil:
-		geluDerivAVX2(v, deriv)
-	case a == GELU:
-		geluAVX2(v)
-	case a == GELUTanh && deriv != nil:
-		geluTanhDerivAVX2(v, deriv)
-	case a == GELUTanh:
-		geluTanhAVX2(v)
-	case a == ReLU && deriv != nil:
-		reluDerivAVX2(v, deriv)
-	case a == ReLU:
-		reluAVX2(v)
-	case a == SiLU && deriv != nil:
-		siluDerivAVX2(v, deriv)
-	case a == SiLU:
-		siluAVX2(v)
-	case a == Tanh && deriv != nil:
-		tanhDerivAVX2(v, deriv)
-	case a == Tanh:
-		tanhAVX2(v)
+		return
+	}
+	f := &activationsAVX2[a]
+	if isa >= AVX512 {
+		f = &activationsAVX512[a]
+	}
+	if deriv != nil {
+		f.deriv(v, deriv)
+	} else {
+		f.plain(v)
 	}
 }
 

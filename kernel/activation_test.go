@@ -6,19 +6,15 @@ import (
 	"testing"
 )
 
-var exhaustive = flag.Bool("exhaustive", false, "measure the functions at all float32 bit patterns, not at one of 4,099")
+var every = flag.Uint64("every", 4099, "measure the functions at every n-th of the float32 bit patterns")
 
 var activationNames = map[Activation]string{Identity: "Identity", GELU: "GELU", GELUTanh: "GELUTanh", ReLU: "ReLU", SiLU: "SiLU", Tanh: "Tanh"}
 
 // patterns calls f with float32s that cover all bit patterns evenly, 1024 at a
-// time.
+// time; with -every 1 it is all of them.
 func patterns(f func(x []float32)) {
-	step := uint64(4099)
-	if *exhaustive {
-		step = 1
-	}
 	x := make([]float32, 0, 1024)
-	for b := uint64(0); b < 1<<32; b += step {
+	for b := uint64(0); b < 1<<32; b += *every {
 		x = append(x, math.Float32frombits(uint32(b)))
 		if len(x) == cap(x) {
 			f(x)

@@ -25,7 +25,11 @@ func (o *AdamW) Step(w, grad, m, v []float32, rate float32) {
 	n := len(grad)
 	w, m, v = w[:n], m[:n], v[:n]
 	c := o.constants(rate)
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		adamStepAVX512((*[8]float32)(&c), w, grad, m, v)
+		return
+	case isa >= AVX2:
 		adamStepAVX2((*[8]float32)(&c), w, grad, m, v)
 		return
 	}
@@ -39,7 +43,11 @@ func (o *AdamW) StepColumns(w, grad, m, v, rates []float32) {
 	n := len(grad)
 	w, m, v, rates = w[:n], m[:n], v[:n], rates[:n]
 	c := o.constants(1)
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		adamStepColumnsAVX512((*[8]float32)(&c), w, grad, m, v, rates)
+		return
+	case isa >= AVX2:
 		adamStepColumnsAVX2((*[8]float32)(&c), w, grad, m, v, rates)
 		return
 	}

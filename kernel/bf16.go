@@ -27,7 +27,10 @@ func round(prec Precision, x float32) float32 {
 func ToBF16Slice(dst []uint16, src []float32) {
 	dst = dst[:len(src)]
 	done := 0
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		done = toBF16AVX512(dst, src)
+	case isa >= AVX2:
 		done = toBF16AVX2(dst, src)
 	}
 	for i, v := range src[done:] {
@@ -39,7 +42,10 @@ func ToBF16Slice(dst []uint16, src []float32) {
 func FromBF16Slice(dst []float32, src []uint16) {
 	dst = dst[:len(src)]
 	done := 0
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		done = fromBF16AVX512(dst, src)
+	case isa >= AVX2:
 		done = fromBF16AVX2(dst, src)
 	}
 	for i, b := range src[done:] {

@@ -2,11 +2,39 @@
 // matrix products (Gemm), vector functions, and the pool of workers they run
 // on. It knows nothing of models.
 //
-// Matrices are row-major float32 slices with a stride. The portable Go code is
-// always compiled and is the oracle the assembly is tested against; which
-// implementation runs is chosen once, at start, from what the CPU can do.
+// Matrices are row-major float32 slices with a stride.
+//
+// # Implementations
+//
+// Every function has a portable implementation in plain Go, which is always
+// compiled and is the oracle that the assembly is tested against. On amd64 there
+// is assembly too, written by the generators in _generate, a module of its own:
+// `make generate` runs them again and must change nothing. A build with the tag
+// noasm has none of it.
+//
+// Which implementation runs is decided once, when the program starts: [Level] is
+// the best instruction set that the CPU and the operating system offer, or the
+// lower one that the environment variable MLPFUSION_ISA names (portable, avx2,
+// avx512, avx512bf16, amx). Each function then runs its best implementation at
+// or below that level. The vector functions have one source for AVX2 and AVX-512
+// with the vector width as a parameter: 8 or 16 lanes, the last elements under a
+// mask, so that nothing outside a slice is read or written. Levels that the
+// machine lacks are skipped by name in the tests; _generate/emulate.sh runs the
+// AVX-512 ones in an emulator.
+//
+// # Results
 //
 // Every result is independent of the number of workers: each element of an
 // output is computed by one worker, with a fixed order of summation, and
-// reductions go by chunk index.
+// reductions go by chunk index. So a machine gives the same bytes each time; two
+// levels may differ in rounding, for they sum in different orders and only the
+// assembly fuses multiplication and addition. Dropout's bits, AddColumns, AddTo,
+// Mul and the bfloat16 conversions are the same bytes at every level.
+//
+// The assembly's exp is within 0.8 ulp and its tanh within 1.6 ulp of the exact
+// value. GELU, GELUTanh, SiLU and Tanh are within 2e-7·max(1, |x|), their
+// derivatives within 2.5e-7. Results of exp below the normal numbers (1.2e-38)
+// are 0. At ±Inf activations give their limits, and NaN gives NaN. See
+// TestActivationError, TestExpULP and TestTanhULP, which with -every 1 measure
+// all float32 bit patterns.
 package kernel

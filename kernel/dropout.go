@@ -4,11 +4,10 @@ import "math"
 
 // Dropout's random bits are a function of a seed and a position alone, so that
 // the backward pass makes them again and any worker makes the same ones: a
-// 32-bit hash of the position's low half (Chris Wellons' triple32, three rounds of
-// multiply and xor-shift, with a key before the first and the second); the keys
-// come from the seed and the high half. An
-// element is kept when its hash, read as a signed number, is at least a
-// threshold.
+// 32-bit hash of the position's low half (Chris Wellons' triple32, three rounds
+// of multiply and xor-shift, with a key before the first and the second), whose
+// keys come from the seed and the high half. An element is kept when its hash,
+// read as a signed number, is at least a threshold.
 
 // dropKeys holds what one call needs beside the position.
 type dropKeys struct {
@@ -82,8 +81,12 @@ func dropout(dst, res, src []float32, seed, offset uint64, p float32) {
 }
 
 func (k *dropKeys) apply(dst, src []float32, at uint32) {
-	if isa >= AVX2 {
-		words := k.words()
+	words := k.words()
+	switch {
+	case isa >= AVX512:
+		dropApplyAVX512(&words, dst, src, at)
+		return
+	case isa >= AVX2:
 		dropApplyAVX2(&words, dst, src, at)
 		return
 	}
@@ -93,8 +96,12 @@ func (k *dropKeys) apply(dst, src []float32, at uint32) {
 }
 
 func (k *dropKeys) add(dst, res, src []float32, at uint32) {
-	if isa >= AVX2 {
-		words := k.words()
+	words := k.words()
+	switch {
+	case isa >= AVX512:
+		dropAddAVX512(&words, dst, res, src, at)
+		return
+	case isa >= AVX2:
 		dropAddAVX2(&words, dst, res, src, at)
 		return
 	}

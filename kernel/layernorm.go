@@ -10,7 +10,10 @@ func LayerNorm(y, norm, x, gain, bias []float32, eps float32) (rstd float32) {
 	if norm != nil {
 		norm = norm[:len(x)]
 	}
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		return layerNormAVX512(y, norm, x, gain, bias, eps, 1/float32(len(x)))
+	case isa >= AVX2:
 		return layerNormAVX2(y, norm, x, gain, bias, eps, 1/float32(len(x)))
 	}
 	var s float64
@@ -40,7 +43,11 @@ func LayerNorm(y, norm, x, gain, bias []float32, eps float32) (rstd float32) {
 func LayerNormGrad(dx, dgain, dbias, dy, norm, gain []float32, rstd float32) {
 	n := len(dy)
 	dx, dgain, dbias, norm, gain = dx[:n], dgain[:n], dbias[:n], norm[:n], gain[:n]
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		layerNormGradAVX512(dx, dgain, dbias, dy, norm, gain, rstd, 1/float32(n))
+		return
+	case isa >= AVX2:
 		layerNormGradAVX2(dx, dgain, dbias, dy, norm, gain, rstd, 1/float32(n))
 		return
 	}

@@ -11,7 +11,10 @@ func Softmax(x []float32, scale float32) {
 
 // MaxScaled returns the largest scale·x_i, and −Inf for no elements.
 func MaxScaled(x []float32, scale float32) float32 {
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		return maxScaledAVX512(x, scale)
+	case isa >= AVX2:
 		return maxScaledAVX2(x, scale)
 	}
 	m := float32(math.Inf(-1))
@@ -25,7 +28,10 @@ func MaxScaled(x []float32, scale float32) float32 {
 // must be no less than the largest scale·x_i, rounding apart. Results below the
 // normal numbers (1.2e-38) may come out as 0.
 func ExpSum(x []float32, scale, top float32) float32 {
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		return expSumAVX512(x, scale, top)
+	case isa >= AVX2:
 		return expSumAVX2(x, scale, top)
 	}
 	var s float32
@@ -42,7 +48,11 @@ func ExpSum(x []float32, scale, top float32) float32 {
 func SoftmaxGrad(dp, p []float32, scale float32) {
 	dp = dp[:len(p)]
 	s := Dot(dp, p)
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		softmaxGradAVX512(dp, p, scale, s)
+		return
+	case isa >= AVX2:
 		softmaxGradAVX2(dp, p, scale, s)
 		return
 	}

@@ -3,7 +3,10 @@ package kernel
 // Dot returns Σ x_i·y_i.
 func Dot(x, y []float32) float32 {
 	y = y[:len(x)]
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		return dotAVX512(x, y)
+	case isa >= AVX2:
 		return dotAVX2(x, y)
 	}
 	var s float32
@@ -16,7 +19,11 @@ func Dot(x, y []float32) float32 {
 // Axpy adds a·x to y.
 func Axpy(a float32, x, y []float32) {
 	y = y[:len(x)]
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		axpyAVX512(a, x, y)
+		return
+	case isa >= AVX2:
 		axpyAVX2(a, x, y)
 		return
 	}
@@ -28,7 +35,11 @@ func Axpy(a float32, x, y []float32) {
 // Mul multiplies dst by x, element by element.
 func Mul(dst, x []float32) {
 	dst = dst[:len(x)]
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		mulAVX512(dst, x)
+		return
+	case isa >= AVX2:
 		mulAVX2(dst, x)
 		return
 	}
@@ -39,7 +50,11 @@ func Mul(dst, x []float32) {
 
 // Scale multiplies x by a.
 func Scale(x []float32, a float32) {
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		scaleAVX512(x, a)
+		return
+	case isa >= AVX2:
 		scaleAVX2(x, a)
 		return
 	}
@@ -54,7 +69,11 @@ func Add(dst, x []float32) { AddTo(dst, dst, x) }
 // AddTo writes x + y to dst, which may be either.
 func AddTo(dst, x, y []float32) {
 	dst, x = dst[:len(y)], x[:len(y)]
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		addToAVX512(dst, x, y)
+		return
+	case isa >= AVX2:
 		addToAVX2(dst, x, y)
 		return
 	}
@@ -67,9 +86,12 @@ func AddTo(dst, x, y []float32) {
 // are added in order, with the same result at every level.
 func AddColumns(dst []float32, x []float32, stride, rows int) {
 	n, r := len(dst), 0
-	if isa >= AVX2 && n > 0 {
-		for ; r+4 <= rows; r += 4 {
-			addRows4AVX2(dst, x[r*stride:(r+3)*stride+n], stride)
+	for ; isa >= AVX2 && r+4 <= rows; r += 4 {
+		four := x[r*stride : (r+3)*stride+n]
+		if isa >= AVX512 {
+			addRows4AVX512(dst, four, stride)
+		} else {
+			addRows4AVX2(dst, four, stride)
 		}
 	}
 	for ; r < rows; r++ {
@@ -79,7 +101,10 @@ func AddColumns(dst []float32, x []float32, stride, rows int) {
 
 // SumSquares returns Σ x_i² in float64.
 func SumSquares(x []float32) float64 {
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		return sumSquaresAVX512(x)
+	case isa >= AVX2:
 		return sumSquaresAVX2(x)
 	}
 	var s float64
@@ -92,7 +117,10 @@ func SumSquares(x []float32) float64 {
 // SumSquaresColumns returns Σ weights_i·x_i² in float64.
 func SumSquaresColumns(x, weights []float32) float64 {
 	weights = weights[:len(x)]
-	if isa >= AVX2 {
+	switch {
+	case isa >= AVX512:
+		return sumSquaresColumnsAVX512(x, weights)
+	case isa >= AVX2:
 		return sumSquaresColumnsAVX2(x, weights)
 	}
 	var s float64

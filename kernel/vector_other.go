@@ -122,3 +122,119 @@ func toBF16AVX2(dst []uint16, src []float32) int {
 func fromBF16AVX2(dst []float32, src []uint16) int {
 	panic(noAssembly)
 }
+
+func dotAVX512(x, y []float32) float32 {
+	panic(noAssembly)
+}
+
+func axpyAVX512(a float32, x, y []float32) {
+	panic(noAssembly)
+}
+
+func mulAVX512(dst, x []float32) {
+	panic(noAssembly)
+}
+
+func addToAVX512(dst, x, y []float32) {
+	panic(noAssembly)
+}
+
+func addRows4AVX512(dst, x []float32, stride int) {
+	panic(noAssembly)
+}
+
+func sumSquaresAVX512(x []float32) float64 {
+	panic(noAssembly)
+}
+
+func sumSquaresColumnsAVX512(x, weights []float32) float64 {
+	panic(noAssembly)
+}
+
+func maxScaledAVX512(x []float32, scale float32) float32 {
+	panic(noAssembly)
+}
+
+func expSumAVX512(x []float32, scale, max float32) float32 {
+	panic(noAssembly)
+}
+
+func scaleAVX512(x []float32, a float32) {
+	panic(noAssembly)
+}
+
+func softmaxGradAVX512(dp, p []float32, scale, dot float32) {
+	panic(noAssembly)
+}
+
+func layerNormAVX512(y, norm, x, gain, bias []float32, eps, inverse float32) float32 {
+	panic(noAssembly)
+}
+
+func layerNormGradAVX512(dx, dgain, dbias, dy, norm, gain []float32, rstd, inverse float32) {
+	panic(noAssembly)
+}
+
+func adamStepAVX512(c *[8]float32, w, grad, m, v []float32) {
+	panic(noAssembly)
+}
+
+func adamStepColumnsAVX512(c *[8]float32, w, grad, m, v, rates []float32) {
+	panic(noAssembly)
+}
+
+func geluAVX512(v []float32) {
+	panic(noAssembly)
+}
+
+func geluDerivAVX512(v, deriv []float32) {
+	panic(noAssembly)
+}
+
+func geluTanhAVX512(v []float32) {
+	panic(noAssembly)
+}
+
+func geluTanhDerivAVX512(v, deriv []float32) {
+	panic(noAssembly)
+}
+
+func reluAVX512(v []float32) {
+	panic(noAssembly)
+}
+
+func reluDerivAVX512(v, deriv []float32) {
+	panic(noAssembly)
+}
+
+func siluAVX512(v []float32) {
+	panic(noAssembly)
+}
+
+func siluDerivAVX512(v, deriv []float32) {
+	panic(noAssembly)
+}
+
+func tanhAVX512(v []float32) {
+	panic(noAssembly)
+}
+
+func tanhDerivAVX512(v, deriv []float32) {
+	panic(noAssembly)
+}
+
+func dropApplyAVX512(k *[4]uint32, dst, src []float32, at uint32) {
+	panic(noAssembly)
+}
+
+func dropAddAVX512(k *[4]uint32, dst, res, src []float32, at uint32) {
+	panic(noAssembly)
+}
+
+func toBF16AVX512(dst []uint16, src []float32) int {
+	panic(noAssembly)
+}
+
+func fromBF16AVX512(dst []float32, src []uint16) int {
+	panic(noAssembly)
+}

@@ -1,5 +1,6 @@
 // Command vector writes the assembly of the vector functions, and for builds
-// without assembly the functions of the same names that must not be called.
+// without assembly the functions of the same names that must not be called. It
+// runs in the folder above, as kernel/generate.go says.
 package main
 
 import (
@@ -10,11 +11,9 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 )
 
-//go:generate go run . -out ../../vector_amd64.s -stubs ../../vector_amd64.go -pkg kernel
-
 func main() {
 	ConstraintExpr("!noasm")
-	for _, w := range []lanes{avx2} {
+	for _, w := range []lanes{avx2, avx512} {
 		dot(w)
 		axpy(w)
 		mul(w)
@@ -40,7 +39,7 @@ func main() {
 		fromBF16(w)
 	}
 	Generate()
-	writeOther("../../vector_other.go")
+	writeOther("../vector_other.go")
 }
 
 // function begins a function for the instruction set of w.
