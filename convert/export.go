@@ -290,6 +290,7 @@ func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) er
 		return err
 	}
 	defer written.Close()
+	written.Config.Delete("mlpfusion") // transformers does not know it
 	want, t0, err := logits(ctx, e.src, opt)
 	if err != nil {
 		return err

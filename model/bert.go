@@ -32,6 +32,7 @@ var (
 var bertFamily = &family{
 	prefix:       "bert.",
 	architecture: "BertForSequenceClassification",
+	widthKey:     "intermediate_size",
 	config:       bertConfig,
 	unused:       []string{"embeddings.position_ids", "cls.predictions.", "cls.seq_relationship."},
 	build: func(b *builder) network {
@@ -48,6 +49,7 @@ var bertFamily = &family{
 var robertaFamily = &family{
 	prefix:       "roberta.",
 	architecture: "RobertaForSequenceClassification",
+	widthKey:     "intermediate_size",
 	config:       bertConfig,
 	unused:       []string{"embeddings.position_ids", "lm_head.", "pooler.dense."},
 	build: func(b *builder) network {
@@ -67,6 +69,7 @@ var robertaFamily = &family{
 var distilbertFamily = &family{
 	prefix:       "distilbert.",
 	architecture: "DistilBertForSequenceClassification",
+	widthKey:     "hidden_dim",
 	config:       distilbertConfig,
 	unused:       []string{"vocab_transform.", "vocab_layer_norm.", "vocab_projector."},
 	build: func(b *builder) network {
