@@ -12,12 +12,12 @@ type Difference struct {
 	Relative float64 `json:"relative"` // the same / ‖K_orig‖_F
 	// Alignment is the centred kernel alignment, the cosine of the angle between
 	// both kernels after the mean of every row and column is taken off (Cortes,
-	// Mohri, Rostamizadeh 2012): 1 where they differ by a factor at most.
+	// Mohri, Rostamizadeh 2012): 1 where they differ by a factor at most, 0 where one of them is constant.
 	Alignment float64 `json:"alignment"`
 }
 
 // Compare compares a compressed model's kernel with the original's over the same
-// examples. Relative and Alignment are NaN where a kernel is zero.
+// examples. It reports kernels of two sizes, and an original's kernel of zeros.
 func Compare(original, k *Kernel) (Difference, error) {
 	if k.N != original.N {
 		return Difference{}, fmt.Errorf("ntk: expected two kernels of one size, found %d×%d and %d×%d", original.N, original.N, k.N, k.N)
@@ -29,6 +29,9 @@ func Compare(original, k *Kernel) (Difference, error) {
 		d.Absolute += (a - b) * (a - b)
 	}
 	d.Norm, d.Absolute = math.Sqrt(d.Norm), math.Sqrt(d.Absolute)
+	if d.Norm == 0 {
+		return d, fmt.Errorf("ntk: %s: expected a kernel of the original that is not zero", original.Block)
+	}
 	d.Relative = d.Absolute / d.Norm
 	a, b := original.centred(), k.centred()
 	var ab, aa, bb float64
@@ -37,7 +40,9 @@ func Compare(original, k *Kernel) (Difference, error) {
 		aa += v * v
 		bb += b[i] * b[i]
 	}
-	d.Alignment = ab / math.Sqrt(aa*bb)
+	if aa > 0 && bb > 0 {
+		d.Alignment = ab / math.Sqrt(aa*bb)
+	}
 	return d, nil
 }
 

@@ -22,9 +22,12 @@ type FitOptions struct {
 
 // StepFit is the fit of one block.
 type StepFit struct {
-	Block         string
-	Steps         []float32 // a_k of each hidden unit
-	Before, After float64   // ‖K − K_orig‖/‖K_orig‖ on the inputs of the fit, Before with all a_k 1
+	Block string    `json:"block"`
+	Steps []float32 `json:"-"` // a_k of each hidden unit
+	// Before and After are ‖K − K_orig‖/‖K_orig‖ on the inputs of the fit, with
+	// all a_k 1 and as fitted.
+	Before float64 `json:"before"`
+	After  float64 `json:"after"`
 }
 
 // FitSteps fits a step multiplier a_k ≥ 0 for each hidden unit of each fused

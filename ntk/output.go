@@ -14,10 +14,12 @@ import (
 type OutputError struct {
 	// Hidden is, by layer, the mean over tokens of the 2-norm of the hidden
 	// states' difference; HiddenNorm that of the original's states themselves.
-	Hidden, HiddenNorm []float64
+	Hidden     []float64 `json:"hidden"`
+	HiddenNorm []float64 `json:"hidden_norm"`
 	// Logits is the mean over examples of the 2-norm of the logits' difference;
 	// LogitsNorm that of the original's logits.
-	Logits, LogitsNorm float64
+	Logits     float64 `json:"logits"`
+	LogitsNorm float64 `json:"logits_norm"`
 }
 
 // CompareOutputs runs both models on the sequences of in. Errors: models or

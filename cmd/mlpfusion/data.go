@@ -22,6 +22,12 @@ type dataFlags struct {
 }
 
 func (d *dataFlags) add(f *pflag.FlagSet) {
+	d.addTask(f)
+	f.IntVar(&d.devRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
+}
+
+// addTask adds the flags that name the data, without those of its use.
+func (d *dataFlags) addTask(f *pflag.FlagSet) {
 	f.StringVar(&d.task, "task", "", "one of "+strings.Join(task.Names(), ", "))
 	f.StringVar(&d.dir, "data", "", "folder of the data set: GLUE's TSV files, the hub's Parquet files, or CSV, TSV, JSONL")
 	f.StringVar(&d.columns.Text, "text", "", "column of the text (task text)")
@@ -29,7 +35,6 @@ func (d *dataFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&d.columns.Label, "label", "", "column of the label (task text)")
 	f.BoolVar(&d.regression, "regression", false, "labels are numbers to be predicted (task text)")
 	f.IntVar(&d.maxLength, "max-length", 128, "tokens of an example; longer ones are cut")
-	f.IntVar(&d.devRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
 }
 
 // load reads the data set.
@@ -78,15 +83,24 @@ func missing(d *dataFlags) string {
 	return "no --data"
 }
 
-// encode tokenizes examples for a model, the first rows of a seeded shuffle when
-// rows is not 0.
-func (a *app) encode(name, dir string, m *model.Config, maxTokens int, ex []task.Example, rows, maxLength int) (*task.Encoded, error) {
+// tokenizer reads a model's tokenizer, whose ids must all be the model's.
+func tokenizer(dir string, m *model.Config) (tokenize.Tokenizer, error) {
 	tok, err := tokenize.Load(dir)
 	if err != nil {
 		return nil, err
 	}
 	if n := tok.VocabSize(); n > m.Vocab {
 		return nil, fmt.Errorf("%s: expected a tokenizer of at most the model's %d entries, found %d", dir, m.Vocab, n)
+	}
+	return tok, nil
+}
+
+// encode tokenizes examples for a model, the first rows of a seeded shuffle when
+// rows is not 0.
+func (a *app) encode(name, dir string, m *model.Config, maxTokens int, ex []task.Example, rows, maxLength int) (*task.Encoded, error) {
+	tok, err := tokenizer(dir, m)
+	if err != nil {
+		return nil, err
 	}
 	if rows > 0 && rows < len(ex) {
 		order := task.Shuffle(a.seed, 0, len(ex))[:rows]
