@@ -16,6 +16,7 @@ root=${DEBIAN_ROOT:-} # where these packages are unpacked, if not installed
 program=$1
 shift
 work=$(mktemp -d)
+pid=
 trap 'kill $pid 2>/dev/null; rm -rf "$work"' EXIT
 
 mkdir -p "$work"/init/{bin,dev,proc,tmp} "$work"/cd/isolinux
