@@ -128,6 +128,9 @@ func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row
 		if err := json.Unmarshal(text, &b); err != nil {
 			return r, fmt.Errorf("peer: %w", err)
 		}
+		if b.Error != "" {
+			return r, fmt.Errorf("peer: %s", b.Error)
+		}
 		ours, peers, ratios = append(ours, a.GFLOPS), append(peers, b.GFLOPS), append(ratios, a.GFLOPS/b.GFLOPS)
 		fast, peerFast = append(fast, a.Best), append(peerFast, b.Best)
 		peaks = append(peaks, measure(request{Prec: "peak", Threads: r.Threads, Seconds: 0.05}, false).Best)

@@ -47,7 +47,11 @@ def measure(shape, trans, threads, prec, seconds):
 
 def main():
     for line in sys.stdin:
-        print(json.dumps(measure(**json.loads(line))), flush=True)
+        try:
+            answer = measure(**json.loads(line))
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
