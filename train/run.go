@@ -127,10 +127,13 @@ const (
 // Run trains and returns the model with the best weights. When ctx ends it
 // stops after the step under way, with a snapshot, and returns ctx's error.
 func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
+	if r.Data.Train.Len() == 0 || r.Data.Dev.Len() == 0 {
+		return nil, nil, fmt.Errorf("expected examples to train on and to evaluate on, found %d and %d", r.Data.Train.Len(), r.Data.Dev.Len())
+	}
 	if err := r.open(); err != nil {
 		return nil, nil, err
 	}
-	defer r.metrics.Close()
+	defer r.close()
 	for ; r.state.Try < len(r.Config.LR); r.state.Try++ {
 		if err := r.try(ctx); err != nil {
 			return nil, nil, err
@@ -151,6 +154,15 @@ func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
 		result.TokensPerSecond = float64(t.tokens) / t.seconds
 	}
 	return m, result, nil
+}
+
+// close leaves the folder behind only if there is something to go on with.
+func (r *Runner) close() {
+	_ = r.metrics.Close() // synced with each snapshot
+	if _, err := os.Stat(filepath.Join(r.Dir, snapshotFile)); errors.Is(err, fs.ErrNotExist) {
+		_ = os.Remove(r.metrics.Name())
+		_ = os.Remove(r.Dir)
+	}
 }
 
 // open makes the folder, or takes up the state in it.
@@ -308,9 +320,10 @@ func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 	r.stepper.Optimizer.Flush()
 	m := r.stepper.Model
 	var err error
-	if p.Metrics, err = r.score(ctx, m); ctx.Err() != nil {
-		return errors.Join(r.snapshot(), err)
-	} else if err != nil {
+	if p.Metrics, err = r.score(ctx, m); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(r.snapshot(), err)
+		}
 		return err
 	}
 	best := r.state.Best

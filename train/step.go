@@ -52,3 +52,11 @@ func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
 	s.Optimizer.Step(lr)
 	return loss
 }
+
+// HeadFor is the head that a task asks of a model.
+func HeadFor(spec task.Spec) model.LoadOptions {
+	if spec.Regression {
+		return model.LoadOptions{Labels: []string{"LABEL_0"}, Regression: true}
+	}
+	return model.LoadOptions{Labels: spec.Labels}
+}

@@ -82,13 +82,17 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.threads < 0 {
+				return usageError{fmt.Errorf("threads: expected 0 or more, found %d", a.threads)}
+			}
 			a.started = true
 			if a.threads > 0 {
 				runtime.GOMAXPROCS(a.threads)
 			}
 			a.pool = kernel.NewPool(a.threads)
 			a.ui.start()
+			return nil
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -97,7 +101,8 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "no progress and no messages")
 	f.IntVar(&a.threads, "threads", 0, "worker threads (default all the machine has)")
 	f.Uint64Var(&a.seed, "seed", 0, "seed of everything random; results do not depend on the number of threads")
-	root.AddCommand(a.fuseCommand(), a.inspectCommand(), a.trainCommand(), a.evalCommand(), a.predictCommand(), a.exportCommand(), a.demoCommand())
+	root.AddCommand(a.fuseCommand(), a.inspectCommand(), a.trainCommand(), a.evalCommand(), a.predictCommand(), a.exportCommand(), a.demoCommand(),
+		a.tuneCommand(), a.ntkCommand(), a.stepsCommand(), a.compareCommand(), a.reportCommand())
 	return root
 }
 

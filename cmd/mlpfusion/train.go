@@ -50,11 +50,8 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 			if cfg.Schedule, err = train.ParseSchedule(schedule); err != nil {
 				return usageError{err}
 			}
-			switch precision {
-			case "fp32", "bf16":
-				cfg.BF16 = precision == "bf16"
-			default:
-				return usageError{fmt.Errorf("precision: expected fp32 or bf16, found %q", precision)}
+			if cfg.BF16, err = bfloat16(precision); err != nil {
+				return err
 			}
 			switch optimizer {
 			case "adamw", "sgd":
@@ -65,12 +62,19 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "batch": float64(cfg.Batch), "max-length": float64(data.maxLength)}); err != nil {
 				return err
 			}
+			if cfg.Warmup < 0 || cfg.Warmup > 1 {
+				return usageError{fmt.Errorf("warmup: expected a share from 0 to 1, found %g", cfg.Warmup)}
+			}
+			if err := notNegative(map[string]float64{"max-steps": float64(cfg.MaxSteps), "eval-every": float64(cfg.EvalEvery), "snapshot-every": float64(cfg.SnapshotEvery),
+				"train-rows": float64(data.trainRows), "dev-rows": float64(data.devRows), "weight-decay": cfg.Optimizer.WeightDecay, "clip": cfg.Optimizer.ClipNorm}); err != nil {
+				return err
+			}
 			for _, lr := range cfg.LR {
 				if err := positive(map[string]float64{"lr": lr}); err != nil {
 					return err
 				}
 			}
-			return a.train(args[0], args[1], cfg, &data, resume, overwrite)
+			return a.train("", args[0], args[1], cfg, &data, resume, overwrite)
 		},
 	}
 	f := c.Flags()
@@ -93,6 +97,24 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 	return c
 }
 
+// bfloat16 reads the flag precision.
+func bfloat16(precision string) (bool, error) {
+	if precision != "fp32" && precision != "bf16" {
+		return false, usageError{fmt.Errorf("precision: expected fp32 or bf16, found %q", precision)}
+	}
+	return precision == "bf16", nil
+}
+
+// notNegative refuses flags below 0.
+func notNegative(flags map[string]float64) error {
+	for name, v := range flags {
+		if !(v >= 0) {
+			return usageError{fmt.Errorf("%s: expected 0 or more, found %g", name, v)}
+		}
+	}
+	return nil
+}
+
 // positive refuses flags that are not above 0.
 func positive(flags map[string]float64) error {
 	for name, v := range flags {
@@ -103,7 +125,9 @@ func positive(flags map[string]float64) error {
 	return nil
 }
 
-func (a *app) train(name, out string, cfg train.Config, data *dataFlags, resume, overwrite bool) error {
+// train fine-tunes the model; with the name of a teacher it tunes the model's
+// MLPs to that one's hidden states.
+func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags, resume, overwrite bool) error {
 	dir, err := a.open(name)
 	if err != nil {
 		return err
@@ -113,9 +137,12 @@ func (a *app) train(name, out string, cfg train.Config, data *dataFlags, resume,
 	if err != nil {
 		return err
 	}
+	if len(set.Train) == 0 {
+		return fmt.Errorf("%s: expected a train file, found none", data.dir)
+	}
+	head := headFor(set.Spec)
+	head.NewHead, head.Seed = true, a.seed
 	load := func() (*model.Model, error) {
-		head := headFor(set.Spec)
-		head.NewHead, head.Seed = true, a.seed
 		m, report, err := model.Load(dir, head)
 		if err == nil && len(report.New) > 0 {
 			a.ui.say("made anew for this task: %s", strings.Join(report.New, ", "))
@@ -134,6 +161,19 @@ func (a *app) train(name, out string, cfg train.Config, data *dataFlags, resume,
 		return err
 	}
 	first := m
+	work, bar := filepath.Clean(out)+".train", "train"
+	var original *model.Model
+	if teacher != "" {
+		work, bar = filepath.Clean(out)+".tune", "tune"
+		from, err := a.open(teacher)
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		if original, _, err = model.Load(from, head); err != nil {
+			return err
+		}
+	}
 	o, err := checkpoint.CreateOutput(out, overwrite)
 	if err != nil {
 		return err
@@ -143,10 +183,10 @@ func (a *app) train(name, out string, cfg train.Config, data *dataFlags, resume,
 	for _, p := range m.Params {
 		report.Parameters += len(p.Data)
 	}
-	steps := a.ui.progress("train", "step", 0)
+	steps := a.ui.progress(bar, "step", 0)
 	var evals *progress
 	r := &train.Runner{
-		Config: cfg, Data: encoded, Pool: a.pool, Dir: filepath.Clean(out) + ".train", Resume: resume,
+		Config: cfg, Data: encoded, Pool: a.pool, Teacher: original, Dir: work, Resume: resume,
 		Load: func() (*model.Model, error) {
 			if first != nil { // the one that was loaded to learn its sizes
 				m, first = first, nil

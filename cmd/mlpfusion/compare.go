@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mlpfusion/experiment"
+	"mlpfusion/train"
+)
+
+func (a *app) compareCommand() *cobra.Command {
+	given := experiment.Defaults() // by flags
+	var file, shard, schedule string
+	var seeds []uint
+	var dryRun bool
+	c := &cobra.Command{
+		Use:   "compare MODEL OUT",
+		Short: "Many methods, tasks, widths and seeds in one resumable table",
+		Long: `Compress MODEL by each method to each width, measure how far its outputs and
+tangent kernel are from the original's, fine-tune and evaluate it on each task
+with each seed, and print the table. OUT keeps every finished cell: the same
+command again goes on with what is missing, after a kill too.
+
+A method may carry modifiers, as in prune+refit or calibrated+steps: kmeans,
+ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, and steps
+or steps=LOWEST, which fits step sizes to the original's tangent kernel.
+none is the original.
+
+With --config the axes and settings come from a YAML file, whose keys are the
+flags' names with underscores; flags given beside it win. With --shard i/n this
+process makes its share; the report command shows the shards' folders as one.`,
+		Example: `  mlpfusion compare MODEL out --methods none,fusion,svd --tasks sst2 --data glue --widths 384,48
+  mlpfusion compare MODEL out --config bench/experiments/methods.yaml --data glue --dry-run
+  mlpfusion report out --out report.html`,
+		Args: exactly("MODEL", "OUT"),
+	}
+	f := c.Flags()
+	f.StringVar(&file, "config", "", "YAML file of the comparison")
+	f.StringSliceVar(&given.Methods, "methods", given.Methods, "methods, with modifiers")
+	f.StringSliceVar(&given.Tasks, "tasks", nil, "tasks")
+	f.IntSliceVar(&given.Widths, "widths", nil, "hidden units of each compressed block")
+	f.UintSliceVar(&seeds, "seeds", []uint{1, 2, 3}, "seeds")
+	f.Float64SliceVar(&given.LRs, "lrs", given.LRs, "learning rates; the table shows the best")
+	f.StringSliceVar(&given.PModes, "p-modes", given.PModes, "treatments of P: "+strings.Join(experiment.PModes(), ", "))
+	f.IntSliceVar(&given.Tune, "tune", given.Tune, "epochs of layer-wise tuning before fine-tuning")
+	f.StringVar(&given.Data, "data", "", "folder with a folder for each task")
+	f.StringVar(&given.Layers, "layers", "", `layers from 0, such as 2-5, or "all" (default the last two thirds)`)
+	f.IntVar(&given.TrainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
+	f.IntVar(&given.DevRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
+	f.IntVar(&given.MaxLength, "max-length", given.MaxLength, "tokens of an example; longer ones are cut")
+	f.IntVar(&given.Epochs, "epochs", given.Epochs, "passes over the training set")
+	f.IntVar(&given.Batch, "batch", given.Batch, "sequences of a batch")
+	f.StringVar(&schedule, "schedule", string(given.Schedule), "learning-rate schedule: linear, cosine or constant")
+	f.Float64Var(&given.Warmup, "warmup", given.Warmup, "share of the steps in which the learning rate rises")
+	f.StringVar(&given.Optimizer, "optimizer", given.Optimizer, "adamw or sgd; the tangent kernel is this one's")
+	f.StringVar(&given.Precision, "precision", given.Precision, "fp32 or bf16, of training")
+	f.IntVar(&given.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
+	f.IntVar(&given.NTKRows, "ntk-rows", 0, "dev texts of the tangent kernels, 0 for none")
+	f.IntVar(&given.OutputRows, "output-rows", given.OutputRows, "dev texts of the output error")
+	f.IntVar(&given.CalibrationRows, "calibration-rows", given.CalibrationRows, "training texts for the methods that look at inputs")
+	f.IntVar(&given.StepRows, "step-rows", given.StepRows, "training texts that step sizes are fitted on")
+	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the cells, as i/n")
+	f.BoolVar(&dryRun, "dry-run", false, "list the cells with their estimated time")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		given.Seeds = nil
+		for _, s := range seeds {
+			given.Seeds = append(given.Seeds, uint64(s))
+		}
+		given.Schedule = train.Schedule(schedule)
+		cfg := given
+		if file != "" {
+			cfg = experiment.Defaults()
+			if err := cfg.ReadConfig(file); err != nil {
+				return err
+			}
+			cfg.Override(&given, func(key string) bool { return f.Changed(strings.ReplaceAll(key, "_", "-")) })
+		}
+		cfg.Model = args[0]
+		if err := cfg.Check(); err != nil {
+			return usageError{err}
+		}
+		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool, PeakMemory: peakMemory}
+		if shard != "" {
+			if n, err := fmt.Sscanf(shard+" ", "%d/%d ", &r.Shard, &r.Shards); n != 2 || err != nil || r.Shards < 1 {
+				return usageError{fmt.Errorf("shard: expected i/n such as 1/4, found %q", shard)}
+			}
+		}
+		dir, err := a.open(args[0])
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		r.Source = dir
+		if dryRun {
+			return a.listCells(r)
+		}
+		return a.compare(r)
+	}
+	return c
+}
+
+func (a *app) compare(r *experiment.Runner) error {
+	var line *progress
+	r.Observer = experiment.Observer{
+		Note: a.ui.say,
+		Start: func(i, of int, k experiment.Key) {
+			line = a.ui.progress(fmt.Sprintf("cell %d of %d", i+1, of), "step", 0)
+			a.ui.say("cell %d of %d: %s", i+1, of, k)
+		},
+		Stage: func(stage string, done, total int) { line.set(done, max(total, 1), stage) },
+		Done: func(i, of int, c *experiment.Cell, left float64) {
+			line.end()
+			text := fmt.Sprintf("cell %d of %d: %s %.4f in %s", i+1, of, c.Main, c.Value(), clock(c.Seconds.Total))
+			if i+1 < of {
+				text += ", " + clock(left) + " left for the others"
+			}
+			a.ui.say("%s", text)
+		},
+	}
+	cells, err := r.Run(a.ctx)
+	if err != nil {
+		if line != nil {
+			line.stop()
+		}
+		return err
+	}
+	tables := experiment.Tables(cells)
+	return a.ui.result(map[string]any{"tables": tables, "cells": cells}, func(w io.Writer) { showTables(w, tables) })
+}
+
+// showTables prints tables as the paper does, the best of the compressed models
+// in each column marked.
+func showTables(w io.Writer, tables []experiment.Table) {
+	for i, t := range tables {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "  %s, %s (* best)\n\n", t.Title, t.Unit)
+		head := append([]string{"method"}, t.Columns...)
+		var rows [][]string
+		for _, r := range t.Rows {
+			row := []string{r.Name}
+			for _, s := range r.Stats {
+				mark := " "
+				if s.Best {
+					mark = "*"
+				}
+				row = append(row, s.String()+mark)
+			}
+			rows = append(rows, row)
+		}
+		table(w, head, rows)
+	}
+}
+
+// planned is what --dry-run lists.
+type planned struct {
+	experiment.Key
+	Done    bool    `json:"done"`
+	Seconds float64 `json:"seconds"` // taken, or estimated
+}
+
+func (a *app) listCells(r *experiment.Runner) error {
+	keys, done, err := r.Plan()
+	if err != nil {
+		return err
+	}
+	var todo []experiment.Key
+	for _, k := range keys {
+		if done[k] == nil {
+			todo = append(todo, k)
+		}
+	}
+	each, measured, err := r.Estimate(a.ctx, done, todo)
+	if err != nil {
+		return err
+	}
+	var list []planned
+	var left float64
+	for _, k := range keys {
+		p := planned{Key: k}
+		if c := done[k]; c != nil {
+			p.Done, p.Seconds = true, c.Seconds.Total
+		} else {
+			p.Seconds, each = each[0], each[1:]
+			left += p.Seconds
+		}
+		list = append(list, p)
+	}
+	return a.ui.result(list, func(w io.Writer) {
+		var rows [][]string
+		for _, p := range list {
+			state := "to do"
+			if p.Done {
+				state = "done"
+			}
+			rows = append(rows, []string{p.Key.String(), state, clock(p.Seconds)})
+		}
+		table(w, []string{"cell", "state", "time"}, rows)
+		fmt.Fprintf(w, "\n  %d cells, %d to do, about %s", len(list), len(todo), clock(left))
+		if !measured && len(todo) > 0 {
+			fmt.Fprint(w, " by a few training steps of the original; compressing and measuring not counted")
+		}
+		fmt.Fprintln(w)
+	})
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"mlpfusion/train"
+)
+
+func (a *app) tuneCommand() *cobra.Command {
+	cfg := train.Config{Optimizer: train.TuneOptimizer, Schedule: train.Constant}
+	var data dataFlags
+	var lr float64
+	var precision string
+	var resume, overwrite bool
+	c := &cobra.Command{
+		Use:   "tune MODEL FUSED OUT",
+		Short: "Bring a fused model's hidden states closer to the original's",
+		Long: `Train the compressed MLPs of FUSED, and nothing else, to give the hidden states
+of MODEL, which FUSED was made from, and write the result to OUT: the paper's
+layer-wise task-specific tuning, an optional step before fine-tuning. The task's
+training texts are read without their labels; the dev set's texts measure the
+distance.
+
+A run that was stopped or killed goes on with --resume.`,
+		Example: `  mlpfusion fuse MODEL small
+  mlpfusion tune MODEL small closer --task sst2 --data glue/SST-2
+  mlpfusion train closer tuned --task sst2 --data glue/SST-2`,
+		Args: exactly("MODEL", "FUSED", "OUT"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg.Seed, cfg.LR = a.seed, []float64{lr}
+			var err error
+			if cfg.BF16, err = bfloat16(precision); err != nil {
+				return err
+			}
+			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "batch": float64(cfg.Batch), "lr": lr, "max-length": float64(data.maxLength)}); err != nil {
+				return err
+			}
+			return a.train(args[0], args[1], args[2], cfg, &data, resume, overwrite)
+		},
+	}
+	f := c.Flags()
+	data.add(f)
+	f.IntVar(&data.trainRows, "train-rows", 0, "tune on so many examples, chosen by the seed (default all)")
+	f.IntVar(&cfg.Epochs, "epochs", 1, "passes over the training set")
+	f.Float64Var(&lr, "lr", 2e-5, "learning rate of Adam")
+	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch")
+	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
+	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
+	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "measure the distance every so many steps (default every epoch)")
+	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
+	f.BoolVar(&resume, "resume", false, "go on with the run that was stopped")
+	f.BoolVar(&overwrite, "overwrite", false, "replace OUT when it is there")
+	return c
+}

@@ -1,0 +1,71 @@
+package experiment
+
+import (
+	"mlpfusion/model"
+	"mlpfusion/nn"
+)
+
+// Treatments of P in training (design §2). All but Identity begin as the same
+// function.
+const (
+	Keep     = "keep"     // P stays between activation and down projection
+	Fold     = "fold"     // P is multiplied into the down projection, whose steps stay one size
+	Divide   = "divide"   // as Keep, with unit k's learning rate divided by P_k: exact with SGD
+	Identity = "identity" // P is left out: centroids alone
+)
+
+// PModes lists the treatments.
+func PModes() []string { return []string{Keep, Fold, Divide, Identity} }
+
+// applyMode turns a model loaded with P into the form of the mode.
+func applyMode(m *model.Model, mode string) {
+	for _, b := range m.Blocks {
+		mlp := b.MLP
+		if mlp.Scale == nil || mode == Keep {
+			continue
+		}
+		var unit nn.Unit
+		switch mode {
+		case Divide:
+			unit.Norm, unit.Step = make([]float32, b.Width), make([]float32, b.Width)
+			for k, p := range mlp.Scale {
+				unit.Norm[k], unit.Step[k] = 1/p, 1/p
+			}
+		case Fold:
+			for i := range mlp.Down.W.Data {
+				mlp.Down.W.Data[i] *= mlp.Scale[i%b.Width]
+			}
+			mlp.Scale = nil
+		case Identity:
+			mlp.Scale = nil
+		}
+		setUnits(m, mlp, unit)
+	}
+}
+
+// setSteps gives a block's hidden units step multipliers.
+func setSteps(m *model.Model, mlp *model.MLP, steps []float32) {
+	mlp.Step = steps
+	unit := nn.Unit{Step: steps}
+	if mlp.Scale != nil {
+		unit.Norm = make([]float32, len(steps))
+		for k, p := range mlp.Scale {
+			unit.Norm[k] = 1 / p
+		}
+	}
+	setUnits(m, mlp, unit)
+}
+
+// setUnits sets what the optimizer knows of a block's hidden units: unit k is
+// row k of up, element k of its bias, column k of down.
+func setUnits(m *model.Model, mlp *model.MLP, unit nn.Unit) {
+	for _, p := range m.Params {
+		rows := p.Weight == mlp.Up.W
+		if !rows && p.Weight != mlp.Up.B && p.Weight != mlp.Down.W {
+			continue
+		}
+		u := unit
+		u.Columns = !rows
+		p.Unit = &u
+	}
+}
