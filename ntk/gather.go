@@ -24,7 +24,7 @@ func (f *factors) single() bool { return int(f.offsets[f.examples()]) == f.examp
 // passTokens is the number of tokens of a pass through the model. A pass keeps
 // every tensor and every gradient, so that it must not be large; the products
 // gain nothing from more rows.
-const passTokens = 384
+const passTokens = 256
 
 // gather runs the model and its backward pass on the examples and returns the
 // factors of each block.
@@ -56,6 +56,9 @@ func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.In
 				all[i] = &factors{x: make([]float32, 0, size), dy: make([]float32, 0, size), offsets: []int32{0}}
 			}
 			all[i].add(mlp, part)
+		}
+		if from == 0 {
+			release() // of what the tape has outgrown
 		}
 	}
 	progress("", 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"mlpfusion/kernel"
 	"mlpfusion/model"
@@ -97,13 +98,13 @@ func Compute(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.I
 			return nil, err
 		}
 		for i, b := range blocks {
-			block := m.Blocks[b]
-			k, err := one(ctx, pool, block.MLP, factors[i], opt.Kind, func(done float64) { opt.progress(block.Name, done) })
+			block, f := m.Blocks[b], factors[i]
+			factors[i] = nil // so that its memory can go as soon as it has been used
+			k, err := one(ctx, pool, block.MLP, f, opt.Kind, func(done float64) { opt.progress(block.Name, done) })
 			if err != nil {
 				return nil, err
 			}
-			kernels = append(kernels, &Kernel{Block: block.Name, N: factors[i].examples(), Data: k})
-			factors[i] = nil // its memory is not needed any more
+			kernels = append(kernels, &Kernel{Block: block.Name, N: len(in.Offsets) - 1, Data: k})
 		}
 	}
 	return kernels, nil
@@ -111,6 +112,7 @@ func Compute(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.I
 
 // one computes the kernel of one block.
 func one(ctx context.Context, pool *kernel.Pool, mlp *model.MLP, f *factors, kind Kind, progress func(float64)) ([]float32, error) {
+	release()
 	if kind == SGD {
 		f, order := f.byLength(mlp.Down.W.Rows)
 		k, err := sgd(ctx, pool, expand(pool, mlp, f, rates(mlp, kind)), f.offsets, pairBlock, progress)
@@ -125,6 +127,11 @@ func one(ctx context.Context, pool *kernel.Pool, mlp *model.MLP, f *factors, kin
 	}
 	return adam(ctx, pool, layers, f.offsets, progress)
 }
+
+// release has the garbage collected now. It is mostly of a pass through the model
+// or of the block before, as large as what is allocated next; waiting until the
+// heap has doubled would double the memory needed.
+func release() { runtime.GC() }
 
 func check(m *model.Model, in *model.Input, blocks []int) error {
 	if len(in.Offsets) < 2 {
