@@ -40,7 +40,7 @@ type FuseOptions struct {
 	// each block's width then follows from its own error curve.
 	Budget   float64
 	BudgetOf fusion.Cost
-	Name      string // of the source, for the record
+	Name     string // of the source, for the record
 	// Progress is told when a block begins and ends; may be nil.
 	Progress func(Step)
 }
@@ -86,6 +86,10 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 		return nil, err
 	}
 	defer o.Abort()
+	if err := os.MkdirAll(f.work, 0o777); err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.work) // unless it holds finished blocks
 	if opt.Budget != 0 {
 		if err := f.allocate(ctx); err != nil {
 			return nil, err
@@ -166,10 +170,10 @@ func (f *fuser) prepare() (err error) {
 	if err == nil && !f.opt.Resume {
 		return fmt.Errorf("%s: expected no interrupted run, found its finished blocks: give --resume to go on with them or remove the folder", f.work)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return os.MkdirAll(f.work, 0o777)
+	return err
 }
 
 // compressAll compresses the chosen blocks, several at once where memory allows.

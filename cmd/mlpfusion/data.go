@@ -56,10 +56,13 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 	if set.Skipped > 0 {
 		a.ui.say("%s: %d rows that lack a column were left out, as GLUE does", d.dir, set.Skipped)
 	}
-	if len(set.Dev) == 0 {
+	if len(set.Dev) == 0 && len(set.Train) > 0 {
 		const share = 0.1
 		parts := task.SplitExamples(a.seed, set.Train, false, share, 1-share)
 		set.Dev, set.Train, set.DevName = parts[0], parts[1], "held out"
+		if len(set.Dev) == 0 {
+			return nil, fmt.Errorf("%s: expected a dev set, or enough training examples to hold some out, found %d", d.dir, len(set.Train))
+		}
 		a.ui.say("%s: no dev set there; %d of the training examples are held out for it", d.dir, len(set.Dev))
 	}
 	return set, nil

@@ -21,7 +21,12 @@ func (a *app) evalCommand() *cobra.Command {
 		Example: `  mlpfusion eval tuned --task sst2 --data glue/SST-2
   mlpfusion eval tuned --task mnli --data glue/MNLI --json`,
 		Args: exactly("MODEL"),
-		RunE: func(_ *cobra.Command, args []string) error { return a.evaluate(args[0], &data) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := positive(map[string]float64{"max-length": float64(data.maxLength)}); err != nil {
+				return err
+			}
+			return a.evaluate(args[0], &data)
+		},
 	}
 	data.add(c.Flags())
 	return c

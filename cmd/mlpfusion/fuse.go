@@ -40,6 +40,17 @@ method, read unlabelled training texts of --task and --data.`,
   mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := fusion.Lookup(opt.Method); err != nil {
+				return usageError{err}
+			}
+			switch kmeans.Algorithm(clustering) {
+			case "", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest:
+			default:
+				return usageError{fmt.Errorf("clustering: expected kmeans, ward or best, found %q", clustering)}
+			}
+			if opt.Width != 0 && opt.Ratio != 0 {
+				return usageError{fmt.Errorf("expected --width or --ratio, found both: %d and %g", opt.Width, opt.Ratio)}
+			}
 			dir, err := a.open(args[0])
 			if err != nil {
 				return err

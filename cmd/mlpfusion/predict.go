@@ -13,7 +13,6 @@ import (
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
-	"mlpfusion/tokenize"
 	"mlpfusion/train"
 )
 
@@ -51,7 +50,7 @@ func (a *app) predict(name string, maxLength int) error {
 	if err != nil {
 		return err
 	}
-	tok, err := tokenize.Load(dir.Path)
+	tok, err := tokenizer(dir.Path, m.Config)
 	if err != nil {
 		return err
 	}

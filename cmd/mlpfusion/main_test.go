@@ -1,0 +1,345 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"mlpfusion/checkpoint"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mlpfusion": main})
+}
+
+// TestScripts runs testdata/script: the program as a user runs it, on tiny
+// models of model/testdata with a tiny tokenizer and tiny data sets. Commands
+// of ours besides testscript's:
+//
+//	model NAME DIR            copy a checkpoint, with a vocabulary of letters and words
+//	spoil HOW DIR             break it in the way named
+//	exits CODE COMMAND...     run, and check the exit code
+//	refused CODE RE ARGS...   run mlpfusion: one sentence that matches, nothing on
+//	                          standard output, no file made, changed or left
+//	appears FILE              wait for a file of a program in the background
+//	has FILE KEY...           JSON, or a JSON object a line, that has the keys
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "has": scriptHas,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir) // the hub's cache, and the demo's
+			env.Setenv("HF_HUB_OFFLINE", "1")
+			return writeData(filepath.Join(env.WorkDir, "sst2"))
+		},
+	})
+}
+
+// vocabulary fits the 96 entries of the tiny models.
+func vocabulary() string {
+	v := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+	for c := 'a'; c <= 'z'; c++ {
+		v = append(v, string(c), "##"+string(c))
+	}
+	v = append(v, "good", "bad", "fine", "poor", "film", "plot", ".", "!")
+	return strings.Join(v, "\n") + "\n"
+}
+
+// writeData makes a data set as GLUE's SST-2, whose first word tells the label.
+func writeData(dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, split := range []struct {
+		name string
+		rows int
+	}{{"train", 40}, {"dev", 20}} {
+		text := "sentence\tlabel\n"
+		for i := range split.rows {
+			word := []string{"bad", "poor", "good", "fine"}[2*(i%2)+rng.IntN(2)]
+			text += fmt.Sprintf("%s %s %c .\t%d\n", word, []string{"film", "plot"}[rng.IntN(2)], 'a'+rng.IntN(26), i%2)
+		}
+		if err := os.WriteFile(filepath.Join(dir, split.name+".tsv"), []byte(text), 0o666); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func scriptModel(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: model NAME DIR")
+	}
+	from, to := filepath.Join("..", "..", "model", "testdata", args[0]), ts.MkAbs(args[1])
+	ts.Check(os.MkdirAll(to, 0o777))
+	entries, err := os.ReadDir(from)
+	ts.Check(err)
+	for _, e := range entries {
+		if e.Name() == "golden.safetensors" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(from, e.Name()))
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(to, e.Name()), data, 0o666))
+	}
+	ts.Check(os.WriteFile(filepath.Join(to, "vocab.txt"), []byte(vocabulary()), 0o666))
+}
+
+// broken is the tensor that spoil works on.
+const broken = "bert.encoder.layer.2.intermediate.dense.weight"
+
+func scriptSpoil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: spoil HOW DIR")
+	}
+	dir := ts.MkAbs(args[1])
+	weights, config := filepath.Join(dir, "model.safetensors"), filepath.Join(dir, "config.json")
+	entry := func(f func(header map[string]any, e map[string]any)) {
+		ts.Check(editHeader(weights, func(h map[string]any) { f(h, h[broken].(map[string]any)) }))
+	}
+	switch args[0] {
+	case "truncated":
+		info, err := os.Stat(weights)
+		ts.Check(err)
+		ts.Check(os.Truncate(weights, info.Size()-100))
+	case "oversized-offset":
+		entry(func(_, e map[string]any) { e["data_offsets"] = []any{0, 1 << 60} })
+	case "overlapping":
+		entry(func(h, e map[string]any) {
+			e["data_offsets"] = h[strings.Replace(broken, "layer.2", "layer.1", 1)].(map[string]any)["data_offsets"]
+		})
+	case "wrong-shape":
+		entry(func(_, e map[string]any) { e["shape"] = []any{32, 64} })
+	case "missing":
+		ts.Check(rewrite(dir, func(name string) bool { return name != broken }, nil))
+	case "surplus":
+		ts.Check(rewrite(dir, func(string) bool { return true }, []checkpoint.Spec{{Name: "bert.encoder.layer.3.adapter.weight", DType: checkpoint.F32, Shape: []int{2, 3}}}))
+	case "config":
+		ts.Check(replace(config, `"intermediate_size": 64`, `"intermediate_size": 128`))
+	case "type":
+		ts.Check(replace(config, `"model_type": "bert"`, `"model_type": "mamba"`))
+	case "no-json":
+		ts.Check(os.WriteFile(config, []byte("{"), 0o666))
+	case "vocabulary":
+		f, err := os.OpenFile(filepath.Join(dir, "vocab.txt"), os.O_APPEND|os.O_WRONLY, 0)
+		ts.Check(err)
+		for i := range 96 {
+			fmt.Fprintf(f, "word%d\n", i)
+		}
+		ts.Check(f.Close())
+	case "nan":
+		data, err := os.ReadFile(weights)
+		ts.Check(err)
+		n := binary.LittleEndian.Uint64(data)
+		var h map[string]struct {
+			Offsets [2]int `json:"data_offsets"`
+		}
+		ts.Check(json.Unmarshal(bytes.Replace(data[8:8+n], []byte(`"__metadata__":{"format":"pt"},`), nil, 1), &h))
+		binary.LittleEndian.PutUint32(data[8+int(n)+h[broken].Offsets[0]+4*5:], math.Float32bits(float32(math.NaN())))
+		ts.Check(os.WriteFile(weights, data, 0o666))
+	default:
+		ts.Fatalf("spoil: unknown way %s", args[0])
+	}
+}
+
+// editHeader changes a safetensors file's header, whatever comes of it.
+func editHeader(path string, f func(map[string]any)) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	n := binary.LittleEndian.Uint64(data)
+	var h map[string]any
+	if err := json.Unmarshal(data[8:8+n], &h); err != nil {
+		return err
+	}
+	f(h)
+	header, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	out := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	return os.WriteFile(path, append(append(out, header...), data[8+n:]...), 0o666)
+}
+
+// rewrite writes the weights again with some tensors left out and some added.
+func rewrite(dir string, keep func(name string) bool, more []checkpoint.Spec) error {
+	r, err := checkpoint.Open(filepath.Join(dir, "model.safetensors"))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	specs := slices.Clone(more)
+	for _, name := range r.Names() {
+		if t, _ := r.Tensor(name); keep(name) {
+			specs = append(specs, t.Spec())
+		}
+	}
+	w, err := checkpoint.CreateFile(filepath.Join(dir, "model.safetensors"), specs, map[string]string{"format": "pt"})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, name := range r.Names() {
+		if t, _ := r.Tensor(name); keep(name) {
+			if err := w.Copy(t); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range more {
+		n := 1
+		for _, d := range s.Shape {
+			n *= d
+		}
+		if err := w.WriteFloat32(s.Name, make([]float32, n)); err != nil {
+			return err
+		}
+	}
+	return w.Commit()
+}
+
+func replace(path, old, by string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(text), old) {
+		return fmt.Errorf("%s has no %s", path, old)
+	}
+	return os.WriteFile(path, []byte(strings.Replace(string(text), old, by, 1)), 0o666)
+}
+
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	exits(ts, args[0], args[1:])
+}
+
+func exits(ts *testscript.TestScript, want string, args []string) {
+	err := ts.Exec(args[0], args[1:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(code) != want {
+		ts.Fatalf("exit code %d, want %s", code, want)
+	}
+}
+
+func scriptRefused(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: refused CODE RE ARGS...")
+	}
+	before := listing(ts)
+	exits(ts, args[0], append([]string{"mlpfusion", "--quiet"}, args[2:]...))
+	if out := ts.ReadFile("stdout"); out != "" {
+		ts.Fatalf("expected nothing on standard output, found %q", out)
+	}
+	message := strings.TrimSuffix(ts.ReadFile("stderr"), "\n")
+	if args[0] == "2" {
+		message = strings.TrimSuffix(message, "\nRun 'mlpfusion --help' for usage.")
+	}
+	if !strings.HasPrefix(message, "mlpfusion: ") || strings.Contains(message, "\n") || len(message) > 800 {
+		ts.Fatalf("expected one sentence, found %q", message)
+	}
+	if !regexp.MustCompile(args[1]).MatchString(message) {
+		ts.Fatalf("expected a message that matches %s, found %q", args[1], message)
+	}
+	if after := listing(ts); after != before {
+		ts.Fatalf("the files were\n%s\nand are\n%s", before, after)
+	}
+}
+
+// listing names all files of the working directory with sizes and times.
+func listing(ts *testscript.TestScript) string {
+	var b strings.Builder
+	root := ts.Getenv("WORK")
+	ts.Check(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() {
+			fmt.Fprintf(&b, "%s %d %d\n", strings.TrimPrefix(path, root), info.Size(), info.ModTime().UnixNano())
+			return nil
+		}
+		fmt.Fprintf(&b, "%s/\n", strings.TrimPrefix(path, root))
+		return nil
+	}))
+	return b.String()
+}
+
+func scriptAppears(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: appears FILE")
+	}
+	const patience = 30 * time.Second
+	for start := time.Now(); time.Since(start) < patience; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+	}
+	ts.Fatalf("%s did not appear", args[0])
+}
+
+func scriptHas(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: has FILE KEY...")
+	}
+	d := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
+	values := 0
+	for {
+		var v any
+		err := d.Decode(&v)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			ts.Fatalf("%s: %v", args[0], err)
+		}
+		values++
+		if list, ok := v.([]any); ok && len(list) > 0 {
+			v = list[0]
+		}
+		object, ok := v.(map[string]any)
+		if !ok {
+			ts.Fatalf("%s: expected an object, found %v", args[0], v)
+		}
+		for _, key := range args[1:] {
+			if _, ok := object[key]; !ok {
+				ts.Fatalf("%s: expected the key %s, found %v", args[0], key, object)
+			}
+		}
+	}
+	if values == 0 {
+		ts.Fatalf("%s: expected JSON, found nothing", args[0])
+	}
+}
