@@ -17,10 +17,10 @@ const (
 // best is Ward's partition, annealed.
 func best(g *gram, o Options) ([]int32, int) {
 	ward := newTree(g).Cut(o.K)
-	p := newPartition(g, ward, o.K)
 	if o.K == 1 {
 		return ward, 0
 	}
+	p := newPartition(g, ward, o.K)
 	before := p.inertia()
 	passes := p.anneal(o.Effort*effortPasses, rand.New(rand.NewPCG(o.Seed, 0)), o.Progress)
 	if p.inertia() > before {

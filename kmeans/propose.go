@@ -3,6 +3,7 @@ package kmeans
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // window is the number of rows whose moves are found from one state. A worker
@@ -25,7 +26,6 @@ type propose struct {
 	cost        []float32 // window
 	norm        []float32 // n, and lanes more
 	coef        []float32 // n: the rows' weights
-	equal       bool      // all of them 1
 	lists       *memberLists
 	offers      []offer // of each worker
 }
@@ -34,12 +34,11 @@ func newPropose(p *partition) *propose {
 	n := p.g.n
 	q := &propose{
 		p: p, to: make([]int32, window), luck: make([]float32, window), cost: make([]float32, window),
-		lists: members(p.of, p.k), norm: make([]float32, n+lanes), coef: make([]float32, n), equal: true, offers: make([]offer, p.g.pool.Workers()),
+		lists: members(p.of, p.k), norm: make([]float32, n+lanes), coef: make([]float32, n), offers: make([]offer, p.g.pool.Workers()),
 	}
 	for i, v := range p.g.norm {
 		q.norm[i] = float32(v)
 		q.coef[i] = float32(p.g.weight[i])
-		q.equal = q.equal && q.coef[i] == 1
 	}
 	return q
 }
@@ -70,6 +69,8 @@ func (q *propose) Do(at, w int) {
 		coef: q.coef, g: g.at[i0:], stride: g.stride, norm: q.norm[i0:], of: of, cost: cost, to: to, luck: luck,
 		temperature: q.temperature,
 	}
+	weights := q.coef[i0 : i0+rows]
+	equal := !slices.ContainsFunc(weights, func(w float32) bool { return w != 1 })
 	for c := range int32(p.k) {
 		if len(p.rows[c]) == 0 {
 			continue
@@ -78,10 +79,10 @@ func (q *propose) Do(at, w int) {
 		m := p.mass[c]
 		o.name, o.rows, o.draw = c, q.lists.of(int(c)), chance.gumbels()
 		o.scale, o.own, o.share = float32(-2/m), float32(p.sum2[c]/(m*m)), float32(m/(m+1))
-		if q.equal {
+		if equal {
 			o.put()
 		} else {
-			o.weighted(q.coef[i0:i0+rows], float32(m))
+			o.weighted(weights, float32(m))
 		}
 	}
 	for i := range rows {
