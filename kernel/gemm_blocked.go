@@ -141,8 +141,8 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 
 // tiles runs the microkernels over rows i0 ≤ i < i1 for one block of k.
 func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, panels []float32, direct bool) {
-	// The rows go into the fewest tiles, of two heights, high and high-1.
 	args := &s.args
+	// The rows go into the fewest tiles, nHigh of low+1 rows and then others of low.
 	m := i1 - i0
 	count := (m + t.mr - 1) / t.mr
 	low := m / count
@@ -155,7 +155,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	case g.a.T || g.prec != FP32 || crowded(g.a.Stride) && j1-j0 >= 4*t.nr:
 		pack = s.packA(t, g, i0, k0, k, m, low, nHigh)
 	}
-	run := func(i, height, count int) {
+	run := func(i, j, height, count int) {
 		if count == 0 {
 			return
 		}
@@ -173,6 +173,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 			args.aRow, args.aK = words*4, 4
 			args.aTile = height * args.aRow
 		}
+		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
 		args.tiles, args.rows = count, height
 		t.tile[height](args)
 	}
@@ -180,23 +181,17 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		args.n = min(t.nr, j1-j)
 		args.mask = maskFor(args.n)
 		args.bK = t.nr * 4
-		b := unsafe.Pointer(nil)
 		switch {
 		case !direct:
-			b = unsafe.Pointer(&panels[(j-j0)*words])
+			args.b = unsafe.Pointer(&panels[(j-j0)*words])
 		case args.n < t.nr:
-			b = unsafe.Pointer(&panels[0])
+			args.b = unsafe.Pointer(&panels[0])
 		default:
-			b = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j])
+			args.b = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j])
 			args.bK = g.b.Stride * 4
 		}
-		args.b = b
-		args.c = unsafe.Pointer(&g.c[i0*g.ldc+j])
-		run(i0, low+1, nHigh)
-		if i := i0 + nHigh*(low+1); i < i1 {
-			args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
-			run(i, low, count-nHigh)
-		}
+		run(i0, j, low+1, nHigh)
+		run(i0+nHigh*(low+1), j, low, count-nHigh)
 	}
 }
 

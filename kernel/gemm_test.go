@@ -79,6 +79,9 @@ func newGemmCase(r *rand.Rand, prec Precision, m, n, k int, at, bt bool, bits in
 			rows, cols = cols, rows
 		}
 		gap := r.IntN(4)
+		if r.IntN(8) == 0 {
+			gap = 1024 - cols%1024 // rows that crowd one cache set
+		}
 		return Mat{Data: mat(rows, cols, gap), Stride: cols + gap, T: t}
 	}
 	g.a, g.b = operand(m, k, at), operand(k, n, bt)
