@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"runtime"
-	"sync"
 	"sync/atomic"
 )
 
@@ -19,10 +18,11 @@ type Job interface {
 type Pool struct {
 	workers int
 	wake    []chan struct{}
-	wg      sync.WaitGroup
 	job     Job
 	n       int64
 	next    atomic.Int64
+	gate    atomic.Int64  // gateOpen while a Run takes workers in, plus those inside
+	empty   chan struct{} // told when the last one leaves after the gate has closed
 	scratch []*Scratch
 	gemm    gemmJob
 	pack    packJob
@@ -34,7 +34,7 @@ func NewPool(workers int) *Pool {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{workers: workers, wake: make([]chan struct{}, workers), scratch: make([]*Scratch, workers)}
+	p := &Pool{workers: workers, wake: make([]chan struct{}, workers), empty: make(chan struct{}, 1), scratch: make([]*Scratch, workers)}
 	for w := range workers {
 		p.scratch[w] = new(Scratch)
 		if w == 0 {
@@ -43,8 +43,7 @@ func NewPool(workers int) *Pool {
 		p.wake[w] = make(chan struct{}, 1)
 		go func() {
 			for range p.wake[w] {
-				p.work(w)
-				p.wg.Done()
+				p.help(w)
 			}
 		}()
 	}
@@ -64,22 +63,50 @@ func (p *Pool) Close() {
 	}
 }
 
+const gateOpen = 1 << 32
+
 // Run calls j.Do for i = 0 … n-1 and returns when all have returned. Iterations
 // are handed out in order, one at a time, to whichever worker is free.
+//
+// Run waits for workers that have begun, never for one to begin: on a busy
+// machine a worker may wake when all is done, and then finds the gate closed.
 func (p *Pool) Run(n int, j Job) {
 	if n <= 0 {
 		return
 	}
 	p.job, p.n = j, int64(n)
 	p.next.Store(0)
-	helpers := min(p.workers, n) - 1
-	p.wg.Add(helpers)
-	for w := 1; w <= helpers; w++ {
-		p.wake[w] <- struct{}{}
+	if n > 1 {
+		p.gate.Store(gateOpen)
+		for w := 1; w < min(p.workers, n); w++ {
+			select {
+			case p.wake[w] <- struct{}{}:
+			default: // an earlier call has not reached it yet
+			}
+		}
 	}
 	p.work(0)
-	p.wg.Wait()
+	if n > 1 && p.gate.Add(-gateOpen) > 0 {
+		<-p.empty
+	}
 	p.job = nil
+}
+
+// help joins the Run under way, if there is one.
+func (p *Pool) help(w int) {
+	for {
+		g := p.gate.Load()
+		if g < gateOpen {
+			return
+		}
+		if p.gate.CompareAndSwap(g, g+1) {
+			break
+		}
+	}
+	p.work(w)
+	if p.gate.Add(-1) == 0 {
+		p.empty <- struct{}{}
+	}
 }
 
 func (p *Pool) work(w int) {
