@@ -132,6 +132,9 @@ const exactness = 1e-12
 // hartigan moves single rows to where the inertia falls most, until no move of a
 // row lowers it by more than rounding, and returns the number of passes.
 func (p *partition) hartigan() (passes int) {
+	for i := range p.propose.seen {
+		p.propose.seen[i] = -1
+	}
 	for passes = 1; ; passes++ {
 		for c, rows := range p.rows {
 			p.sum2[c] = p.g.squaredSum(rows)
@@ -160,11 +163,13 @@ func (p *partition) pass(temperature float64, rng *rand.Rand) (moves int) {
 			p.haggle()
 		}
 		q.lists.fill(p.of)
+		q.clock++
 		rows := min(window, p.g.n-q.from)
 		p.g.pool.Run((rows+lanes-1)/lanes, q)
 		for at, c := range q.to[:rows] {
 			i := int32(q.from + at)
-			last := len(p.rows[p.of[i]]) == 1
+			from := p.of[i]
+			last := len(p.rows[from]) == 1
 			switch {
 			case c == stay,
 				last && (p.price == 0 || p.open <= p.least),
@@ -177,9 +182,12 @@ func (p *partition) pass(temperature float64, rng *rand.Rand) (moves int) {
 			}
 			gain := p.leaves(i) - p.joins(i, c) + float64(q.luck[at])
 			if gain > max(least, rounding*p.g.weight[i]*p.g.norm[i]) {
+				q.changed[c] = q.clock
 				p.move(i, c)
 				moves++
 			}
+			// The row leaves; or its move no longer pays, and it has to look again.
+			q.changed[from] = q.clock
 		}
 	}
 	return moves

@@ -508,3 +508,32 @@ func TestOfferAVX2(t *testing.T) {
 		}
 	})
 }
+
+// Enough rows for several windows, so that most passes skip what has not changed.
+func TestHartiganSkipsNothing(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	const n, d, k = 1100, 24, 250
+	x := make([]float32, n*d)
+	for i := range x {
+		x[i] = float32(rng.NormFloat64())
+	}
+	copy(x[5*d:6*d], x[900*d:901*d]) // a row of weight 2
+	r := distinctRows(x, n, d)
+	start := make([]int32, r.count())
+	for i := range start {
+		start[i] = int32(i % k)
+	}
+	p := newPartition(newGram(r, pools[1]), start, k)
+	p.hartigan()
+	for i := range int32(r.count()) {
+		if len(p.rows[p.of[i]]) == 1 {
+			continue
+		}
+		for c := range int32(k) {
+			// The offers' float32 errors are a few eps32 of norms around it.
+			if gain := p.leaves(i) - p.joins(i, c); c != p.of[i] && gain > 2*rounding*p.g.weight[i]*p.g.norm[i] {
+				t.Fatalf("row %d would gain %g of %g in cluster %d", i, gain, p.g.norm[i], c)
+			}
+		}
+	}
+}

@@ -26,6 +26,9 @@ type propose struct {
 	cost        []float32 // window
 	norm        []float32 // n, and lanes more
 	coef        []float32 // n: the rows' weights
+	clock       int       // windows looked at so far
+	seen        []int     // n/lanes: the clock when the rows last looked at all clusters
+	changed     []int     // k: the clock when the cluster last changed
 	lists       *memberLists
 	offers      []offer // of each worker
 }
@@ -34,7 +37,8 @@ func newPropose(p *partition) *propose {
 	n := p.g.n
 	q := &propose{
 		p: p, to: make([]int32, window), luck: make([]float32, window), cost: make([]float32, window),
-		lists: members(p.of, p.k), norm: make([]float32, n+lanes), coef: make([]float32, n), offers: make([]offer, p.g.pool.Workers()),
+		lists: members(p.of, p.k), norm: make([]float32, n+lanes), coef: make([]float32, n),
+		seen: make([]int, (n+lanes-1)/lanes), changed: make([]int, p.k), offers: make([]offer, p.g.pool.Workers()),
 	}
 	for i, v := range p.g.norm {
 		q.norm[i] = float32(v)
@@ -67,22 +71,47 @@ func (q *propose) Do(at, w int) {
 	o := &q.offers[w]
 	*o = offer{
 		coef: q.coef, g: g.at[i0:], stride: g.stride, norm: q.norm[i0:], of: of, cost: cost, to: to, luck: luck,
-		temperature: q.temperature,
+		draw: none, temperature: q.temperature,
 	}
+	// Without luck, what has not changed since these rows last looked at it cannot
+	// have become better: only rows of a cluster that has changed look at all.
+	seen := q.seen[i0/lanes]
+	q.seen[i0/lanes] = q.clock
+	var again []int
+	for i, c := range of[:rows] {
+		if q.changed[c] >= seen {
+			again = append(again, i)
+		}
+	}
+	all := q.temperature > 0 || len(again) > rows/8
 	weights := q.coef[i0 : i0+rows]
 	equal := !slices.ContainsFunc(weights, func(w float32) bool { return w != 1 })
 	for c := range int32(p.k) {
 		if len(p.rows[c]) == 0 {
 			continue
 		}
+		look := all || q.changed[c] >= seen
+		if !look && len(again) == 0 {
+			continue
+		}
 		// A row of weight w pays w·m/(m+w) times its squared distance.
 		m := p.mass[c]
-		o.name, o.rows, o.draw = c, q.lists.of(int(c)), chance.gumbels()
+		o.name, o.rows = c, q.lists.of(int(c))
 		o.scale, o.own, o.share = float32(-2/m), float32(p.sum2[c]/(m*m)), float32(m/(m+1))
-		if equal {
+		if look {
+			o.draw = chance.gumbels()
+		}
+		switch {
+		case look && equal:
 			o.put()
-		} else {
-			o.weighted(weights, float32(m))
+		case look:
+			for i, w := range weights {
+				o.one(i, g.row(i0+i), w*float32(m)/(float32(m)+w))
+			}
+		default:
+			for _, i := range again {
+				o.one(i, g.row(i0+i), weights[i]*float32(m)/(float32(m)+weights[i]))
+			}
 		}
 	}
 	for i := range rows {
@@ -90,17 +119,15 @@ func (q *propose) Do(at, w int) {
 	}
 }
 
-// weighted is put for rows of the given weights and a cluster of mass m.
-func (o *offer) weighted(weights []float32, m float32) {
-	for i, w := range weights {
-		var product float32
-		for _, j := range o.rows {
-			product += o.coef[j] * o.g[int(j)*o.stride+i]
-		}
-		c := w*m/(m+w)*(o.norm[i]+o.scale*product+o.own) - o.temperature*o.draw[i]
-		if c < o.cost[i] && o.of[i] != o.name {
-			o.cost[i], o.to[i], o.luck[i] = c, o.name, o.draw[i]
-		}
+// one is put for row i alone, given its row of G and its share.
+func (o *offer) one(i int, row []float32, share float32) {
+	var product float32
+	for _, j := range o.rows {
+		product += o.coef[j] * row[j]
+	}
+	c := share*(o.norm[i]+o.scale*product+o.own) - o.temperature*o.draw[i]
+	if c < o.cost[i] && o.of[i] != o.name {
+		o.cost[i], o.to[i], o.luck[i] = c, o.name, o.draw[i]
 	}
 }
 
