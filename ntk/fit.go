@@ -44,7 +44,7 @@ func FitSteps(ctx context.Context, pool *kernel.Pool, original, fused *model.Mod
 	if err := comparable(original, fused); err != nil {
 		return nil, err
 	}
-	if opt.Lower < 0 || opt.Ridge < 0 {
+	if !(opt.Lower >= 0 && opt.Ridge >= 0) {
 		return nil, fmt.Errorf("ntk: expected a lower bound and a ridge of at least 0, found %g and %g", opt.Lower, opt.Ridge)
 	}
 	blocks := Fused(fused)

@@ -13,6 +13,7 @@ import (
 
 	"mlpfusion/kernel"
 	"mlpfusion/model"
+	"mlpfusion/nn"
 	"mlpfusion/ntk"
 )
 
@@ -335,4 +336,50 @@ func TestErrors(t *testing.T) {
 	expect(fit(bert, fused, ntk.FitOptions{}), "canceled")
 	_, err = ntk.CompareOutputs(ctx, pool, bert, fused, in)
 	expect(err, "canceled")
+}
+
+// TestDiagonal: K_ii of SGD's kernel is the squared norm of the gradient that
+// training computes for example i, in every family.
+func TestDiagonal(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for _, name := range []string{"bert", "roberta", "distilbert", "bert-svd"} {
+		m := tiny(t, name)
+		in := openGolden(t, "bert").input()
+		for i := range in.IDs {
+			in.IDs[i] %= int32(m.Config.Vocab)
+		}
+		kernels, err := ntk.Compute(context.Background(), pool, m, in, ntk.Options{Kind: ntk.SGD, Blocks: ntk.All(m)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := m.Config
+		cfg.HiddenDrop, cfg.AttnDrop, cfg.HeadDrop = 0, 0, 0
+		tape := nn.NewTape(pool)
+		tape.Train = true
+		for i := range len(in.Offsets) - 1 {
+			a, b := in.Offsets[i], in.Offsets[i+1]
+			tape.Reset(i)
+			m.ZeroGrad()
+			logits := m.Forward(tape, &model.Input{IDs: in.IDs[a:b], Types: in.Types[a:b], Offsets: []int32{0, b - a}})
+			tape.Loss(nn.FirstProbability, logits, nil)
+			tape.Backward()
+			for l, k := range kernels {
+				var want float64
+				mlp := m.Blocks[l].MLP
+				for _, linear := range []*nn.Linear{mlp.UpV, mlp.Up, mlp.DownV, mlp.Down} {
+					if linear == nil {
+						continue
+					}
+					want += kernel.SumSquares(linear.W.Grad)
+					if linear.B != nil {
+						want += kernel.SumSquares(linear.B.Grad)
+					}
+				}
+				if got := float64(k.Data[i*k.N+i]); math.Abs(got-want) > 1e-5*want {
+					t.Errorf("%s, %s: K of example %d is %g, its gradient's squared norm %g", name, k.Block, i, got, want)
+				}
+			}
+		}
+	}
 }

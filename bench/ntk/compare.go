@@ -13,16 +13,16 @@ import (
 
 // compare alternates with the peer on MiniLM's block 0, each side in a process of
 // its own, so that their memory can be told apart.
-func compare(command string, rounds, n int) error {
+func compare(command string, rounds, n, threads int) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| kernel, n = %d | ours s | peer s | peer/ours (rounds) | ours cpu s | peer cpu s | ours MB | peer MB |\n|---|---|---|---|---|---|---|---|\n", n)
+	fmt.Printf("| kernel, n = %d, %d threads | ours s | peer s | peer/ours (rounds) | ours cpu s | peer cpu s | peer/ours cpu | ours MB | peer MB |\n|---|---|---|---|---|---|---|---|---|\n", n, threads)
 	for _, kind := range []string{"adam", "sgd"} {
-		q := request{Model: "minilm", N: n, Kernel: kind, Threads: 2}
+		q := request{Model: "minilm", N: n, Kernel: kind, Threads: threads}
 		var a, b answer
-		var ratios []float64
+		var ratios, cpu []float64
 		for range rounds {
 			if a, err = ask([]string{self}, q); err != nil {
 				return err
@@ -30,11 +30,12 @@ func compare(command string, rounds, n int) error {
 			if b, err = ask(strings.Fields(command), q); err != nil {
 				return err
 			}
-			ratios = append(ratios, b.Seconds/a.Seconds)
+			ratios, cpu = append(ratios, b.Seconds/a.Seconds), append(cpu, b.CPU/a.CPU)
 		}
 		slices.Sort(ratios)
-		fmt.Printf("| %s | %.2f | %.2f | %.2f (%.2f … %.2f) | %.1f | %.1f | %.0f | %.0f |\n", kind, a.Seconds, b.Seconds,
-			ratios[rounds/2], ratios[0], ratios[rounds-1], a.CPU, b.CPU, a.Peak, b.Peak)
+		slices.Sort(cpu)
+		fmt.Printf("| %s | %.2f | %.2f | %.2f (%.2f … %.2f) | %.1f | %.1f | %.2f | %.0f | %.0f |\n", kind, a.Seconds, b.Seconds,
+			ratios[rounds/2], ratios[0], ratios[rounds-1], a.CPU, b.CPU, cpu[rounds/2], a.Peak, b.Peak)
 	}
 	return nil
 }

@@ -14,7 +14,9 @@
 //
 //	go run ./bench/ntk -peer "python bench/peers/ntk.py" -n 218
 //
-// alternates with it and prints a table of ratios. MLPFUSION_MINILM names the
+// alternates with it and prints a table of ratios, of time and of processor time
+// (on a machine that others use, with -threads 1, the latter says more: a peer's
+// threads that wait for each other in a loop are counted too). MLPFUSION_MINILM names the
 // directory of all-MiniLM-L6-v2, MLPFUSION_DATA the folder of the data sets.
 package main
 
@@ -60,12 +62,13 @@ func main() {
 	peer := flag.String("peer", "", "command of a peer to compare with")
 	rounds := flag.Int("rounds", 3, "alternations of a comparison")
 	n := flag.Int("n", 218, "examples of a comparison")
+	threads := flag.Int("threads", 2, "threads of each side of a comparison")
 	flag.Parse()
 	var err error
 	if *peer == "" {
 		err = serve()
 	} else {
-		err = compare(*peer, *rounds, *n)
+		err = compare(*peer, *rounds, *n, *threads)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ntk:", err)

@@ -159,6 +159,9 @@ func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 	if flags.n < 1 {
 		return nil, usageError{fmt.Errorf("--n: expected at least 1, found %d", flags.n)}
 	}
+	if flags.split != "train" && flags.split != "dev" {
+		return nil, usageError{fmt.Errorf("--split: expected train or dev, found %q", flags.split)}
+	}
 	set, err := a.load(&flags.data)
 	if err != nil {
 		return nil, err
@@ -190,12 +193,8 @@ func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 // examples packs n examples of a split.
 func (p *pair) examples(a *app, split string, n int) (*model.Input, error) {
 	ex := p.set.Dev
-	switch split {
-	case "dev":
-	case "train":
+	if split == "train" {
 		ex = p.set.Train
-	default:
-		return nil, usageError{fmt.Errorf("--split: expected train or dev, found %q", split)}
 	}
 	enc, err := a.encode(split, p.path, p.original.Config, p.original.MaxLength(), ex, n, p.maxLength)
 	if err != nil {

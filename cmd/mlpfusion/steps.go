@@ -38,6 +38,9 @@ are not used. OUT is FUSED with these multipliers beside each block
 }
 
 func (a *app) steps(original, fused, out string, flags *ntkFlags, opt ntk.FitOptions, overwrite bool) error {
+	if !(opt.Lower >= 0 && opt.Ridge >= 0) {
+		return usageError{fmt.Errorf("--lower and --ridge: expected at least 0, found %g and %g", opt.Lower, opt.Ridge)}
+	}
 	pair, err := a.loadPair(original, fused, flags)
 	if err != nil {
 		return err
