@@ -3,6 +3,7 @@ package experiment
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -11,12 +12,11 @@ import (
 // Table is a comparison as the paper prints it: a row for each method (with its
 // variants), a column for each task and width.
 type Table struct {
-	Title   string      `json:"title"`
-	Unit    string      `json:"unit,omitempty"`
-	Lower   bool        `json:"lower_is_better"`
-	Columns []string    `json:"columns"`
-	Rows    []TableRow  `json:"rows"`
-	columns []columnKey // beside Columns
+	Title   string     `json:"title"`
+	Unit    string     `json:"unit,omitempty"`
+	Lower   bool       `json:"lower_is_better"`
+	Columns []string   `json:"columns"`
+	Rows    []TableRow `json:"rows"`
 }
 
 // TableRow is one method's.
@@ -49,11 +49,6 @@ type columnKey struct {
 	width int
 }
 
-type rowKey struct {
-	method, mode string
-	tune         int
-}
-
 // Quantity is something measured of a cell, for tables and plots.
 type Quantity struct {
 	Title, Unit string
@@ -61,7 +56,7 @@ type Quantity struct {
 	Of          func(c *Cell) (float64, bool) // false: not measured
 }
 
-// Quantities that a table is made of.
+// Quantities that tables are made of; the first is the score.
 func Quantities() []Quantity {
 	return []Quantity{
 		{"Dev score after fine-tuning", "%", false, func(c *Cell) (float64, bool) { return 100 * c.Value(), len(c.Metrics) > 0 }},
@@ -93,64 +88,52 @@ func Tables(cells []*Cell) []Table {
 
 func tabulate(cells []*Cell, q Quantity) Table {
 	t := Table{Title: q.Title, Unit: q.Unit, Lower: q.Lower}
-	values := map[rowKey]map[columnKey]map[float64][]float64{} // by learning rate
-	var rows []rowKey
-	tunes, modes := map[int]bool{}, map[string]bool{}
-	for _, c := range cells {
-		v, ok := q.Of(c)
-		if !ok {
+	var columns []columnKey
+	var names []string // of rows
+	stats := map[string]map[columnKey]Stat{}
+	for _, g := range Groups(cells) {
+		s := g.Summary(q)
+		if s.N == 0 {
 			continue
 		}
-		r, col := rowKey{c.Method, c.PMode, c.Tune}, columnKey{c.Task, c.Width}
-		if values[r] == nil {
-			values[r] = map[columnKey]map[float64][]float64{}
-			rows = append(rows, r)
+		col := columnKey{g.Task, g.Width}
+		if stats[g.Name] == nil {
+			stats[g.Name] = map[columnKey]Stat{}
+			names = append(names, g.Name)
 		}
-		if values[r][col] == nil {
-			values[r][col] = map[float64][]float64{}
-		}
-		values[r][col][c.LR] = append(values[r][col][c.LR], v)
-		if !slices.Contains(t.columns, col) && c.Width > 0 {
-			t.columns = append(t.columns, col)
-		}
-		tunes[c.Tune], modes[c.PMode] = true, true
-	}
-	if len(t.columns) == 0 { // the original alone
-		for _, c := range cells {
-			if col := (columnKey{c.Task, 0}); !slices.Contains(t.columns, col) && len(rows) > 0 {
-				t.columns = append(t.columns, col)
-			}
+		stats[g.Name][col] = s
+		if !slices.Contains(columns, col) {
+			columns = append(columns, col)
 		}
 	}
-	slices.SortFunc(t.columns, func(a, b columnKey) int { return cmp.Or(cmp.Compare(a.task, b.task), b.width-a.width) })
-	slices.SortFunc(rows, func(a, b rowKey) int {
-		return cmp.Or(cmp.Compare(rank(a.method), rank(b.method)), cmp.Compare(a.method, b.method), a.tune-b.tune, cmp.Compare(rankMode(a.mode), rankMode(b.mode)))
+	// The original stands in every column of its task, or in one of its own.
+	columns = slices.DeleteFunc(columns, func(c columnKey) bool {
+		return c.width == 0 && slices.ContainsFunc(columns, func(o columnKey) bool { return o.task == c.task && o.width > 0 })
 	})
-	for _, c := range t.columns {
+	slices.SortFunc(columns, func(a, b columnKey) int { return cmp.Or(cmp.Compare(a.task, b.task), b.width-a.width) })
+	for _, name := range names {
+		row := TableRow{Name: name}
+		for _, c := range columns {
+			s, ok := stats[name][c]
+			if !ok && name == OriginalName {
+				s = stats[name][columnKey{c.task, 0}]
+			}
+			row.Stats = append(row.Stats, s)
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	for col, c := range columns {
 		name := c.task
 		if c.width > 0 {
 			name = fmt.Sprintf("%s c=%d", c.task, c.width)
 		}
 		t.Columns = append(t.Columns, name)
-	}
-	for _, r := range rows {
-		row := TableRow{Name: r.name(len(modes) > 1, len(tunes) > 1)}
-		for _, c := range t.columns {
-			if r.method == original {
-				c.width = 0
-			}
-			row.Stats = append(row.Stats, summarize(values[r][c], q.Lower))
-		}
-		t.Rows = append(t.Rows, row)
-	}
-	for col := range t.columns {
 		best := -1
-		for i, r := range rows {
-			s := t.Rows[i].Stats[col]
-			if r.method == original || s.N == 0 {
+		for i, r := range t.Rows {
+			if s := r.Stats[col]; r.Name == OriginalName || s.N == 0 {
 				continue
 			}
-			if best < 0 || (s.Mean < t.Rows[best].Stats[col].Mean) == q.Lower && s.Mean != t.Rows[best].Stats[col].Mean {
+			if best < 0 || better(r.Stats[col].Mean, t.Rows[best].Stats[col].Mean, q.Lower) {
 				best = i
 			}
 		}
@@ -161,16 +144,83 @@ func tabulate(cells []*Cell, q Quantity) Table {
 	return t
 }
 
-func (r rowKey) name(modes, tunes bool) string {
-	if r.method == original {
-		return "original"
+func better(a, b float64, lower bool) bool {
+	if lower {
+		return a < b
 	}
-	name := r.method
-	if modes && r.mode != Keep {
-		name += ", P " + map[string]string{Fold: "folded", Divide: "divided", Identity: "left out"}[r.mode]
+	return a > b
+}
+
+// Group is the cells that differ in their seeds alone. Of several learning
+// rates tried it has the one whose mean score is the best.
+type Group struct {
+	Key          // with seed 0
+	Name  string // the method with its variants, for people
+	Cells []*Cell
+}
+
+// OriginalName is the name of the group of the model that was not compressed.
+const OriginalName = "original"
+
+// Groups returns the groups, ordered by task, method and from wide to narrow.
+func Groups(cells []*Cell) []Group {
+	byKey := map[Key][]*Cell{}
+	tunes, modes := map[int]bool{}, map[string]bool{}
+	for _, c := range cells {
+		k := c.Key
+		k.Seed = 0
+		byKey[k] = append(byKey[k], c)
+		tunes[c.Tune], modes[c.PMode] = true, true
 	}
-	if tunes && r.tune > 0 {
-		name += fmt.Sprintf(", tuned %d", r.tune)
+	best := map[Key]Group{}
+	score := Quantities()[0]
+	for k, list := range byKey {
+		slices.SortFunc(list, func(a, b *Cell) int { return cmp.Compare(a.Seed, b.Seed) })
+		g := Group{Key: k, Name: k.name(len(modes) > 1, len(tunes) > 1), Cells: list}
+		at := k
+		at.LR = 0
+		other, ok := best[at]
+		a, b := g.Summary(score).Mean, other.Summary(score).Mean
+		if !ok || a > b || a == b && g.LR < other.LR {
+			best[at] = g
+		}
+	}
+	groups := slices.Collect(maps.Values(best))
+	slices.SortFunc(groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(rank(a.Method), rank(b.Method)), cmp.Compare(a.Method, b.Method), a.Tune-b.Tune,
+			cmp.Compare(rankMode(a.PMode), rankMode(b.PMode)), b.Width-a.Width)
+	})
+	return groups
+}
+
+// Values are the cells' values of a quantity, where it was measured.
+func (g *Group) Values(q Quantity) []float64 {
+	var values []float64
+	for _, c := range g.Cells {
+		if v, ok := q.Of(c); ok {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// Summary sums the group up.
+func (g *Group) Summary(q Quantity) Stat {
+	values := g.Values(q)
+	mean, std := MeanStd(values)
+	return Stat{Mean: mean, Std: std, N: len(values), LR: g.LR}
+}
+
+func (k Key) name(modes, tunes bool) string {
+	if k.Method == original {
+		return OriginalName
+	}
+	name := k.Method
+	if modes && k.PMode != Keep {
+		name += ", P " + map[string]string{Fold: "folded", Divide: "divided", Identity: "left out"}[k.PMode]
+	}
+	if tunes && k.Tune > 0 {
+		name += fmt.Sprintf(", tuned %d", k.Tune)
 	}
 	return name
 }
@@ -182,23 +232,6 @@ func rank(method string) int {
 }
 
 func rankMode(mode string) int { return slices.Index(PModes(), mode) }
-
-// summarize takes the learning rate with the best mean.
-func summarize(byLR map[float64][]float64, lower bool) Stat {
-	var best Stat
-	lrs := make([]float64, 0, len(byLR))
-	for lr := range byLR {
-		lrs = append(lrs, lr)
-	}
-	slices.Sort(lrs)
-	for _, lr := range lrs {
-		mean, std := MeanStd(byLR[lr])
-		if best.N == 0 || (mean < best.Mean) == lower && mean != best.Mean {
-			best = Stat{Mean: mean, Std: std, N: len(byLR[lr]), LR: lr}
-		}
-	}
-	return best
-}
 
 // MeanStd returns the mean and the sample's standard deviation, 0 of one value.
 func MeanStd(x []float64) (mean, std float64) {

@@ -1,0 +1,244 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"mlpfusion/experiment"
+	"mlpfusion/ntk"
+	"mlpfusion/task"
+	"mlpfusion/train"
+)
+
+func writeJSON(t testing.TB, path string, v any) {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeKernel(t testing.TB, path string, k *ntk.Kernel) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := ntk.WriteNPY(&b, k); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sample makes a comparison's folder of invented results with all that the page
+// draws, in the sizes that real ones have.
+func sample(t testing.TB, dir string, seeds []uint64) {
+	t.Helper()
+	c := experiment.Defaults()
+	c.Methods = []string{"none", "fusion", "calibrated+steps", "cluster", "sketch", "svd", "mmd", "prune", "magnitude"}
+	c.Tasks, c.Widths, c.Seeds, c.Model, c.Layers, c.TrainRows, c.Epochs = []string{"sst2", "mrpc"}, []int{384, 96, 48}, seeds, "all-MiniLM-L6-v2", "all", 2000, 1
+	writeJSON(t, filepath.Join(dir, "comparison.json"), c)
+	rng := rand.New(rand.NewPCG(7, 7+seeds[0]))
+	kernel := func(error float64) *ntk.Kernel {
+		const n = 48
+		k := &ntk.Kernel{N: n, Data: make([]float32, n*n)}
+		for i := range n {
+			for j := range n {
+				v := math.Cos(float64(i)/5) * math.Cos(float64(j)/7)
+				if i == j {
+					v++
+				}
+				k.Data[i*n+j] = float32(v + error*rng.NormFloat64())
+			}
+		}
+		return k
+	}
+	for _, key := range c.Cells() {
+		badness := map[string]float64{"none": 0, "fusion": 1, "calibrated+steps": 0.6, "cluster": 1.4, "sketch": 5, "svd": 1.6, "mmd": 4, "prune": 1.8, "magnitude": 0.7}[key.Method]
+		if key.Width > 0 {
+			badness *= 1536 / float64(key.Width) / 8
+		}
+		cell := experiment.Cell{Key: key, Main: map[string]string{"sst2": "accuracy", "mrpc": "f1"}[key.Task], Parameters: 12345678, OriginalFLOPs: 14155776, FLOPs: 14155776, Examples: 2000, DevExamples: 872,
+			SecondsPerStep: 0.4 + rng.Float64()/10, TokensPerSecond: 1900, PeakMemory: 700 << 20}
+		score := 0.91 - 0.05*badness/(1+badness/3) + 0.006*rng.NormFloat64()
+		for step := 10; step <= 60; step += 10 {
+			p := train.Point{LR: key.LR, Step: step, Loss: 0.3 + 0.4*math.Exp(-float64(step)/20/(1+badness/4)) + 0.01*rng.NormFloat64()}
+			if step%20 == 0 {
+				p.Metrics = []task.Metric{{Name: cell.Main, Value: score - 0.1*float64(60-step)/60}}
+			}
+			cell.Points = append(cell.Points, p)
+		}
+		cell.Metrics, cell.Step = cell.Points[5].Metrics, 60
+		cell.Seconds = experiment.Seconds{Fuse: 3 * badness, Measure: 4, Train: 30, Total: 36}
+		if key.Width > 0 {
+			cell.FLOPs = 6 * 4 * 384 * key.Width
+			cell.Output = &experiment.OutputError{Logits: 1, LogitsNorm: 2}
+			for l := range 6 {
+				cell.Output.Hidden = append(cell.Output.Hidden, badness*float64(l+1)/4)
+				cell.Output.HiddenNorm = append(cell.Output.HiddenNorm, 8)
+				b := experiment.Block{Name: fmt.Sprintf("layer.%d", l), Width: key.Width}
+				if key.Method == "fusion" || key.Method == "cluster" || key.Method == "calibrated+steps" {
+					b.Total, b.Inertia = 100, 100-float64(key.Width)/8-float64(l)-rng.Float64()
+					b.Silhouette = 0.05 + float64(key.Width)/8000 + rng.Float64()/100
+				}
+				if b.Total > 0 && key.Method != "cluster" {
+					left := 1536
+					for k := range key.Width {
+						n := max(1, (left-(key.Width-k-1))/(4+k%9))
+						if k == key.Width-1 {
+							n = left
+						}
+						b.Sizes = append(b.Sizes, n)
+						left -= n
+					}
+				}
+				cell.Blocks = append(cell.Blocks, b)
+			}
+			cell.NTK = &experiment.NTK{Kind: "adam", Rows: 48, Kernel: filepath.Join("kernels", key.ID()+".npy"), Original: filepath.Join("kernels", "original.npy")}
+			cell.NTK.Sum = ntk.Difference{Norm: 1, Absolute: badness / 4, Relative: badness / 4 * (1 + rng.Float64()/10), Alignment: 1 / (1 + badness/6)}
+			writeKernel(t, filepath.Join(dir, cell.NTK.Kernel), kernel(badness/4))
+		}
+		writeJSON(t, filepath.Join(dir, "cells", key.ID()+".json"), cell)
+	}
+	writeKernel(t, filepath.Join(dir, "kernels", "original.npy"), kernel(0))
+}
+
+// sampleRun makes a training run's metrics.
+func sampleRun(t testing.TB, dir string) {
+	t.Helper()
+	var b strings.Builder
+	for _, lr := range []float64{1e-5, 4e-5} {
+		for step := 10; step <= 100; step += 10 {
+			p := train.Point{LR: lr, Step: step, Loss: 0.7 * math.Exp(-lr*1e5*float64(step)/200)}
+			if step%50 == 0 {
+				p.Metrics = []task.Metric{{Name: "accuracy", Value: 0.8 + lr*1e3 + float64(step)/2000}}
+			}
+			line, err := json.Marshal(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Write(append(line, '\n'))
+		}
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, train.MetricsFile), []byte(b.String()), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// samplePage is the page of a comparison in two shards and a training run.
+func samplePage(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	sample(t, filepath.Join(dir, "shard1"), []uint64{1, 2})
+	sample(t, filepath.Join(dir, "shard2"), []uint64{3})
+	sampleRun(t, filepath.Join(dir, "tuned"))
+	var b strings.Builder
+	if err := Write(&b, []string{filepath.Join(dir, "shard1"), filepath.Join(dir, "shard2"), filepath.Join(dir, "tuned")}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestPage checks that everything is on the page, that it refers to nothing
+// outside itself, and that the tables' CSV says what they say.
+func TestPage(t *testing.T) {
+	page := samplePage(t)
+	if again := samplePage(t); again != page {
+		t.Error("the same results gave another page")
+	}
+	for _, want := range []string{">Results<", ">Width and cost<", ">Tangent kernels<", ">Output error<", ">Clusters<", ">What predicts the score<", ">Learning curves<", ">Time and memory<", ">All cells<", ">Training runs<",
+		"calibrated+steps", "3 seeds", "prefers-color-scheme: dark", "sst2: score against silhouette", "sst2, c = 48: svd", "tuned, lr 4e-05"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if n := strings.Count(page, "<svg"); n != strings.Count(page, "</svg>") || n < 40 {
+		t.Errorf("%d plots", n)
+	}
+	for _, outside := range regexp.MustCompile(`(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]+)`).FindAllStringSubmatch(page, -1) {
+		if to := outside[1]; !strings.HasPrefix(to, "#") && !strings.HasPrefix(to, "data:") {
+			t.Errorf("the page refers to %s", to)
+		}
+	}
+	if bad := regexp.MustCompile(`NaN|Inf\b|ZgotmplZ|%!`).FindString(regexp.MustCompile(`base64,[^"]*`).ReplaceAllString(page, "")); bad != "" {
+		t.Errorf("the page says %s", bad)
+	}
+	m := regexp.MustCompile(`download="scores.csv" href="data:text/csv;charset=utf-8,([^"]*)"`).FindStringSubmatch(page)
+	if m == nil {
+		t.Fatal("no scores to download")
+	}
+	text, err := url.PathUnescape(strings.ReplaceAll(m[1], "&#43;", "+"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) != 10 || lines[0] != "method,mrpc c=384,mrpc c=96,mrpc c=48,sst2 c=384,sst2 c=96,sst2 c=48" || !strings.HasPrefix(lines[1], "original,9") {
+		t.Errorf("the CSV of scores:\n%s", text)
+	}
+}
+
+// TestRefuses folders that hold neither.
+func TestRefuses(t *testing.T) {
+	empty := t.TempDir()
+	unfinished := t.TempDir()
+	writeJSON(t, filepath.Join(unfinished, "comparison.json"), experiment.Defaults())
+	broken := t.TempDir()
+	sampleRun(t, broken)
+	if err := os.WriteFile(filepath.Join(broken, train.MetricsFile), []byte("{}\n{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dirs []string
+		want string
+	}{
+		{nil, "found none"},
+		{[]string{empty}, "expected a comparison (comparison.json) or a training run (metrics.jsonl), found neither"},
+		{[]string{unfinished}, "expected finished cells"},
+		{[]string{broken}, "metrics.jsonl: line 2"},
+	} {
+		if err := Write(&strings.Builder{}, c.dirs); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v gave %v, want %q", c.dirs, err, c.want)
+		}
+	}
+}
+
+// TestTicks checks that ticks are round, within the scale and not too many.
+func TestTicks(t *testing.T) {
+	for _, c := range []struct {
+		s    scale
+		want string
+	}{
+		{scale{lo: 0, hi: 1}, "[0 0.2 0.4 0.6 0.8 1]"},
+		{scale{lo: 83.1, hi: 91.7}, "[84 86 88 90]"},
+		{scale{lo: 40, hi: 500, log: true}, "[50 100 200 500]"},
+		{scale{lo: 3, hi: 3}, "[3]"},
+	} {
+		var got []string
+		for _, v := range c.s.ticks(5) {
+			got = append(got, number(v))
+		}
+		if text := fmt.Sprint(got); text != c.want {
+			t.Errorf("%v has ticks %s, want %s", c.s, text, c.want)
+		}
+	}
+}
