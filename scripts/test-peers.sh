@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Compares with PyTorch, transformers and scikit-learn, live:
+#     bash scripts/test-peers.sh PYTHON MINILM
+# PYTHON has the packages of bench/peers/requirements.txt; MINILM is the folder of
+# all-MiniLM-L6-v2. Ends with 1 at the first thing that differs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${1:?expected the Python of the peers}
+minilm=$(realpath "${2:?expected the folder of all-MiniLM-L6-v2}")
+go=${GO:-go}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export MLPFUSION_MINILM=$minilm HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+echo "1. the goldens, made again and compared with the committed ones"
+"$python" scripts/peers/goldens.py
+
+echo "2. the real MiniLM: hidden states, logits, every gradient, ten AdamW steps"
+"$python" scripts/peers/minilm.py "$minilm" "$work/minilm"
+MLPFUSION_PEER_MINILM=$work/minilm "$go" test ./train -count=1 -run '^TestMiniLM$' -v | grep -E 'farthest|^(ok|FAIL)|---'
+
+echo "3. exported checkpoints in plain transformers"
+"$go" build -o "$work/mlpfusion" ./cmd/mlpfusion
+mlpfusion() { "$work/mlpfusion" --quiet --seed 1 "$@"; }
+mkdir "$work/data"
+cat >"$work/data/train.csv" <<'END'
+text,label
+a warm and funny portrait,positive
+two dull hours,negative
+small and honest,positive
+loud and empty,negative
+END
+cp "$work/data/train.csv" "$work/data/dev.csv"
+cut -d, -f1 "$work/data/train.csv" >"$work/sentences"
+echo "whatever it lacks in polish it makes up for in nerve , wit and the performances of its two leads" >>"$work/sentences"
+compare() { # FUSED FLAGS...: fine-tune a few steps, export, compare
+	local name=$1
+	shift
+	mlpfusion train "$work/$name" "$work/$name-tuned" --task text --data "$work/data" --epochs 3 --lr 1e-3 >"$work/log"
+	mlpfusion predict "$work/$name-tuned" --json <"$work/sentences" >"$work/$name.json"
+	mlpfusion export "$work/$name-tuned" "$work/$name-exported" "$@" >"$work/log"
+	"$python" scripts/peers/export.py "$work/$name-exported" "$work/$name.json" "$work/sentences"
+	rm -rf "$work/$name" "$work/$name-tuned" "$work/$name-exported"
+}
+mlpfusion fuse "$minilm" "$work/uniform" --layers all --width 384 --clustering ward >"$work/log"
+compare uniform
+mlpfusion fuse "$minilm" "$work/padded" --layers 2-5 --width 384 --clustering ward >"$work/log"
+compare padded --pad
+
+echo "4. the tests that ask the peers themselves"
+MLPFUSION_PYTHON=$(command -v "$python") "$go" test -count=1 ./checkpoint ./tokenize ./task ./convert ./model ./ntk ./fusion ./kmeans
