@@ -25,6 +25,7 @@ test: ## the test suite; needs Go only
 	$(GO) vet ./...
 	$(GO) test ./...
 	$(GO) test -tags noasm ./kernel ./nn ./model ./train
+	bash scripts/fuzz.sh 3s
 
 test-peers: $(PEER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
 	bash scripts/test-peers.sh $(PEER) $(MINILM)
