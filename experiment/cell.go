@@ -19,8 +19,8 @@ import (
 type Cell struct {
 	Key
 	Main    string        `json:"main_metric"`
-	Metrics []task.Metric `json:"metrics"` // of the best evaluation of the dev set
-	Step    int           `json:"step"`    // of that evaluation
+	Metrics []task.Metric `json:"metrics,omitempty"` // of the best evaluation of the dev set
+	Step    int           `json:"step"`              // of that evaluation
 	Points  []train.Point `json:"points"`
 	Tuning  []train.Point `json:"tuning,omitempty"`
 

@@ -43,7 +43,7 @@ type Settings struct {
 	TrainRows int            `yaml:"train_rows" json:"train_rows"`
 	DevRows   int            `yaml:"dev_rows" json:"dev_rows"`
 	MaxLength int            `yaml:"max_length" json:"max_length"`
-	Epochs    int            `yaml:"epochs" json:"epochs"`
+	Epochs    int            `yaml:"epochs" json:"epochs"` // 0: cells are measured and not fine-tuned
 	Batch     int            `yaml:"batch" json:"batch"`
 	Schedule  train.Schedule `yaml:"schedule" json:"schedule"`
 	Warmup    float64        `yaml:"warmup" json:"warmup"`
@@ -146,7 +146,7 @@ func (c *Config) Check() error {
 		key   string
 		found int
 		least int
-	}{{"epochs", c.Epochs, 1}, {"batch", c.Batch, 1}, {"max_length", c.MaxLength, 4}, {"train_rows", c.TrainRows, 0}, {"dev_rows", c.DevRows, 0}, {"eval_every", c.EvalEvery, 0},
+	}{{"epochs", c.Epochs, 0}, {"batch", c.Batch, 1}, {"max_length", c.MaxLength, 4}, {"train_rows", c.TrainRows, 0}, {"dev_rows", c.DevRows, 0}, {"eval_every", c.EvalEvery, 0},
 		{"ntk_rows", c.NTKRows, 0}, {"output_rows", c.OutputRows, 1}, {"calibration_rows", c.CalibrationRows, 1}, {"step_rows", c.StepRows, 2}} {
 		if n.found < n.least {
 			return fmt.Errorf("%s: expected at least %d, found %d", n.key, n.least, n.found)

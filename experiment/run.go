@@ -119,6 +119,15 @@ func (r *Runner) Plan() (keys []Key, done map[Key]*Cell, err error) {
 	if r.Shard < 1 || r.Shard > r.Shards {
 		return nil, nil, fmt.Errorf("shard: expected 1/%d to %d/%d, found %d/%d", r.Shards, r.Shards, r.Shards, r.Shard, r.Shards)
 	}
+	for _, name := range r.Config.Tasks { // better now than hours later
+		spec, err := task.Lookup(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, err := findTask(r.Config.Data, spec.Name); err != nil {
+			return nil, nil, err
+		}
+	}
 	groups := map[string]int{}
 	for _, k := range r.Config.Cells() {
 		v, err := ParseVariant(k.Method)
@@ -266,6 +275,9 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 		return nil, err
 	}
 	c.Seconds.Measure = time.Since(start).Seconds()
+	if r.Config.Epochs == 0 {
+		return c, nil
+	}
 	cfg.Epochs, cfg.Schedule, cfg.Warmup, cfg.EvalEvery = r.Config.Epochs, r.Config.Schedule, r.Config.Warmup, r.Config.EvalEvery
 	cfg.Optimizer = train.PaperOptimizer
 	cfg.Optimizer.SGD = r.Config.Optimizer == "sgd"

@@ -12,6 +12,7 @@ import (
 // Table is a comparison as the paper prints it: a row for each method (with its
 // variants), a column for each task and width.
 type Table struct {
+	Name    string     `json:"name"`
 	Title   string     `json:"title"`
 	Unit    string     `json:"unit,omitempty"`
 	Lower   bool       `json:"lower_is_better"`
@@ -51,6 +52,7 @@ type columnKey struct {
 
 // Quantity is something measured of a cell, for tables and plots.
 type Quantity struct {
+	Name        string // one word, such as for a file
 	Title, Unit string
 	Lower       bool                          // less is better
 	Of          func(c *Cell) (float64, bool) // false: not measured
@@ -59,14 +61,14 @@ type Quantity struct {
 // Quantities that tables are made of; the first is the score.
 func Quantities() []Quantity {
 	return []Quantity{
-		{"Dev score after fine-tuning", "%", false, func(c *Cell) (float64, bool) { return 100 * c.Value(), len(c.Metrics) > 0 }},
-		{"Tangent kernel's error before fine-tuning", "% of the original's norm", true, func(c *Cell) (float64, bool) {
+		{"scores", "Dev score after fine-tuning", "%", false, func(c *Cell) (float64, bool) { return 100 * c.Value(), len(c.Metrics) > 0 }},
+		{"kernel-errors", "Tangent kernel's error before fine-tuning", "% of the original's norm", true, func(c *Cell) (float64, bool) {
 			if c.NTK == nil {
 				return 0, false
 			}
 			return 100 * c.NTK.Sum.Relative, true
 		}},
-		{"Last layer's output error before fine-tuning", "% of the states' norm", true, func(c *Cell) (float64, bool) {
+		{"output-errors", "Last layer's output error before fine-tuning", "% of the states' norm", true, func(c *Cell) (float64, bool) {
 			if c.Output == nil {
 				return 0, false
 			}
@@ -87,7 +89,7 @@ func Tables(cells []*Cell) []Table {
 }
 
 func tabulate(cells []*Cell, q Quantity) Table {
-	t := Table{Title: q.Title, Unit: q.Unit, Lower: q.Lower}
+	t := Table{Name: q.Name, Title: q.Title, Unit: q.Unit, Lower: q.Lower}
 	var columns []columnKey
 	var names []string // of rows
 	stats := map[string]map[columnKey]Stat{}

@@ -144,6 +144,9 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 
 func (v *view) describe() string {
 	s := v.settings
+	if s.Epochs == 0 {
+		return fmt.Sprintf("%s, compressed and measured; not fine-tuned.", s.Model)
+	}
 	rows := "the whole training set"
 	if s.TrainRows > 0 {
 		rows = fmt.Sprintf("%d training rows", s.TrainRows)
@@ -172,7 +175,7 @@ func (v *view) tiles() []tile {
 		var top experiment.Stat
 		for _, g := range v.groups {
 			s := g.Summary(v.score)
-			if g.Task != t {
+			if g.Task != t || s.N == 0 {
 				continue
 			}
 			if g.Name == experiment.OriginalName {
@@ -200,7 +203,7 @@ func (v *view) tiles() []tile {
 
 func (v *view) tables() []table {
 	var list []table
-	for i, t := range experiment.Tables(v.cells) {
+	for _, t := range experiment.Tables(v.cells) {
 		out := table{Title: t.Title + ", " + t.Unit, Head: append([]string{"method"}, t.Columns...)}
 		for _, r := range t.Rows {
 			row := []entry{{Text: r.Name}}
@@ -209,7 +212,7 @@ func (v *view) tables() []table {
 			}
 			out.Rows = append(out.Rows, row)
 		}
-		list = append(list, out.withCSV([]string{"scores", "kernel-errors", "output-errors"}[i%3]))
+		list = append(list, out.withCSV(t.Name))
 	}
 	return list
 }
@@ -270,6 +273,9 @@ func (v *view) widths() []figure {
 				continue
 			}
 			s := g.Summary(v.score)
+			if s.N == 0 {
+				continue
+			}
 			if g.Width == 0 {
 				original = s
 				continue
@@ -478,7 +484,7 @@ func (v *view) predictors() []figure {
 				}
 				for _, c := range g.Cells {
 					x, ok := q.of(c)
-					if !ok {
+					if !ok || len(c.Metrics) == 0 {
 						continue
 					}
 					if byName[g.Name] == nil {
@@ -516,7 +522,7 @@ func (v *view) curves() []figure {
 	}
 	for _, s := range spots {
 		var loss, score []series
-		groups := v.at(s)
+		groups := slices.DeleteFunc(v.at(s), func(g experiment.Group) bool { return len(g.Cells[0].Points) == 0 })
 		for _, g := range groups {
 			var runs [][]train.Point
 			for _, c := range g.Cells {
@@ -527,6 +533,9 @@ func (v *view) curves() []figure {
 				l.name, l.class, l.dashed = g.Name, v.classes[g.Name], g.Name == experiment.OriginalName
 			}
 			loss, score = append(loss, a), append(score, b)
+		}
+		if len(loss) == 0 {
+			continue
 		}
 		title := s.task
 		if s.width > 0 {

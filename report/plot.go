@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -138,13 +139,17 @@ func (s *svg) done(kind, label string, height float64, marks int) string {
 		plotWidth, height, html.EscapeString(label), kind, marks, s.b.String())
 }
 
-// axes draws both axes with a grid.
-func (s *svg) axes(x, y scale, xLabel, yLabel string) {
+// axes draws both axes with a grid, the x axis marked at the given values or,
+// without any, at round ones.
+func (s *svg) axes(x, y scale, xLabel, yLabel string, marks []float64) {
 	for _, t := range y.ticks(5) {
 		s.add(`<path class="grid" d="M%.1f %.1fH%.1f"/>`, x.from, y.at(t), x.to)
 		s.text(x.from-6, y.at(t)+3.5, "tick end", number(t))
 	}
-	for _, t := range x.ticks(5) {
+	if marks == nil {
+		marks = x.ticks(5)
+	}
+	for _, t := range marks {
 		s.add(`<path class="grid" d="M%.1f %.1fv4"/>`, x.at(t), y.from)
 		s.text(x.at(t), y.from+16, "tick mid", number(t))
 	}
@@ -182,7 +187,15 @@ func lines(label, xLabel, yLabel string, all []series, logX, dots bool) string {
 		x.lo, x.hi = xs.lo, xs.hi
 	}
 	var s svg
-	s.axes(x, y, xLabel, yLabel)
+	var at []float64 // a logarithmic axis is marked at the values, which are few
+	if logX {
+		for _, l := range all {
+			at = append(at, l.x...)
+		}
+		slices.Sort(at)
+		at = slices.Compact(at)
+	}
+	s.axes(x, y, xLabel, yLabel, at)
 	marks := 0
 	for _, l := range all {
 		dash := ""
@@ -223,7 +236,7 @@ func scatter(label, xLabel, yLabel string, all []series) string {
 	const height = 236
 	x, y := xs.scale(44, plotWidth-10, false), ys.scale(height-40, 20, false)
 	var s svg
-	s.axes(x, y, xLabel, yLabel)
+	s.axes(x, y, xLabel, yLabel, nil)
 	if r := correlation(px, py); len(px) >= 4 && r != 0 {
 		mx, my := mean(px), mean(py)
 		slope := r * deviation(py) / deviation(px)

@@ -180,7 +180,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page refers to %s", to)
 		}
 	}
-	if bad := regexp.MustCompile(`NaN|Inf\b|ZgotmplZ|%!`).FindString(regexp.MustCompile(`base64,[^"]*`).ReplaceAllString(page, "")); bad != "" {
+	if bad := undefined.FindString(pictures.ReplaceAllString(page, "")); bad != "" {
 		t.Errorf("the page says %s", bad)
 	}
 	m := regexp.MustCompile(`download="scores.csv" href="data:text/csv;charset=utf-8,([^"]*)"`).FindStringSubmatch(page)
@@ -196,6 +196,41 @@ func TestPage(t *testing.T) {
 		t.Errorf("the CSV of scores:\n%s", text)
 	}
 }
+
+// TestMeasured makes a page of cells that were not fine-tuned: no score, no
+// curves, and nothing undefined.
+func TestMeasured(t *testing.T) {
+	dir := t.TempDir()
+	sample(t, dir, []uint64{1})
+	cfg, cells, err := experiment.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Epochs = 0
+	writeJSON(t, filepath.Join(dir, "comparison.json"), cfg)
+	for _, c := range cells {
+		c.Metrics, c.Points = nil, nil
+		writeJSON(t, filepath.Join(dir, "cells", c.ID()+".json"), c)
+	}
+	var b strings.Builder
+	if err := Write(&b, []string{dir}); err != nil {
+		t.Fatal(err)
+	}
+	page := pictures.ReplaceAllString(b.String(), "")
+	for what, wanted := range map[string]bool{">Tangent kernels<": true, ">Output error<": true, "not fine-tuned": true, ">Learning curves<": false, ">What predicts the score<": false, "Dev score": false} {
+		if strings.Contains(page, what) != wanted {
+			t.Errorf("the page has %q: %t", what, !wanted)
+		}
+	}
+	if bad := undefined.FindString(page); bad != "" {
+		t.Errorf("the page says %s", bad)
+	}
+}
+
+var (
+	undefined = regexp.MustCompile(`NaN|Inf\b|ZgotmplZ|%!`)
+	pictures  = regexp.MustCompile(`base64,[^"]*`)
+)
 
 // TestRefuses folders that hold neither.
 func TestRefuses(t *testing.T) {

@@ -51,7 +51,7 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.IntVar(&given.TrainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&given.DevRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
 	f.IntVar(&given.MaxLength, "max-length", given.MaxLength, "tokens of an example; longer ones are cut")
-	f.IntVar(&given.Epochs, "epochs", given.Epochs, "passes over the training set")
+	f.IntVar(&given.Epochs, "epochs", given.Epochs, "passes over the training set; 0 measures without fine-tuning")
 	f.IntVar(&given.Batch, "batch", given.Batch, "sequences of a batch")
 	f.StringVar(&schedule, "schedule", string(given.Schedule), "learning-rate schedule: linear, cosine or constant")
 	f.Float64Var(&given.Warmup, "warmup", given.Warmup, "share of the steps in which the learning rate rises")
@@ -113,7 +113,7 @@ func (a *app) compare(r *experiment.Runner) error {
 		Stage: func(stage string, done, total int) { line.set(done, max(total, 1), stage) },
 		Done: func(i, of int, c *experiment.Cell, left float64) {
 			line.end()
-			text := fmt.Sprintf("cell %d of %d: %s %.4f in %s", i+1, of, c.Main, c.Value(), clock(c.Seconds.Total))
+			text := fmt.Sprintf("cell %d of %d: %s in %s", i+1, of, outcome(c), clock(c.Seconds.Total))
 			if i+1 < of {
 				text += ", " + clock(left) + " left for the others"
 			}
@@ -129,6 +129,21 @@ func (a *app) compare(r *experiment.Runner) error {
 	}
 	tables := experiment.Tables(cells)
 	return a.ui.result(map[string]any{"tables": tables, "cells": cells}, func(w io.Writer) { showTables(w, tables) })
+}
+
+// outcome is what a cell came to, in a few words.
+func outcome(c *experiment.Cell) string {
+	var parts []string
+	if len(c.Metrics) > 0 {
+		parts = append(parts, fmt.Sprintf("%s %.4f", c.Main, c.Value()))
+	}
+	if c.NTK != nil {
+		parts = append(parts, fmt.Sprintf("kernel's error %.3f", c.NTK.Sum.Relative))
+	}
+	if c.Output != nil {
+		parts = append(parts, fmt.Sprintf("output error %.3f", c.Output.Relative()))
+	}
+	return strings.Join(append(parts, "done"), ", ")
 }
 
 // showTables prints tables as the paper does, the best of the compressed models
