@@ -153,35 +153,40 @@ func selected(ctx context.Context, m *MLP, o Options) (*Block, error) {
 }
 
 // around makes one cluster of each chosen unit: every other unit joins the one
-// that it is nearest to in weighted sub-MLP space.
+// whose direction in weighted sub-MLP space is nearest its own. Directions,
+// because by distance nearly all the small units would join the smallest centre.
 func around(ctx context.Context, m *MLP, chosen []int, o Options) (assign, sizes []int32, err error) {
 	x, d := m.SubMLPs()
 	if err := weigh(ctx, m, x, o); err != nil {
 		return nil, nil, err
+	}
+	for i := range m.Width { // to length 1
+		row := x[i*d : (i+1)*d]
+		if s := kernel.SumSquares(row); s > 0 {
+			scale := float32(1 / math.Sqrt(s))
+			for k := range row {
+				row[k] *= scale
+			}
+		}
 	}
 	c := len(chosen)
 	centre := make([]float32, 0, c*d)
 	for _, i := range chosen {
 		centre = append(centre, x[i*d:(i+1)*d]...)
 	}
-	// Half the squared distance, less the row's own norm.
-	half := squaredNorms(centre, c, d)
-	for k := range half {
-		half[k] /= 2
-	}
 	assign = make([]int32, m.Width)
 	sizes = make([]int32, c)
 	const band = 256
-	dist := make([]float32, min(band, m.Width)*c)
+	cosines := make([]float32, min(band, m.Width)*c)
 	for i := 0; i < m.Width; i += band {
 		rows := min(band, m.Width-i)
 		o.Pool.Gemm(kernel.FP32, rows, c, d, kernel.Mat{Data: x[i*d:], Stride: d}, kernel.Mat{Data: centre, Stride: d, T: true},
-			dist, c, kernel.Epilogue{Alpha: -1, Bias: half})
+			cosines, c, kernel.Epilogue{})
 		for r := range rows {
-			row := dist[r*c : (r+1)*c]
+			row := cosines[r*c : (r+1)*c]
 			best := 0
 			for k, v := range row {
-				if v < row[best] {
+				if v > row[best] {
 					best = k
 				}
 			}
