@@ -131,10 +131,10 @@ func (s *session) run(all []matrix, starts, rounds int, folder string) error {
 		{"ward", kmeans.Options{Algorithm: kmeans.AlgorithmWard}},
 		{"best", best}, {"best, effort 10", harder},
 	}
-	for _, m := range append([]matrix{sideBySide(all), gaussian(3072, 1537)}, all...) {
-		starts, rounds, plan := starts, rounds, plan
+	for _, m := range append(slices.Clone(all), sideBySide(all), gaussian(3072, 1537)) {
+		starts, plan := starts, plan
 		if m.rows > 1536 {
-			starts, rounds, plan = 1, rounds+2, plan[1:3]
+			starts, plan = 1, plan[1:3]
 		}
 		next, err := s.matrix(m, starts, threads, rounds, plan)
 		if err != nil {
