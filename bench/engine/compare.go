@@ -131,7 +131,7 @@ func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error
 			q.Rows = draw(q, set, uint64(round))
 			p.Rows = q.Rows
 			if p.Mode == "grouped" {
-				p.Rows = nil // its own sampling, of as many batches
+				p.Rows, p.Steps = nil, 12 // its own sampling: lengths differ much from batch to batch
 			}
 		}
 		x, err := ours.ask(q)
@@ -146,16 +146,22 @@ func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error
 			a, b, ratios = append(a, x.Sentences), append(b, y.Sentences), append(ratios, x.Sentences/y.Sentences)
 			continue
 		}
-		// The same tokens: batches that are grouped by length hold as many on
-		// average, but the few of a round may not.
-		scale := 1.0
-		if p.Rows == nil && y.Tokens > 0 {
-			scale = x.Tokens / y.Tokens
+		if p.Rows == nil {
+			// Other batches of other lengths: time by token, for as many.
+			x.Seconds, y.Seconds = mean(x.All), mean(y.All)*x.Tokens/y.Tokens
 		}
-		a, b, ratios = append(a, x.Seconds), append(b, y.Seconds*scale), append(ratios, y.Seconds*scale/x.Seconds)
+		a, b, ratios = append(a, x.Seconds), append(b, y.Seconds), append(ratios, y.Seconds/x.Seconds)
 	}
 	r.Ours, r.Their, r.Ratio, r.Least, r.Most = median(a), median(b), median(ratios), slices.Min(ratios), slices.Max(ratios)
 	return nil
+}
+
+func mean(x []float64) float64 {
+	var sum float64
+	for _, v := range x {
+		sum += v
+	}
+	return sum / float64(len(x))
 }
 
 // draw chooses a round's batches, the same for both sides.

@@ -142,9 +142,11 @@ func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags
 	}
 	head := headFor(set.Spec)
 	head.NewHead, head.Seed = true, a.seed
+	told := false
 	load := func() (*model.Model, error) {
 		m, report, err := model.Load(dir, head)
-		if err == nil && len(report.New) > 0 {
+		if err == nil && len(report.New) > 0 && !told {
+			told = true
 			a.ui.say("made anew for this task: %s", strings.Join(report.New, ", "))
 		}
 		return m, err
