@@ -7,16 +7,29 @@ import (
 	"mlpfusion/kernel"
 )
 
-// adam returns K_ij = ⟨g_i, sign(g_j)⟩, panel by panel.
-func adam(ctx context.Context, pool *kernel.Pool, layers []layer, offsets []int32, progress func(float64)) ([]float32, error) {
+// adam returns K_ij = ⟨g_i, sign(g_j)⟩, panel by panel: in whole numbers where
+// that is faster, else in float32.
+func adam(ctx context.Context, pool *kernel.Pool, layers []layer, offsets []int32, whole bool, progress func(float64)) ([]float32, error) {
 	n, w := len(offsets)-1, width(layers)
 	k := make([]float32, n*n)
-	p := &panel{pool: pool, offsets: offsets, data: make([]float32, n*w), signs: make([]float32, n*w)}
-	err := eachPanel(ctx, layers, progress, func(l *layer, i int) {
-		m := p.build(l, i)
-		timesTransposed(pool, p.data, p.signs, n, m, k)
+	p := &panel{pool: pool, offsets: offsets}
+	if !whole {
+		p.data, p.signs = make([]float32, n*w), make([]float32, n*w)
+		return k, eachPanel(ctx, layers, progress, func(l *layer, i int) {
+			m := p.build(l, i)
+			timesTransposed(pool, p.data, p.signs, n, m, k)
+		})
+	}
+	p.digits = newDigits(n, w)
+	p.work = make([][]float32, pool.Workers())
+	product := &signProduct{digits: p.digits, n: n, k: k, out: make([][]int32, pool.Workers())}
+	for i := range p.work {
+		p.work[i], product.out[i] = make([]float32, w+digitWidth), make([]int32, 4*digitColumns)
+	}
+	return k, eachPanel(ctx, layers, progress, func(l *layer, i int) {
+		p.build(l, i)
+		product.add(pool)
 	})
-	return k, err
 }
 
 // eachPanel calls f for every panel of every layer.

@@ -125,7 +125,7 @@ func one(ctx context.Context, pool *kernel.Pool, mlp *model.MLP, f *factors, kin
 	if f.single() && !masked(layers) {
 		return singleAdam(pool, layers, f.examples()), nil
 	}
-	return adam(ctx, pool, layers, f.offsets, progress)
+	return adam(ctx, pool, layers, f.offsets, useDigits(), progress)
 }
 
 // release has the garbage collected now. It is mostly of a pass through the model

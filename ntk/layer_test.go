@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"mlpfusion/kernel"
@@ -104,9 +105,14 @@ func TestWays(t *testing.T) {
 				}
 				wantAdam, wantSGD := direct(layers, offsets)
 				name := fmt.Sprint(lengths, size, " bias ", bias, " masked ", masked)
-				k, err := adam(ctx, pool, layers, offsets, quiet)
+				k, err := adam(ctx, pool, layers, offsets, false, quiet)
 				if d := offBy(k, wantAdam); err != nil || d > 1e-6 {
 					t.Errorf("%s: Adam's kernel is off by %g, error %v", name, d, err)
+				}
+				// Whole numbers round each gradient by 2⁻¹⁶ of the largest.
+				k, err = adam(ctx, pool, layers, offsets, true, quiet)
+				if d := offBy(k, wantAdam); err != nil || d > 2e-5 {
+					t.Errorf("%s: Adam's kernel in whole numbers is off by %g, error %v", name, d, err)
 				}
 				if tokens == n && !masked {
 					if d := offBy(singleAdam(pool, layers, n), wantAdam); d > 1e-6 {
@@ -140,6 +146,74 @@ func TestSigns(t *testing.T) {
 	for i := range want {
 		if s[i] != want[i] {
 			t.Errorf("sign of %g is %g", x[i], s[i])
+		}
+	}
+}
+
+// TestSignDots checks the assembly against the portable form, to the bit, with
+// the largest digits there are: 64 steps just fit into 16 bits.
+func TestSignDots(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, steps := range []int{1, 2, 3, 63, maxSteps} {
+		for _, pairs := range []int{1, 2, 5} {
+			for _, extreme := range []bool{false, true} {
+				stride := (steps + 1) * digitWidth
+				hi, lo, sign := make([]byte, 2*stride), make([]byte, 2*stride), make([]int8, 2*pairs*stride)
+				for i := range hi {
+					hi[i], lo[i] = byte(rng.IntN(256)), byte(rng.IntN(256))
+					if extreme {
+						hi[i], lo[i] = 255, 255
+					}
+				}
+				for i := range sign {
+					sign[i] = int8(rng.IntN(3) - 1)
+					if extreme {
+						sign[i] = int8(1 - i/stride%2*2)
+					}
+				}
+				got, want := make([]int32, 8*pairs), make([]int32, 8*pairs)
+				for i := range got {
+					got[i], want[i] = int32(i), int32(i)
+				}
+				signDots(got, hi, lo, sign, stride, steps, pairs)
+				signDotsPortable(want, hi, lo, sign, stride, steps, pairs)
+				for i := range want {
+					if got[i] != want[i] {
+						t.Fatalf("%d steps, %d pairs: sum %d is %d, want %d", steps, pairs, i, got[i], want[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestSplit checks the assembly against the portable form, to the bit.
+func TestSplit(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{32, 64, 320} {
+		g := make([]float32, n)
+		for i := range g {
+			g[i] = float32(rng.NormFloat64())
+		}
+		g[1], g[2], g[n-1], g[9] = 0, float32(math.Copysign(0, -1)), -7, math.SmallestNonzeroFloat32
+		if got := absMax(g); got != 7 || absMaxPortable(g) != 7 {
+			t.Errorf("the largest of %d is %g and %g, want 7", n, got, absMaxPortable(g))
+		}
+		inverse := float32(32767) / 7
+		var hi, lo [2][]byte
+		var sign [2][]int8
+		var sums [2]int32
+		for i, f := range []func(hi, lo []byte, sign []int8, g []float32, inverse float32) int32{split, splitPortable} {
+			hi[i], lo[i], sign[i] = make([]byte, n), make([]byte, n), make([]int8, n)
+			sums[i] = f(hi[i], lo[i], sign[i], g, inverse)
+		}
+		if !slices.Equal(hi[0], hi[1]) || !slices.Equal(lo[0], lo[1]) || !slices.Equal(sign[0], sign[1]) || sums[0] != sums[1] {
+			t.Errorf("%d elements: the digits, signs or their sums %v differ", n, sums)
+		}
+		for i, v := range g {
+			if q := float64(int(hi[1][i])<<8+int(lo[1][i])-1<<15) * 7 / 32767; math.Abs(q-float64(v)) > 3.6/32767 {
+				t.Errorf("%g became %g", v, q)
+			}
 		}
 	}
 }

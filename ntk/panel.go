@@ -2,15 +2,17 @@ package ntk
 
 import "mlpfusion/kernel"
 
-// panel builds, for some hundreds of parameters of a layer at a time, the
-// gradients of all examples: row i of data holds example i's.
+// panel builds, for some thousands of parameters of a layer at a time, the
+// gradients of all examples: row i of data, or of digits, holds example i's.
 type panel struct {
 	pool     *kernel.Pool
 	layer    *layer
 	offsets  []int32
-	signs    []float32
 	data     []float32
-	from, to int // rows of the layer's wide side
+	signs    []float32   // nil: not wanted
+	digits   *digits     // in place of both; or nil
+	work     [][]float32 // by worker, with digits: one row of data
+	from, to int         // rows of the layer's wide side
 	bias     bool
 }
 
@@ -48,18 +50,22 @@ func width(layers []layer) int {
 	return w
 }
 
-// build fills data, and signs when given, with panel i of the layer and returns
-// its number of parameters, which is also the rows' stride.
+// build fills data and signs, or digits, with panel i of the layer and returns its
+// number of parameters, which is also the stride of the rows of data.
 func (p *panel) build(l *layer, i int) int {
 	_, _, wide, narrow := l.sides()
 	p.layer = l
 	p.from, p.to = i*l.step(), min(wide, (i+1)*l.step())
 	p.bias = p.from >= wide
-	p.pool.Run(len(p.offsets)-1, p)
+	m := (p.to - p.from) * narrow
 	if p.bias {
-		return l.out
+		m = l.out
 	}
-	return (p.to - p.from) * narrow
+	if p.digits != nil {
+		p.digits.stride = (m + digitWidth - 1) / digitWidth * digitWidth
+	}
+	p.pool.Run(len(p.offsets)-1, p)
+	return m
 }
 
 // Do builds row i.
@@ -67,15 +73,21 @@ func (p *panel) Do(i, w int) {
 	l := p.layer
 	t, tokens := int(p.offsets[i]), int(p.offsets[i+1]-p.offsets[i])
 	a, b, wide, narrow := l.sides()
-	var g []float32
+	rows := p.to - p.from
+	m := rows * narrow
 	if p.bias {
-		g = p.data[i*l.out : (i+1)*l.out]
+		m = l.out
+	}
+	var g []float32
+	if p.digits != nil {
+		g = p.work[w][:m]
+	} else {
+		g = p.data[i*m : (i+1)*m]
+	}
+	if p.bias {
 		clear(g)
 		kernel.AddColumns(g, l.d[t*l.out:], l.out, tokens)
 	} else {
-		rows := p.to - p.from
-		m := rows * narrow
-		g = p.data[i*m : (i+1)*m]
 		p.pool.Scratch(w).Gemm(kernel.FP32, rows, narrow, tokens,
 			kernel.Mat{Data: a[t*wide+p.from:], Stride: wide, T: true}, kernel.Mat{Data: b[t*narrow:], Stride: narrow},
 			g, narrow, kernel.Epilogue{})
@@ -83,8 +95,11 @@ func (p *panel) Do(i, w int) {
 			p.cut(g)
 		}
 	}
-	if p.signs != nil {
-		signs(p.signs[i*len(g):(i+1)*len(g)], g)
+	switch {
+	case p.digits != nil:
+		p.digits.set(i, g)
+	case p.signs != nil:
+		signs(p.signs[i*m:(i+1)*m], g)
 	}
 }
 

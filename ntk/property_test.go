@@ -86,7 +86,8 @@ func repeated(t testing.TB) (original, fused *model.Model) {
 
 // TestExact is the paper's claim (design §2, exactness): where the units are
 // repeated ones, fusion with P kept has the original's outputs and kernels, to
-// float32's rounding through three layers.
+// float32's rounding through three layers, and in Adam's kernels to the rounding
+// of gradients to 2⁻¹⁶ of the largest (digits.go).
 func TestExact(t *testing.T) {
 	ctx, pool := context.Background(), kernel.NewPool(2)
 	defer pool.Close()
@@ -103,7 +104,7 @@ func TestExact(t *testing.T) {
 		}
 		for i, k := range kernels[0] {
 			d, err := ntk.Compare(k, kernels[1][i])
-			if err != nil || d.Relative > 1e-5 || d.Alignment < 1-1e-6 || math.Abs(d.Absolute/d.Norm-d.Relative) > 1e-15 {
+			if err != nil || d.Relative > 5e-5 || d.Alignment < 1-1e-6 || math.Abs(d.Absolute/d.Norm-d.Relative) > 1e-15 {
 				t.Errorf("%v, %s: %+v, error %v", kind, k.Block, d, err)
 			}
 		}

@@ -1,0 +1,145 @@
+package ntk
+
+import (
+	"math"
+
+	"mlpfusion/kernel"
+)
+
+// digits is a panel in whole numbers. A gradient g of example i is q − 2¹⁵ in
+// units of unit_i, with q in 0 … 2¹⁶−1 as two bytes, and its sign a byte of its
+// own; so ⟨g_i, sign(g_j)⟩ is a sum of small products, exact in 32 bits, at twice
+// the speed of float32. The rounding of q, at most 2⁻¹⁶ of the largest gradient
+// of the example in the panel, is all that it costs; signs are those of g.
+type digits struct {
+	stride  int // bytes of a row: the panel's parameters, and zeros to a multiple of 32
+	hi, lo  []byte
+	sign    []int8
+	unit    []float32 // by example
+	signSum []int32   // Σ sign, by example
+}
+
+const (
+	digitWidth = 32 // bytes of a vector
+	// maxSteps is the most vectors that are summed in 16 bits: a sum of two
+	// products is at most 510 in size, and 64·510 < 2¹⁵.
+	maxSteps = 64
+)
+
+// newDigits returns memory for n examples and panels of up to width parameters.
+// n is rounded up to be even; the row behind the last counts for nothing.
+func newDigits(n, width int) *digits {
+	n += n % 2
+	stride := (width + digitWidth - 1) / digitWidth * digitWidth
+	return &digits{hi: make([]byte, n*stride), lo: make([]byte, n*stride), sign: make([]int8, n*stride),
+		unit: make([]float32, n), signSum: make([]int32, n)}
+}
+
+// set writes the gradients g of example i. g has room for a multiple of 32, and
+// set clears what is behind its end.
+func (d *digits) set(i int, g []float32) {
+	n := len(g)
+	g = g[:d.stride]
+	clear(g[n:])
+	most := absMax(g)
+	d.unit[i] = most / (1<<15 - 1)
+	inverse := (1<<15 - 1) / most
+	if inverse > math.MaxFloat32 { // nothing above 10⁻³⁴
+		inverse = 0
+	}
+	row := i * d.stride
+	d.signSum[i] = split(d.hi[row:], d.lo[row:], d.sign[row:], g, inverse)
+}
+
+// absMaxPortable returns the largest |g_k|.
+func absMaxPortable(g []float32) float32 {
+	var most float32
+	for _, v := range g {
+		most = max(most, v, -v)
+	}
+	return most
+}
+
+// splitPortable writes the digits and the sign of each element of g in units of
+// 1/inverse, rounded to even, and returns the sum of the signs.
+func splitPortable(hi, lo []byte, sign []int8, g []float32, inverse float32) int32 {
+	var sum int32
+	for k, v := range g {
+		q := int32(math.RoundToEven(float64(v*inverse))) + 1<<15
+		hi[k], lo[k], sign[k] = byte(q>>8), byte(q), 0
+		switch {
+		case v > 0:
+			sign[k] = 1
+		case v < 0:
+			sign[k] = -1
+		}
+		sum += int32(sign[k])
+	}
+	return sum
+}
+
+// digitRows and digitColumns are the examples of a block of the product: the
+// columns' signs stay in the second-level cache while the rows pass.
+const digitRows, digitColumns = 16, 48
+
+// signProduct adds ⟨g_i, sign(g_j)⟩ to the n×n matrix k.
+type signProduct struct {
+	*digits
+	n   int
+	k   []float32
+	out [][]int32 // by worker
+}
+
+func (p *signProduct) add(pool *kernel.Pool) {
+	pool.Run((p.n+digitRows-1)/digitRows, p)
+}
+
+// Do computes one block of rows.
+func (p *signProduct) Do(block, w int) {
+	for j := 0; j < p.n; j += digitColumns {
+		pairs := (min(digitColumns, p.n-j) + 1) / 2
+		for i := block * digitRows; i < min(p.n, (block+1)*digitRows); i += 2 {
+			out := p.out[w][:8*pairs]
+			clear(out)
+			for from := 0; from < p.stride; from += maxSteps * digitWidth {
+				steps := min(maxSteps, (p.stride-from)/digitWidth)
+				a, b := i*p.stride+from, j*p.stride+from
+				signDots(out, p.hi[a:], p.lo[a:], p.sign[b:], p.stride, steps, pairs)
+			}
+			p.store(i, j, out)
+		}
+	}
+}
+
+// store adds what signDots found for rows i and i+1 and the columns from j.
+func (p *signProduct) store(i, j int, out []int32) {
+	for r := range min(2, p.n-i) {
+		row := p.k[(i+r)*p.n+j : (i+r)*p.n+min(j+len(out)/4, p.n)]
+		for c := range row {
+			o := out[c/2*8+4*r+2*(c%2):]
+			// Each g is 2¹⁵ less than its digits say.
+			row[c] += p.unit[i+r] * float32(o[0]<<8+o[1]-p.signSum[j+c]<<15)
+		}
+	}
+}
+
+// signDotsPortable adds to out, for two rows of digits and pairs·2 rows of signs,
+// stride bytes apart, the sums over steps·32 columns of digit × sign. Out has for
+// each pair of sign rows: row 0 with the first (high digits, low digits) and with
+// the second, then row 1 likewise.
+func signDotsPortable(out []int32, hi, lo []byte, sign []int8, stride, steps, pairs int) {
+	for j := range pairs {
+		for r := range 2 {
+			for c := range 2 {
+				var h, l int32
+				for k := range steps * digitWidth {
+					s := int32(sign[(2*j+c)*stride+k])
+					h += s * int32(hi[r*stride+k])
+					l += s * int32(lo[r*stride+k])
+				}
+				out[8*j+4*r+2*c] += h
+				out[8*j+4*r+2*c+1] += l
+			}
+		}
+	}
+}

@@ -1,0 +1,205 @@
+//go:build !noasm
+
+#include "textflag.h"
+
+// func signDotsAVX2(out *int32, hi, lo *byte, sign *int8, stride, steps, pairs int)
+//
+// VPMADDUBSW multiplies 32 unsigned digits by 32 signs and adds neighbours into
+// 16 bits; VPADDW sums those. Y0 … Y7 hold the sums of one pair of sign rows, in
+// the order of out.
+TEXT ·signDotsAVX2(SB), NOSPLIT, $0-56
+	MOVQ out+0(FP), DI
+	MOVQ hi+8(FP), SI
+	MOVQ lo+16(FP), DX
+	MOVQ sign+24(FP), R9
+	MOVQ stride+32(FP), R8
+	MOVQ steps+40(FP), R11
+	MOVQ pairs+48(FP), R12
+	LEAQ (SI)(R8*1), AX  // the second row's high digits
+	LEAQ (DX)(R8*1), BX  // and low ones
+	SHLQ $5, R11         // bytes
+
+pair:
+	LEAQ (R9)(R8*1), R13 // the second row of signs
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	XORQ  CX, CX
+
+step:
+	VMOVDQU (R9)(CX*1), Y12
+	VMOVDQU (R13)(CX*1), Y13
+	VMOVDQU (SI)(CX*1), Y8
+	VMOVDQU (DX)(CX*1), Y9
+	VMOVDQU (AX)(CX*1), Y10
+	VMOVDQU (BX)(CX*1), Y11
+	VPMADDUBSW Y12, Y8, Y14
+	VPMADDUBSW Y12, Y9, Y15
+	VPADDW Y14, Y0, Y0
+	VPADDW Y15, Y1, Y1
+	VPMADDUBSW Y13, Y8, Y14
+	VPMADDUBSW Y13, Y9, Y15
+	VPADDW Y14, Y2, Y2
+	VPADDW Y15, Y3, Y3
+	VPMADDUBSW Y12, Y10, Y14
+	VPMADDUBSW Y12, Y11, Y15
+	VPADDW Y14, Y4, Y4
+	VPADDW Y15, Y5, Y5
+	VPMADDUBSW Y13, Y10, Y14
+	VPMADDUBSW Y13, Y11, Y15
+	VPADDW Y14, Y6, Y6
+	VPADDW Y15, Y7, Y7
+	ADDQ $32, CX
+	CMPQ CX, R11
+	JLT  step
+
+	// To 32 bits, and across the lanes: four sums in X0 and in X4.
+	VPCMPEQW Y8, Y8, Y8
+	VPSRLW $15, Y8, Y8
+	VPMADDWD Y8, Y0, Y0
+	VPMADDWD Y8, Y1, Y1
+	VPMADDWD Y8, Y2, Y2
+	VPMADDWD Y8, Y3, Y3
+	VPMADDWD Y8, Y4, Y4
+	VPMADDWD Y8, Y5, Y5
+	VPMADDWD Y8, Y6, Y6
+	VPMADDWD Y8, Y7, Y7
+	VPHADDD Y1, Y0, Y0
+	VPHADDD Y3, Y2, Y2
+	VPHADDD Y5, Y4, Y4
+	VPHADDD Y7, Y6, Y6
+	VPHADDD Y2, Y0, Y0
+	VPHADDD Y6, Y4, Y4
+	VEXTRACTI128 $1, Y0, X1
+	VEXTRACTI128 $1, Y4, X5
+	VPADDD X1, X0, X0
+	VPADDD X5, X4, X4
+	VPADDD (DI), X0, X0
+	VPADDD 16(DI), X4, X4
+	VMOVDQU X0, (DI)
+	VMOVDQU X4, 16(DI)
+	ADDQ $32, DI
+	LEAQ (R9)(R8*2), R9
+	DECQ R12
+	JNZ  pair
+	VZEROUPPER
+	RET
+
+// func absMaxAVX2(x *float32, vectors int) float32
+TEXT ·absMaxAVX2(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ vectors+8(FP), CX
+	VPCMPEQD Y5, Y5, Y5
+	VPSRLD $1, Y5, Y5 // all bits but the sign
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+most:
+	VANDPS (SI), Y5, Y2
+	VANDPS 32(SI), Y5, Y3
+	VANDPS 64(SI), Y5, Y4
+	VANDPS 96(SI), Y5, Y6
+	VMAXPS Y2, Y0, Y0
+	VMAXPS Y3, Y1, Y1
+	VMAXPS Y4, Y0, Y0
+	VMAXPS Y6, Y1, Y1
+	ADDQ $128, SI
+	DECQ CX
+	JNZ  most
+	VMAXPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	MOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+DATA laneOrder<>+0(SB)/4, $0
+DATA laneOrder<>+4(SB)/4, $4
+DATA laneOrder<>+8(SB)/4, $1
+DATA laneOrder<>+12(SB)/4, $5
+DATA laneOrder<>+16(SB)/4, $2
+DATA laneOrder<>+20(SB)/4, $6
+DATA laneOrder<>+24(SB)/4, $3
+DATA laneOrder<>+28(SB)/4, $7
+GLOBL laneOrder<>(SB), RODATA|NOPTR, $32
+
+// func splitAVX2(hi, lo *byte, sign *int8, x *float32, inverse float32, vectors int) int32
+//
+// Packing works within lanes of 128 bits; VPERMD puts the elements back in order.
+TEXT ·splitAVX2(SB), NOSPLIT, $0-52
+	MOVQ hi+0(FP), DI
+	MOVQ lo+8(FP), DX
+	MOVQ sign+16(FP), R9
+	MOVQ x+24(FP), SI
+	VBROADCASTSS inverse+32(FP), Y15
+	MOVQ vectors+40(FP), CX
+	VMOVDQU laneOrder<>(SB), Y14
+	VPCMPEQW Y13, Y13, Y13
+	VPSRLD $31, Y13, Y12 // 1 in 32 bits
+	VPSLLW $15, Y13, Y11 // 2¹⁵ in 16 bits
+	VPSRLW $8, Y13, Y10  // 255 in 16 bits
+	VPXOR Y9, Y9, Y9     // zero
+	VPXOR Y8, Y8, Y8     // Σ signs
+
+split:
+	VADDPS (SI), Y9, Y0 // −0 becomes 0
+	VADDPS 32(SI), Y9, Y1
+	VADDPS 64(SI), Y9, Y2
+	VADDPS 96(SI), Y9, Y3
+	VPSIGND Y0, Y12, Y4
+	VPSIGND Y1, Y12, Y5
+	VPSIGND Y2, Y12, Y6
+	VPSIGND Y3, Y12, Y7
+	VPADDD Y4, Y8, Y8
+	VPADDD Y5, Y8, Y8
+	VPADDD Y6, Y8, Y8
+	VPADDD Y7, Y8, Y8
+	VPACKSSDW Y5, Y4, Y4
+	VPACKSSDW Y7, Y6, Y6
+	VPACKSSWB Y6, Y4, Y4
+	VPERMD Y4, Y14, Y4
+	VMOVDQU Y4, (R9)
+	VMULPS Y15, Y0, Y0
+	VMULPS Y15, Y1, Y1
+	VMULPS Y15, Y2, Y2
+	VMULPS Y15, Y3, Y3
+	VCVTPS2DQ Y0, Y0
+	VCVTPS2DQ Y1, Y1
+	VCVTPS2DQ Y2, Y2
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y1, Y0, Y0
+	VPACKSSDW Y3, Y2, Y2
+	VPXOR Y11, Y0, Y0 // + 2¹⁵
+	VPXOR Y11, Y2, Y2
+	VPSRLW $8, Y0, Y4
+	VPSRLW $8, Y2, Y5
+	VPAND Y10, Y0, Y0
+	VPAND Y10, Y2, Y2
+	VPACKUSWB Y5, Y4, Y4
+	VPACKUSWB Y2, Y0, Y0
+	VPERMD Y4, Y14, Y4
+	VPERMD Y0, Y14, Y0
+	VMOVDQU Y4, (DI)
+	VMOVDQU Y0, (DX)
+	ADDQ $128, SI
+	ADDQ $32, DI
+	ADDQ $32, DX
+	ADDQ $32, R9
+	DECQ CX
+	JNZ  split
+	VEXTRACTI128 $1, Y8, X0
+	VPADDD X8, X0, X0
+	VPHADDD X0, X0, X0
+	VPHADDD X0, X0, X0
+	MOVL X0, ret+48(FP)
+	VZEROUPPER
+	RET
