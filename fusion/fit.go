@@ -12,7 +12,7 @@ const (
 	fitBatch = 512
 	fitCache = 16384
 	fitRate  = 0.05
-	fitSteps = 100 // of calibrated
+	fitSteps = 300 // of calibrated
 )
 
 // fit descends the squared error of a dense block's output on cached calibration

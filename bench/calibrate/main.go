@@ -41,8 +41,8 @@ var ways = []way{
 	{"`magnitude`, refit", "magnitude", refit},
 	{"weighted clustering, refit", "fusion", func(o *fusion.Options) { o.Weighted, o.Refit = true, true }},
 	{"chosen units, refit", "fusion", func(o *fusion.Options) { o.Select, o.Refit = true, true }},
-	{"weighted clustering, refit, fit", "fusion", func(o *fusion.Options) { o.Weighted, o.Refit, o.Fit = true, true, 100 }},
-	{"`prune`, refit, fit", "prune", func(o *fusion.Options) { o.Refit, o.Fit = true, 100 }},
+	{"weighted clustering, refit, fit", "fusion", func(o *fusion.Options) { o.Weighted, o.Refit, o.Fit = true, true, 300 }},
+	{"`prune`, refit, fit", "prune", func(o *fusion.Options) { o.Refit, o.Fit = true, 300 }},
 	{"`calibrated`", "calibrated", func(*fusion.Options) {}},
 }
 
