@@ -83,23 +83,23 @@ func (d *taskData) encode(examples []task.Example, seed uint64, rows int) *task.
 }
 
 // trainRows are the training examples of a seed, the last one's kept.
-func (d *taskData) trainRows(seed uint64, rows int) (*task.Encoded, error) {
+func (d *taskData) trainRows(seed uint64, rows int) *task.Encoded {
 	if rows == 0 || rows >= len(d.set.Train) {
 		seed = 0 // all rows, whatever the seed
 	}
 	if d.train == nil || d.trainSeed != seed {
 		d.train, d.trainSeed = d.encode(d.set.Train, seed, rows), seed
 	}
-	return d.train, nil
+	return d.train
 }
 
 // calibration are training texts for the methods that look at inputs, the same
 // for all seeds.
-func (d *taskData) calibration(rows int) (*task.Encoded, error) {
+func (d *taskData) calibration(rows int) *task.Encoded {
 	if d.calibrating == nil {
 		d.calibrating = d.encode(d.set.Train, 0, rows)
 	}
-	return d.calibrating, nil
+	return d.calibrating
 }
 
 // findTask finds a task's folder under root by its name, in any case and with
