@@ -201,11 +201,11 @@ func (s *sums) solve(ctx context.Context, ridge float64, b *Block, pool *kernel.
 	cross := mat.NewDense(s.n, s.out, s.he)
 	delta := mat.NewDense(s.n, s.out, nil)
 	if b.Masked {
-		return delta, s.solveMasked(ctx, gram, cross, delta, b, pool)
+		return delta, s.solveMasked(ctx, gram, cross, delta, b, lambda, pool)
 	}
-	var chol mat.Cholesky
-	if !chol.Factorize(gram) {
-		return nil, errRidge
+	chol, err := factorize(gram, lambda)
+	if err != nil {
+		return nil, err
 	}
 	// A condition warning is no failure: the ridge bounds what rounding can do.
 	var condition mat.Condition
@@ -215,8 +215,26 @@ func (s *sums) solve(ctx context.Context, ridge float64, b *Block, pool *kernel.
 	return delta, nil
 }
 
+// factorize returns the Cholesky factorisation of g, whose diagonal holds the
+// ridge lambda. Where rounding has made g indefinite all the same, as it can with
+// fewer tokens than features, it raises the ridge tenfold until g is not; a refit
+// is never worse than none, whatever its ridge.
+func factorize(g *mat.SymDense, lambda float64) (*mat.Cholesky, error) {
+	var chol mat.Cholesky
+	for range 10 {
+		if chol.Factorize(g) {
+			return &chol, nil
+		}
+		for i := range g.SymmetricDim() {
+			g.SetSym(i, i, g.At(i, i)+9*lambda)
+		}
+		lambda *= 10
+	}
+	return nil, errRidge
+}
+
 // solveMasked solves for each output on the weights its mask leaves.
-func (s *sums) solveMasked(ctx context.Context, gram *mat.SymDense, cross, delta *mat.Dense, b *Block, pool *kernel.Pool) error {
+func (s *sums) solveMasked(ctx context.Context, gram *mat.SymDense, cross, delta *mat.Dense, b *Block, lambda float64, pool *kernel.Pool) error {
 	errs := make([]error, s.out)
 	pool.Run(s.out, rowJob(func(r int) {
 		if errs[r] = ctx.Err(); errs[r] != nil {
@@ -238,9 +256,9 @@ func (s *sums) solveMasked(ctx context.Context, gram *mat.SymDense, cross, delta
 				g.SetSym(i, j, gram.At(k, kept[j]))
 			}
 		}
-		var chol mat.Cholesky
-		if !chol.Factorize(g) {
-			errs[r] = errRidge
+		chol, err := factorize(g, lambda)
+		if err != nil {
+			errs[r] = err
 			return
 		}
 		var condition mat.Condition
