@@ -405,7 +405,7 @@ func TestStore(t *testing.T) {
 			t.Errorf("%s moved the logits by %g", s, d)
 		}
 	}
-	if !(sizes[0] > sizes[1] && sizes[1] > sizes[2]) {
+	if sizes[0] <= sizes[1] || sizes[1] <= sizes[2] {
 		t.Errorf("sizes of f32, bf16, int8: %v", sizes)
 	}
 	r, err := Export(context.Background(), openDir(t, at("int8")), at("plain"), ExportOptions{Pool: newPool(t), Sample: sample})

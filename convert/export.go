@@ -25,14 +25,14 @@ type ExportOptions struct {
 
 // Exported is what Export made.
 type Exported struct {
-	Width       int     // of every block
-	Padded      int     // dead units added, over all blocks
-	Dense       int     // blocks whose factors were multiplied out again
-	SourceBytes int64   // of the weight files
-	Bytes       int64   //
-	Difference  float64 // largest difference of a logit, source against result
-	SourceTime  float64 // seconds of one forward pass on the sample, median
-	Time        float64
+	Width       int     `json:"width"`        // of every block
+	Padded      int     `json:"padded"`       // dead units added, over all blocks
+	Dense       int     `json:"dense"`        // matrices whose factors were multiplied out again
+	SourceBytes int64   `json:"source_bytes"` // of the weight files
+	Bytes       int64   `json:"bytes"`
+	Difference  float64 `json:"difference"`     // largest difference of a logit, source against result
+	SourceTime  float64 `json:"source_seconds"` // of one forward pass on the sample, median
+	Time        float64 `json:"seconds"`
 }
 
 // Export writes a checkpoint that plain transformers loads: P multiplied into

@@ -68,9 +68,9 @@ type Step struct {
 
 // Fused is what Fuse made.
 type Fused struct {
-	Layers      map[string]checkpoint.Layer
-	SourceBytes int64 // of the weight files
-	Bytes       int64
+	Layers      map[string]checkpoint.Layer `json:"layers"`
+	SourceBytes int64                       `json:"source_bytes"` // of the weight files
+	Bytes       int64                       `json:"bytes"`
 }
 
 // Fuse compresses MLP blocks of the model in src and writes the result to the
@@ -89,7 +89,7 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 	if err := os.MkdirAll(f.work, 0o777); err != nil {
 		return nil, err
 	}
-	defer os.Remove(f.work) // unless it holds finished blocks
+	defer func() { _ = os.Remove(f.work) }() // unless it holds finished blocks
 	if opt.Budget != 0 {
 		if err := f.allocate(ctx); err != nil {
 			return nil, err

@@ -36,10 +36,10 @@ type Stat struct {
 }
 
 func (s Stat) String() string {
-	switch {
-	case s.N == 0:
+	switch s.N {
+	case 0:
 		return "–"
-	case s.N == 1:
+	case 1:
 		return fmt.Sprintf("%.2f", s.Mean)
 	}
 	return fmt.Sprintf("%.2f ± %.2f", s.Mean, s.Std)

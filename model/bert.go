@@ -143,7 +143,7 @@ type bertBlock struct {
 
 func newBert(b *builder, prefix string, n bertNames) *bert {
 	c := b.cfg
-	m := &bert{cfg: c}
+	m := &bert{cfg: c, noTypeIDs: c.Types == 1} // one type: every token has it
 	e := prefix + "embeddings."
 	m.tables = append(m.tables, b.embedding(c.Vocab, e+"word_embeddings.weight"), b.embedding(c.Positions, e+"position_embeddings.weight"))
 	if c.Types > 0 {

@@ -152,9 +152,10 @@ func (v *view) describe() string {
 		rows = fmt.Sprintf("%d training rows", s.TrainRows)
 	}
 	layers := "layers " + s.Layers
-	if s.Layers == "" {
+	switch s.Layers {
+	case "":
 		layers = "the last two thirds of the layers"
-	} else if s.Layers == "all" {
+	case "all":
 		layers = "all layers"
 	}
 	return fmt.Sprintf("%s, %s compressed; %s, batch %d, %s, %s, %s schedule. Means ± standard deviation over seeds; the best compressed model of each column is marked.",

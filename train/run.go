@@ -140,7 +140,7 @@ func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
 		}
 		r.state.Step, r.state.Loss, r.state.Count = 0, 0, 0
 	}
-	m, err := r.Load()
+	m, err := r.last()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,6 +163,15 @@ func (r *Runner) close() {
 		_ = os.Remove(r.metrics.Name())
 		_ = os.Remove(r.Dir)
 	}
+}
+
+// last is a model to put the best weights into: the one just trained, if one
+// was, since another would double the memory.
+func (r *Runner) last() (*model.Model, error) {
+	if r.stepper != nil {
+		return r.stepper.Model, nil
+	}
+	return r.Load()
 }
 
 // open makes the folder, or takes up the state in it.

@@ -212,7 +212,7 @@ func (a *app) listCells(r *experiment.Runner) error {
 			if p.Done {
 				state = "done"
 			}
-			rows = append(rows, []string{p.Key.String(), state, clock(p.Seconds)})
+			rows = append(rows, []string{p.String(), state, clock(p.Seconds)})
 		}
 		table(w, []string{"cell", "state", "time"}, rows)
 		fmt.Fprintf(w, "\n  %d cells, %d to do, about %s", len(list), len(todo), clock(left))
