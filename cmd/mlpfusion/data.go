@@ -68,14 +68,6 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 	return set, nil
 }
 
-// headFor is the head that a task asks of a model.
-func headFor(spec task.Spec) model.LoadOptions {
-	if spec.Regression {
-		return model.LoadOptions{Labels: []string{"LABEL_0"}, Regression: true}
-	}
-	return model.LoadOptions{Labels: spec.Labels}
-}
-
 func missing(d *dataFlags) string {
 	switch {
 	case d.task == "" && d.dir == "":

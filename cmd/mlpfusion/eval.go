@@ -50,7 +50,7 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 	if err != nil {
 		return err
 	}
-	m, _, err := model.Load(dir, headFor(set.Spec))
+	m, _, err := model.Load(dir, train.HeadFor(set.Spec))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"mlpfusion/model"
 	"mlpfusion/ntk"
 	"mlpfusion/task"
+	"mlpfusion/train"
 )
 
 // ntkFlags say on which examples kernels are computed.
@@ -167,7 +168,7 @@ func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 		return nil, err
 	}
 	p := &pair{set: set, maxLength: flags.data.maxLength}
-	head := headFor(set.Spec)
+	head := train.HeadFor(set.Spec)
 	head.NewHead, head.Seed = true, a.seed
 	for i, name := range []string{original, fused} {
 		dir, err := a.open(name)

@@ -140,7 +140,7 @@ func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags
 	if len(set.Train) == 0 {
 		return fmt.Errorf("%s: expected a train file, found none", data.dir)
 	}
-	head := headFor(set.Spec)
+	head := train.HeadFor(set.Spec)
 	head.NewHead, head.Seed = true, a.seed
 	told := false
 	load := func() (*model.Model, error) {
