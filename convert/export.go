@@ -160,15 +160,8 @@ func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 			}
 		}
 	}
-	for _, name := range e.src.Weights.Names() {
-		if _, mine := owner[name]; mine {
-			continue
-		}
-		t, _ := e.src.Weights.Tensor(name)
-		if err := w.Copy(t); err != nil {
-			return err
-		}
-		t.Drop()
+	if err := copyOthers(ctx, e.src.Weights, w, func(name string) bool { return owner[name] != nil }); err != nil {
+		return err
 	}
 	return w.Commit()
 }

@@ -471,18 +471,8 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 			}
 		}
 	}
-	for _, name := range f.src.Weights.Names() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if _, replaced := blockOf[name]; replaced {
-			continue
-		}
-		t, _ := f.src.Weights.Tensor(name)
-		if err := w.Copy(t); err != nil {
-			return err
-		}
-		t.Drop()
+	if err := copyOthers(ctx, f.src.Weights, w, func(name string) bool { _, ok := blockOf[name]; return ok }); err != nil {
+		return err
 	}
 	if err := w.Commit(); err != nil {
 		return err
@@ -498,6 +488,24 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 		return err
 	}
 	return o.Carry(f.src.Path, f.src.Carry)
+}
+
+// copyOthers copies the tensors that are not replaced, byte for byte.
+func copyOthers(ctx context.Context, src *checkpoint.Reader, w *checkpoint.Writer, replaced func(name string) bool) error {
+	for _, name := range src.Names() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if replaced(name) {
+			continue
+		}
+		t, _ := src.Tensor(name)
+		if err := w.Copy(t); err != nil {
+			return err
+		}
+		t.Drop()
+	}
+	return nil
 }
 
 // maxShard is the size at which transformers too begins a new file.
