@@ -86,7 +86,7 @@ func (c *Calibrator) Rewind() {
 // advance moves a side's states before the block's layer and collects the
 // inputs of its MLP.
 func (c *Calibrator) advance(s *side, block int) error {
-	target := s.m.Blocks[block].Layer
+	target := s.m.Blocks[block].Depth
 	if target < s.layer {
 		return fmt.Errorf("calibration: expected blocks in order of depth, found layer %d after %d", target, s.layer)
 	}
@@ -158,11 +158,17 @@ func Install(m *model.MLP, b *fusion.Block) {
 		}
 		return l
 	}
-	m.Scale, m.Step, m.UpV, m.DownV = b.Scale, b.Step, nil, nil
+	m.Scale, m.Step, m.GateV, m.UpV, m.DownV = b.Scale, b.Step, nil, nil, nil
 	if f := b.Factors; f != nil {
+		if m.Gate != nil {
+			m.GateV, m.Gate = layer(f.GateV, nil, b.Hidden), layer(f.GateU, b.GateBias, f.Rank)
+		}
 		m.UpV, m.Up = layer(f.UpV, nil, b.Hidden), layer(f.UpU, b.UpBias, f.Rank)
 		m.DownV, m.Down = layer(f.DownV, nil, b.Width), layer(f.DownU, b.DownBias, f.Rank)
 		return
+	}
+	if m.Gate != nil {
+		m.Gate = layer(b.Gate, b.GateBias, b.Hidden)
 	}
 	m.Up, m.Down = layer(b.Up, b.UpBias, b.Hidden), layer(b.Down, b.DownBias, b.Width)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"mlpfusion/checkpoint"
@@ -114,10 +115,11 @@ func (e *exporter) chooseWidth(intermediate int, pad bool) error {
 func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 	owner := map[string]*model.Block{} // by checkpoint name
 	for _, b := range e.blocks {
-		for _, name := range []string{
-			b.Up + ".weight", b.Up + ".bias", b.Up + ".factor_u", b.Up + ".factor_v",
-			b.Down + ".weight", b.Down + ".bias", b.Down + ".factor_u", b.Down + ".factor_v", b.ScaleName(), b.StepName(),
-		} {
+		names := []string{b.ScaleName(), b.StepName()}
+		for _, name := range b.Matrices() {
+			names = append(names, name+".weight", name+".bias", name+".factor_u", name+".factor_v")
+		}
+		for _, name := range names {
 			if t := e.found[name]; t != nil {
 				owner[t.Name] = b
 				owner[t.Name+model.Int8Scale] = b
@@ -166,20 +168,44 @@ func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 	return w.Commit()
 }
 
-// stored is the storage type of a block's weights.
-func (e *exporter) stored(b *model.Block) checkpoint.DType { return e.found[b.Up+".bias"].DType }
+// stored is the storage type of a block's plain weights: that of its matrices,
+// or float32 where those are kept as int8.
+func (e *exporter) stored(b *model.Block) checkpoint.DType {
+	if d := e.first(b).DType; d != checkpoint.I8 {
+		return d
+	}
+	return checkpoint.F32
+}
+
+// first is the checkpoint's tensor of a block's up matrix, or its last factor.
+func (e *exporter) first(b *model.Block) *checkpoint.Tensor {
+	if b.Form.Rank > 0 {
+		return e.found[b.Up+".factor_u"]
+	}
+	return e.found[b.Up+".weight"]
+}
 
 // shapes lists the tensors of a block in its plain form, under the names the
-// checkpoint uses.
+// checkpoint uses, which may lack the family's prefix.
 func (e *exporter) shapes(b *model.Block) []part {
-	c, p := e.result.Width, b.Hidden
-	bias := e.found[b.Up+".bias"].Name // tells whether names have the family's prefix
-	extra := (b.Up + ".bias")[:len(b.Up+".bias")-len(bias)]
-	cut := func(name string) string { return name[len(extra):] }
-	return []part{
-		{name: cut(b.Up + ".weight"), shape: []int{c, p}}, {name: cut(b.Up + ".bias"), shape: []int{c}},
-		{name: cut(b.Down + ".weight"), shape: []int{p, c}}, {name: cut(b.Down + ".bias"), shape: []int{p}},
+	stated := b.Up + ".weight"
+	if b.Form.Rank > 0 {
+		stated = b.Up + ".factor_u"
 	}
+	prefix := strings.TrimSuffix(stated, e.first(b).Name)
+	var list []part
+	for _, name := range b.Matrices() {
+		out, in := e.result.Width, b.Hidden
+		if name == b.Down {
+			out, in = in, out
+		}
+		name = strings.TrimPrefix(name, prefix)
+		list = append(list, part{name: name + ".weight", shape: []int{out, in}})
+		if b.Bias {
+			list = append(list, part{name: name + ".bias", shape: []int{out}})
+		}
+	}
+	return list
 }
 
 // plain returns a block's tensors with P folded in, factors multiplied out and
@@ -211,39 +237,51 @@ func (e *exporter) plain(b *model.Block) ([]part, error) {
 		return w, nil
 	}
 	c, wide, p := b.Width, e.result.Width, b.Hidden
-	up, err := matrix(b.Up, c, p)
-	if err != nil {
-		return nil, err
+	list, at := e.shapes(b), 0
+	next := func(values []float32) {
+		list[at].values = values
+		at++
 	}
-	upBias, err := read(b.Up + ".bias")
-	if err != nil {
-		return nil, err
-	}
-	down, err := matrix(b.Down, p, c)
-	if err != nil {
-		return nil, err
-	}
-	downBias, err := read(b.Down + ".bias")
-	if err != nil {
-		return nil, err
-	}
-	if b.Form.Scale {
-		scale, err := read(b.ScaleName())
+	for _, name := range b.Matrices() {
+		rows, cols := c, p
+		if name == b.Down {
+			rows, cols = p, c
+		}
+		w, err := matrix(name, rows, cols)
 		if err != nil {
 			return nil, err
 		}
-		for i := range down {
-			down[i] *= scale[i%c]
+		var bias []float32
+		if b.Bias {
+			if bias, err = read(name + ".bias"); err != nil {
+				return nil, err
+			}
+		}
+		if name != b.Down {
+			next(slices.Concat(w, make([]float32, (wide-c)*p)))
+			if b.Bias {
+				next(slices.Concat(bias, make([]float32, wide-c)))
+			}
+			continue
+		}
+		if b.Form.Scale {
+			scale, err := read(b.ScaleName())
+			if err != nil {
+				return nil, err
+			}
+			for i := range w {
+				w[i] *= scale[i%c]
+			}
+		}
+		padded := make([]float32, p*wide)
+		for r := range p {
+			copy(padded[r*wide:], w[r*c:(r+1)*c])
+		}
+		next(padded)
+		if b.Bias {
+			next(bias)
 		}
 	}
-	list := e.shapes(b)
-	list[0].values = slices.Concat(up, make([]float32, (wide-c)*p))
-	list[1].values = slices.Concat(upBias, make([]float32, wide-c))
-	list[2].values = make([]float32, p*wide)
-	for r := range p {
-		copy(list[2].values[r*wide:], down[r*c:(r+1)*c])
-	}
-	list[3].values = downBias
 	return list, nil
 }
 

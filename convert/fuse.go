@@ -220,7 +220,7 @@ func (f *fuser) together() int {
 	largest := 1
 	for _, i := range f.chosen {
 		b := f.blocks[i]
-		largest = max(largest, 4*b.Width*(2*b.Hidden+1))
+		largest = max(largest, 4*b.Width*(len(b.Matrices())*b.Hidden+1))
 	}
 	return 1 + slack/(3*largest)
 }
@@ -275,16 +275,31 @@ func (f *fuser) read(place int) (*fusion.MLP, error) {
 	b := f.blocks[place]
 	m := &fusion.MLP{Hidden: b.Hidden, Width: b.Width, Act: b.Act}
 	for _, t := range []struct {
-		name string
-		dst  *[]float32
-	}{{b.Up + ".weight", &m.Up}, {b.Up + ".bias", &m.UpBias}, {b.Down + ".weight", &m.Down}, {b.Down + ".bias", &m.DownBias}} {
-		src := f.tensor(t.name)
-		*t.dst = make([]float32, src.Elements())
-		if err := src.ReadFloat32(*t.dst); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.src.Path, err)
+		name         string
+		matrix, bias *[]float32
+	}{{b.Gate, &m.Gate, &m.GateBias}, {b.Up, &m.Up, &m.UpBias}, {b.Down, &m.Down, &m.DownBias}} {
+		if t.name == "" {
+			continue
+		}
+		var err error
+		if *t.matrix, err = f.values(t.name + ".weight"); err == nil && b.Bias {
+			*t.bias, err = f.values(t.name + ".bias")
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// values reads a block's tensor.
+func (f *fuser) values(name string) ([]float32, error) {
+	src := f.tensor(name)
+	v := make([]float32, src.Elements())
+	if err := src.ReadFloat32(v); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.src.Path, err)
+	}
+	return v, nil
 }
 
 // make reads a block's weights and compresses them.
@@ -331,16 +346,27 @@ func (f *fuser) recipe(b *model.Block) string {
 // they are stored in.
 func parts(b *model.Block, block *fusion.Block) []part {
 	p, c := b.Hidden, block.Width
-	if f := block.Factors; f != nil {
-		return []part{
-			{b.Up + ".factor_v", []int{f.Rank, p}, f.UpV}, {b.Up + ".factor_u", []int{c, f.Rank}, f.UpU}, {b.Up + ".bias", []int{c}, block.UpBias},
-			{b.Down + ".factor_v", []int{f.Rank, c}, f.DownV}, {b.Down + ".factor_u", []int{p, f.Rank}, f.DownU}, {b.Down + ".bias", []int{p}, block.DownBias},
+	var list []part
+	matrix := func(name string, out, in int, w, u, v, bias []float32) {
+		if name == "" {
+			return
+		}
+		if f := block.Factors; f != nil {
+			list = append(list, part{name + ".factor_v", []int{f.Rank, in}, v}, part{name + ".factor_u", []int{out, f.Rank}, u})
+		} else {
+			list = append(list, part{name + ".weight", []int{out, in}, w})
+		}
+		if bias != nil {
+			list = append(list, part{name + ".bias", []int{out}, bias})
 		}
 	}
-	list := []part{
-		{b.Up + ".weight", []int{c, p}, block.Up}, {b.Up + ".bias", []int{c}, block.UpBias},
-		{b.Down + ".weight", []int{p, c}, block.Down}, {b.Down + ".bias", []int{p}, block.DownBias},
+	f := block.Factors
+	if f == nil {
+		f = &fusion.Factors{}
 	}
+	matrix(b.Gate, c, p, block.Gate, f.GateU, f.GateV, block.GateBias)
+	matrix(b.Up, c, p, block.Up, f.UpU, f.UpV, block.UpBias)
+	matrix(b.Down, p, c, block.Down, f.DownU, f.DownV, block.DownBias)
 	if block.Scale != nil {
 		list = append(list, part{b.ScaleName(), []int{c}, block.Scale})
 	}
@@ -376,8 +402,12 @@ func saveBlock(path, recipe string, info checkpoint.Layer, block *fusion.Block) 
 
 // blockValues names all the slices a block may hold.
 func blockValues(b *fusion.Block) map[string]*[]float32 {
-	v := map[string]*[]float32{"up": &b.Up, "up.bias": &b.UpBias, "down": &b.Down, "down.bias": &b.DownBias, "scale": &b.Scale, "step": &b.Step}
+	v := map[string]*[]float32{
+		"gate": &b.Gate, "gate.bias": &b.GateBias, "up": &b.Up, "up.bias": &b.UpBias, "down": &b.Down, "down.bias": &b.DownBias,
+		"scale": &b.Scale, "step": &b.Step,
+	}
 	if f := b.Factors; f != nil {
+		v["gate.u"], v["gate.v"] = &f.GateU, &f.GateV
 		v["up.u"], v["up.v"], v["down.u"], v["down.v"] = &f.UpU, &f.UpV, &f.DownU, &f.DownV
 	}
 	return v
@@ -424,8 +454,11 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 	prefixed := map[int]string{} // what the checkpoint's names have before the family's, or lack
 	for _, i := range f.chosen {
 		b := f.blocks[i]
-		for _, name := range []string{b.Up + ".weight", b.Up + ".bias", b.Down + ".weight", b.Down + ".bias"} {
-			blockOf[f.tensor(name).Name] = i
+		for _, name := range b.Matrices() {
+			blockOf[f.tensor(name+".weight").Name] = i
+			if b.Bias {
+				blockOf[f.tensor(name+".bias").Name] = i
+			}
 		}
 		up := f.tensor(b.Up + ".weight")
 		stored[i] = up.DType

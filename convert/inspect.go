@@ -84,16 +84,22 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 				}
 			}
 		}
-		for _, t := range []string{b.Up + ".weight", b.Up + ".bias", b.Up + ".factor_u", b.Up + ".factor_v", b.Down + ".weight", b.Down + ".bias", b.Down + ".factor_u", b.Down + ".factor_v"} {
-			if src := at[t]; src != nil {
-				bc.Parameters += src.Elements()
-				if len(src.Shape) == 2 {
-					bc.FLOPs += 2 * src.Elements()
+		for _, name := range b.Matrices() {
+			for _, t := range []string{".weight", ".bias", ".factor_u", ".factor_v"} {
+				if src := at[name+t]; src != nil {
+					bc.Parameters += src.Elements()
+					if len(src.Shape) == 2 {
+						bc.FLOPs += 2 * src.Elements()
+					}
 				}
 			}
 		}
-		bc.OriginalFLOPs = 4 * b.Hidden * bc.Original
-		bc.OriginalParam = bc.OriginalFLOPs/2 + bc.Original + b.Hidden
+		matrices := len(b.Matrices())
+		bc.OriginalParam = matrices * b.Hidden * bc.Original
+		bc.OriginalFLOPs = 2 * bc.OriginalParam
+		if b.Bias {
+			bc.OriginalParam += (matrices-1)*bc.Original + b.Hidden
+		}
 		if b.Form.Scale {
 			p := make([]float32, b.Width)
 			if err := at[b.ScaleName()].ReadFloat32(p); err != nil {

@@ -156,7 +156,7 @@ func newBert(b *builder, prefix string, n bertNames) *bert {
 		l := &bertBlock{qkv: b.linear(c.Hidden, c.Hidden, at(n.query), at(n.key), at(n.value))}
 		l.out = b.linear(c.Hidden, c.Hidden, at(n.attnOut))
 		l.attnNorm = b.norm(at(n.attnNorm))
-		l.mlp = b.mlp(name+n.block, i, at(n.up), at(n.down))
+		l.mlp = b.mlp(Block{Name: name + n.block, Layer: i, Depth: i, Up: at(n.up), Down: at(n.down), Bias: true})
 		l.norm = b.norm(at(n.outputNorm))
 		if i == c.Layers-1 && b.alloc {
 			b.split(l)
@@ -208,13 +208,12 @@ func (m *bert) embed(t *nn.Tape, in *Input) *nn.Tensor {
 func (m *bert) layer(t *nn.Tape, i int, x *nn.Tensor, in *Input, firstOnly bool) *nn.Tensor {
 	c, h, l := m.cfg, m.cfg.Hidden, m.layers[i]
 	dim := h / c.Heads
-	residual := x
+	residual, queries := x, in.Offsets
 	var ctx *nn.Tensor
 	if l.qkv != nil {
 		qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
 		ctx = t.Attention(qkv, nn.Heads{X: qkv.X, Start: h}, nn.Heads{X: qkv.X, Start: 2 * h}, in.Offsets, in.Offsets, c.Heads, dim, c.AttnDrop)
 	} else {
-		queries := in.Offsets
 		if firstOnly {
 			queries = m.counting(len(in.Offsets))
 			residual = t.First(x, in.Offsets)
@@ -224,7 +223,7 @@ func (m *bert) layer(t *nn.Tape, i int, x *nn.Tensor, in *Input, firstOnly bool)
 		ctx = t.Attention(q, kv, nn.Heads{X: kv.X, Start: h}, queries, in.Offsets, c.Heads, dim, c.AttnDrop)
 	}
 	x = t.AddNorm(t.Linear(ctx, l.out, kernel.Identity, nil), residual, l.attnNorm, c.HiddenDrop)
-	return t.AddNorm(l.mlp.forward(t, x), x, l.norm, c.HiddenDrop)
+	return t.AddNorm(l.mlp.forward(t, x, queries, 0), x, l.norm, c.HiddenDrop)
 }
 
 // ids returns the rows of the embedding tables for each token.

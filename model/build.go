@@ -25,17 +25,36 @@ const (
 	Normal             // normal with the config's initializer_range
 )
 
-// Block is one MLP that can be fused, under the names of its tensors.
+// Block is one MLP that can be fused, under the names of its tensors. An expert
+// of a mixture is a block of its own.
 type Block struct {
 	Name  string // e.g. bert.encoder.layer.3
-	Layer int
-	Up    string // name of the up matrix without .weight
-	Down  string
-	Act   kernel.Activation
+	Stack string // "encoder" or "decoder" in models that have both, else ""
+	Layer int    // its layer's number within the stack
+	Depth int    // its layer's place in the forward pass, counted through all stacks
+	// Gate, Up and Down are the names of the matrices without .weight; Gate is
+	// "" in an MLP that has none.
+	Gate, Up, Down string
+	Bias           bool // the matrices have biases
+	Act            kernel.Activation
+	// Router is the name of the tensor (Experts × hidden) that chooses among a
+	// mixture's Experts experts, of which this is number Expert; "", 0 and 0
+	// for a dense MLP.
+	Router          string
+	Experts, Expert int
 
 	Hidden, Width int // as loaded
 	Form          BlockConfig
 	MLP           *MLP // nil where memory was not asked for
+}
+
+// Matrices names the block's matrices without .weight, in the order gate (where
+// there is one), up, down.
+func (b *Block) Matrices() []string {
+	if b.Gate == "" {
+		return []string{b.Up, b.Down}
+	}
+	return []string{b.Gate, b.Up, b.Down}
 }
 
 // ScaleName and StepName are the names of the fixed tensors beside a block.
@@ -75,10 +94,25 @@ func (b *builder) state(name string, w *nn.Weight, from, to int, shape []int, in
 // linear states the layers name.weight (out × in) and name.bias (out) for each
 // name, stacked into one layer of len(names)·out outputs.
 func (b *builder) linear(in, out int, names ...string) *nn.Linear {
+	return b.stack(in, out, true, names...)
+}
+
+// plain is linear without biases.
+func (b *builder) plain(in, out int, names ...string) *nn.Linear {
+	return b.stack(in, out, false, names...)
+}
+
+func (b *builder) stack(in, out int, bias bool, names ...string) *nn.Linear {
 	n := len(names)
-	l := &nn.Linear{W: b.weight(n*out, in), B: b.weight(1, n*out)}
+	l := &nn.Linear{W: b.weight(n*out, in)}
+	if bias {
+		l.B = b.weight(1, n*out)
+	}
 	for i, name := range names {
 		b.state(name+".weight", l.W, i*out, (i+1)*out, []int{out, in}, Normal, true)
+		if !bias {
+			continue
+		}
 		p := b.state(name+".bias", l.B, 0, 1, []int{out}, Zeros, false)
 		if p != nil {
 			p.Data, p.Grad = p.Data[i*out:(i+1)*out], p.Grad[i*out:(i+1)*out]

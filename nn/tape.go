@@ -43,6 +43,7 @@ type Tape struct {
 	attends   slab[attention]
 	gathers   slab[gather]
 	drops     slab[dropout]
+	products  slab[product]
 	work      [][]float32
 	columns   addColumns
 	multiply  multiply
@@ -73,6 +74,7 @@ func (t *Tape) Reset(step int) {
 	t.attends.reset()
 	t.gathers.reset()
 	t.drops.reset()
+	t.products.reset()
 }
 
 // EndLayer marks that of all tensors made so far only the given one is still

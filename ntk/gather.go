@@ -107,7 +107,7 @@ func slice(in *model.Input, from, to int) *model.Input {
 func freeze(m *model.Model, blocks []int) (undo func()) {
 	first := m.Blocks[blocks[0]]
 	for _, b := range blocks {
-		if m.Blocks[b].Layer < first.Layer {
+		if m.Blocks[b].Depth < first.Depth {
 			first = m.Blocks[b]
 		}
 	}

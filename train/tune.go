@@ -37,7 +37,7 @@ func NewTuner(pool *kernel.Pool, student, teacher *model.Model, cfg OptimizerCon
 		if _, fused := student.Config.Blocks[blk.Name]; !fused {
 			continue
 		}
-		for _, l := range []*nn.Linear{blk.MLP.Up, blk.MLP.UpV, blk.MLP.Down, blk.MLP.DownV} {
+		for _, l := range []*nn.Linear{blk.MLP.Gate, blk.MLP.GateV, blk.MLP.Up, blk.MLP.UpV, blk.MLP.Down, blk.MLP.DownV} {
 			if l != nil {
 				trained[l.W], trained[l.B] = true, true
 			}
