@@ -23,6 +23,7 @@ type Block struct {
 	Masked  bool
 
 	Sizes        []int32 // cluster sizes, where the method clusters
+	Assign       []int32 // the cluster of each of the original's units, where it does
 	Inertia      float64 // sum of squared distances of sub-MLPs to their centroids
 	InputInertia float64 // the same to their common mean: Inertia at width 1
 	Silhouette   float64 // mean over sub-MLPs, −1 … 1; 0 where not clustered

@@ -88,7 +88,7 @@ func cluster(ctx context.Context, m *MLP, o Options) (*Block, error) {
 func (m *MLP) fuse(assign, sizes []int32, pool *kernel.Pool) *Block {
 	x, d := m.SubMLPs()
 	b := m.withUnits(centroids(x, d, assign, sizes), len(sizes))
-	b.Sizes = sizes
+	b.Sizes, b.Assign = sizes, assign
 	b.Inertia = kmeans.Inertia(x, m.Width, d, assign, pool)
 	b.InputInertia = kmeans.Inertia(x, m.Width, d, make([]int32, m.Width), pool)
 	b.Silhouette, _ = kmeans.Silhouette(x, m.Width, d, assign, pool)

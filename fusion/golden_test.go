@@ -18,7 +18,7 @@ type golden struct {
 }
 
 func eachGolden(t *testing.T, f func(t *testing.T, g golden)) {
-	for _, name := range []string{"plain", "gated"} {
+	for _, name := range []string{"plain", "gated", "expert"} {
 		t.Run(name, func(t *testing.T) {
 			r, err := checkpoint.Open(filepath.Join("testdata", "golden", name+".safetensors"))
 			if err != nil {
@@ -59,8 +59,11 @@ func (g golden) mlp() (*MLP, int) {
 		Gate: g.get("weights.gate"), Up: g.get("weights.up"), UpBias: g.get("weights.up_bias"),
 		Down: g.get("weights.down"), DownBias: g.get("weights.down_bias"),
 	}
-	if m.Gate != nil {
+	switch {
+	case m.Gate != nil:
 		m.Act = kernel.SiLU
+	case m.UpBias == nil:
+		m.Act = kernel.ReLU
 	}
 	return m, s[2]
 }

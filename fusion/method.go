@@ -66,6 +66,8 @@ func Lookup(name string) (Method, error) {
 	return method{methods[i]}, nil
 }
 
+var errNoInputs = errors.New("fusion: calibration needs inputs")
+
 // compressor is what one method adds to what method does for all.
 type compressor interface {
 	Name() string
@@ -92,7 +94,7 @@ func (w method) Compress(ctx context.Context, m *MLP, o Options) (*Block, error)
 		}
 	}
 	if (o.Weighted || o.Select || o.Refit || o.Fit > 0) && o.Inputs == nil {
-		return nil, errors.New("fusion: calibration needs inputs")
+		return nil, errNoInputs
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -12,6 +12,8 @@ full singular value decompositions, torch's autograd and AdamW.
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
 
 from common import ROOT, main
 
@@ -31,12 +33,12 @@ def flat(tree, prefix=""):
             yield prefix + key, value
 
 
-def mlp(rng, p, width, gated):
+def mlp(rng, p, width, gated, biased):
     scale = lambda *s: (rng.standard_normal(s) * 0.3).astype(F32)
     m = {"up": scale(width, p), "down": scale(p, width)}
     if gated:
         m["gate"] = scale(width, p)
-    else:
+    if biased:
         m["up_bias"], m["down_bias"] = scale(width), scale(p)
     # Two units alike, one zero: the cases with ties.
     m["up"][1], m["down"][:, 1] = m["up"][0], m["down"][:, 0]
@@ -47,7 +49,7 @@ def mlp(rng, p, width, gated):
 def forward(m, x, scale=1.0, act="gelu"):
     t = {k: torch.from_numpy(np.asarray(v, dtype=np.float64)) for k, v in m.items()}
     x = torch.from_numpy(x.astype(np.float64))
-    f = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[act]
+    f = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu, "relu": torch.relu}[act]
     u = x @ t["up"].T + t.get("up_bias", 0)
     h = f(x @ t["gate"].T) * u if "gate" in t else f(u)
     return (h * torch.as_tensor(scale)) @ t["down"].T + t.get("down_bias", 0)
@@ -85,18 +87,17 @@ def mmd(rows, first, steps, dtype):
     return np.array(losses), path, grads, y.detach().double().numpy()
 
 
-def case(seed, p, width, c, gated):
+def case(seed, p, width, c, gated, biased, act):
     rng = np.random.default_rng(seed)
-    m = mlp(rng, p, width, gated)
+    m = mlp(rng, p, width, gated, biased)
     x = rng.standard_normal((7, p)).astype(F32)
-    act = "silu" if gated else "gelu"
     out = {"shape": pack([p, width, c]), "weights": {k: pack(v) for k, v in m.items()}, "x": pack(x)}
     out["y"] = pack(forward(m, x, act=act))
     with_units = lambda **new: {**m, **new}
 
     # Sub-MLP matrix, in the order of the Go package.
     order = (["gate"] if gated else []) + ["up"]
-    rows = np.concatenate([m[k] for k in order] + ([] if gated else [m["up_bias"][:, None]]) + [m["down"].T], 1)
+    rows = np.concatenate([m[k] for k in order] + ([m["up_bias"][:, None]] if biased else []) + [m["down"].T], 1)
     out["rows"] = pack(rows)
     matrices = (["gate"] if gated else []) + ["up", "down"]
 
@@ -104,7 +105,7 @@ def case(seed, p, width, c, gated):
     s = (rng.standard_normal((c, width)) / np.sqrt(c)).astype(F32)
     sm = {k: s.astype(np.float64) @ m[k] for k in order}
     sm["down"] = m["down"] @ s.T.astype(np.float64)
-    if not gated:
+    if biased:
         sm["up_bias"] = s.astype(np.float64) @ m["up_bias"]
     out["sketch"] = {"s": pack(s), "y": pack(forward(with_units(**sm), x, act=act))}
 
@@ -125,7 +126,7 @@ def case(seed, p, width, c, gated):
     out["prune"] = {"units": pack(keep), "y": pack(forward(with_units(**pruned), x, act=act))}
 
     # magnitude, to the parameter count of c units with their biases
-    left = c * rows.shape[1] - (0 if gated else width)
+    left = c * rows.shape[1] - (width if biased else 0)
     sizes = np.concatenate([np.abs(m[k]).ravel() for k in matrices])
     kept = np.zeros(len(sizes), bool)
     kept[np.argsort(-sizes, kind="stable")[:left]] = True
@@ -143,7 +144,7 @@ def case(seed, p, width, c, gated):
 
     def split(z):
         new, at = {}, 0
-        for k in order + ([] if gated else ["up_bias"]) + ["down"]:
+        for k in order + (["up_bias"] if biased else []) + ["down"]:
             n = 1 if k == "up_bias" else p
             new[k] = z[:, at] if k == "up_bias" else z[:, at : at + n]
             at += n
@@ -173,17 +174,84 @@ def case(seed, p, width, c, gated):
     at = [0, 1, 30, 99]
     steps = {str(i): {"rows": pack(path[i]), "grad": pack(grads[i])} for i in at}
     mm = split(y * np.sqrt(width / c))
-    if not gated:
+    if biased:
         mm["down_bias"] = m["down_bias"] * np.sqrt(width / c)
     out["mmd"] = {"start": pack(start), "losses": pack(losses), "gap": pack(gap), "step": steps, "rows": pack(y), "y": pack(forward(mm, x, act=act))}
     return out
 
 
+def mixture(seed, p, width, experts, tokens, keep, c):
+    """Switch experts, compressed together: what MC-SMoE, HC-SMoE and shared units make of them."""
+    rng = np.random.default_rng(seed)
+    root = mlp(rng, p, width, False, False)
+    # Experts of one origin, with units in another order: as training leaves them, and harder.
+    order = [rng.permutation(width) for _ in range(experts)]
+    noise = lambda a: (a + 0.1 * rng.standard_normal(a.shape)).astype(F32)
+    ms = [{"up": noise(root["up"][o]), "down": noise(root["down"][:, o])} for o in order]
+    router = rng.standard_normal((experts, p)).astype(F32)
+    x = rng.standard_normal((tokens, p)).astype(F32)
+    logits = x.astype(np.float64) @ router.T.astype(np.float64)
+    choice = logits.argmax(1)
+    usage = np.bincount(choice, minlength=experts)
+    rows = [np.concatenate([m["up"], m["down"].T], 1).astype(np.float64) for m in ms]
+    names = lambda of: np.array([list(dict.fromkeys(of)).index(g) for g in of])
+
+    # MC-SMoE: arXiv 2310.01334, section 3.2
+    like = (logits.T @ logits) / np.outer(*[np.linalg.norm(logits, axis=0)] * 2)
+    dominant = np.sort(np.argsort(-usage, kind="stable")[:keep])
+    mc = names([e if e in dominant else dominant[like[e, dominant].argmax()] for e in range(experts)])
+
+    # HC-SMoE: arXiv 2410.08589, section 3.2
+    mean = np.stack([forward(m, x, act="relu").numpy().mean(0) for m in ms])
+    hc = names(fcluster(linkage(mean, "average"), keep, "maxclust"))
+
+    def merged(of, aligned):
+        out = []
+        for g in range(keep):
+            members = np.flatnonzero(of == g)
+            lead = members[usage[members].argmax()]
+            share = usage[members] / usage[members].sum()
+            match = lambda e: linear_sum_assignment(rows[lead] @ rows[e].T, maximize=True)[1] if aligned else np.arange(width)
+            z = sum(w * rows[e][match(e)] for e, w in zip(members, share))
+            out.append({"up": z[:, :p], "down": z[:, p:].T})
+        return np.stack([forward(out[g], x, act="relu").numpy() for g in of])
+
+    # Shared units: Ward's clustering of all.
+    every = np.concatenate(rows)
+    assign = fcluster(linkage(every, "ward"), c, "maxclust") - 1
+    centre = np.stack([every[assign == k].mean(0) for k in range(c)])
+    counts = np.stack([np.bincount(assign[e * width : (e + 1) * width], minlength=c) for e in range(experts)])
+    shared = {"up": centre[:, :p], "down": centre[:, p:].T}
+
+    return {
+        "shape": pack([p, width, experts, keep, c]),
+        "up": pack([m["up"] for m in ms]),
+        "down": pack([m["down"] for m in ms]),
+        "router": pack(router),
+        "x": pack(x),
+        "usage": pack(usage),
+        "order": pack(linear_sum_assignment(rows[0] @ rows[1].T, maximize=True)[1]),
+        "mc": {"of": pack(mc), "y": pack(merged(mc, True))},
+        "hc": {"of": pack(hc), "y": pack(merged(hc, False))},
+        "shared": {
+            "inertia": pack([((every - centre[assign]) ** 2).sum()]),
+            "used": pack((counts > 0).sum(1)),
+            "y": pack(np.stack([forward(shared, x, scale=n.astype(np.float64), act="relu").numpy() for n in counts])),
+        },
+    }
+
+
 def write(out):
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    for name, args in (("plain", (1, 8, 32, 10, False)), ("gated", (2, 6, 20, 7, True))):
+    cases = {
+        "plain": (1, 8, 32, 10, False, True, "gelu"),
+        "gated": (2, 6, 20, 7, True, False, "silu"),
+        "expert": (3, 8, 24, 6, False, False, "relu"),
+    }
+    for name, args in cases.items():
         save_file(dict(flat(case(*args))), out / f"{name}.safetensors")
+    save_file(dict(flat(mixture(4, 8, 12, 6, 200, 3, 20))), out / "mixture.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,209 @@
+package fusion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mlpfusion/kernel"
+)
+
+// Mixture is the experts of one mixture-of-experts layer. Each token goes to
+// the expert whose row of the router gives the largest product with it (top-1
+// routing, as in Switch Transformers).
+//
+// A Method compresses each expert on its own; a MixtureMethod looks at all of
+// them.
+type Mixture struct {
+	Experts []*MLP    // of one shape
+	Router  []float32 // len(Experts)×Hidden, row-major; what Inputs are routed by
+}
+
+// FusedMixture is a compressed layer: fewer sets of weights than experts. The
+// router stays as it is, so every expert still computes, with the weights it is
+// given and P of its own where Scale has one.
+type FusedMixture struct {
+	Blocks []*Block    // the sets of weights
+	Of     []int       // expert e computes with Blocks[Of[e]]
+	Scale  [][]float32 // P_e of expert e, 0 where it has no unit in a cluster; nil: P of its block
+}
+
+// Expert returns expert e as a block of its own. It shares memory with f.
+func (f *FusedMixture) Expert(e int) *Block {
+	b := *f.Blocks[f.Of[e]]
+	if f.Scale != nil {
+		b.Scale = f.Scale[e]
+	}
+	return &b
+}
+
+// Params returns the number of trainable parameters: shared ones count once.
+func (f *FusedMixture) Params() int {
+	n := 0
+	for _, b := range f.Blocks {
+		n += b.Params()
+	}
+	return n
+}
+
+// FLOPs returns the operations of expert e's matrix products for one token.
+// Units that it does not use count nothing.
+func (f *FusedMixture) FLOPs(e int) int { return f.Expert(e).Compact().FLOPs() }
+
+// Compact returns the block without the units whose factor in P is 0: the same
+// function. A block that has none is returned as it is.
+func (b *Block) Compact() *Block {
+	if !slices.Contains(b.Scale, 0) {
+		return b
+	}
+	var units []int
+	for k, s := range b.Scale {
+		if s != 0 {
+			units = append(units, k)
+		}
+	}
+	if len(units) == 0 {
+		units = []int{0} // a block has one unit at least; its P is 0
+	}
+	pick := func(v []float32) (kept []float32) {
+		if v == nil {
+			return nil
+		}
+		for _, k := range units {
+			kept = append(kept, v[k])
+		}
+		return kept
+	}
+	c := *b
+	c.MLP = b.keep(units).MLP
+	c.Scale, c.Step = pick(b.Scale), pick(b.Step)
+	return &c
+}
+
+// MixtureMethod turns a mixture into a smaller one.
+type MixtureMethod interface {
+	// Name is the name LookupMixture knows it by.
+	Name() string
+
+	// Compress leaves m as it is. It reports what Method reports, experts of
+	// different shapes, and a number of experts out of 1 … len(m.Experts).
+	Compress(ctx context.Context, m *Mixture, o MixtureOptions) (*FusedMixture, error)
+}
+
+// MixtureOptions say how to compress a mixture.
+type MixtureOptions struct {
+	// Width is the number of units of each set of weights; Inputs, which merging
+	// needs, are what enters the layer: the tokens of all experts.
+	Options
+	// Experts is the number of experts that merging leaves, 1 … len(m.Experts).
+	Experts int
+}
+
+var mixtureMethods = []MixtureMethod{shared{}, mcSMoE{}, hcSMoE{}}
+
+// MixtureNames lists the methods for mixtures.
+func MixtureNames() []string {
+	names := make([]string, len(mixtureMethods))
+	for i, m := range mixtureMethods {
+		names[i] = m.Name()
+	}
+	return names
+}
+
+// LookupMixture returns the method of that name, or an error that lists the names.
+func LookupMixture(name string) (MixtureMethod, error) {
+	i := slices.IndexFunc(mixtureMethods, func(m MixtureMethod) bool { return m.Name() == name })
+	if i < 0 {
+		return nil, fmt.Errorf("unknown method for mixtures of experts %q: expected one of %s", name, strings.Join(MixtureNames(), ", "))
+	}
+	return mixtureMethods[i], nil
+}
+
+// check reports the first thing wrong with the experts.
+func (m *Mixture) check(o *MixtureOptions) error {
+	if len(m.Experts) == 0 {
+		return errors.New("fusion: a mixture needs at least one expert")
+	}
+	if o.Pool == nil {
+		return errors.New("fusion: Options.Pool is missing")
+	}
+	first := m.Experts[0]
+	for e, x := range m.Experts {
+		if err := x.check(); err != nil {
+			return fmt.Errorf("expert %d: %w", e, err)
+		}
+		if x.Hidden != first.Hidden || x.Width != first.Width || x.Act != first.Act || (x.Gate == nil) != (first.Gate == nil) ||
+			(x.UpBias == nil) != (first.UpBias == nil) || (x.GateBias == nil) != (first.GateBias == nil) || (x.DownBias == nil) != (first.DownBias == nil) {
+			return fmt.Errorf("fusion: expert %d: expected the shape of expert 0 (%d units of %d inputs, with the same matrices and biases), found %d of %d", e, first.Width, first.Hidden, x.Width, x.Hidden)
+		}
+	}
+	return nil
+}
+
+// routed tells how the router treats the inputs.
+type routed struct {
+	tokens []int       // of each expert
+	like   [][]float64 // like[a][b]: Σ over the tokens of the logits of a times those of b
+	mean   [][]float64 // the mean output of each expert over all tokens; nil unless asked for
+}
+
+// route streams the inputs through the router, and through every expert where
+// outputs is set.
+func (m *Mixture) route(ctx context.Context, o *MixtureOptions, outputs bool) (*routed, error) {
+	n, p := len(m.Experts), m.Experts[0].Hidden
+	if len(m.Router) != n*p {
+		return nil, fmt.Errorf("fusion: the router: expected %d×%d values, found %d", n, p, len(m.Router))
+	}
+	if o.Inputs == nil {
+		return nil, errNoInputs
+	}
+	r := &routed{tokens: make([]int, n), like: make([][]float64, n), mean: make([][]float64, n)}
+	for e := range n {
+		r.like[e] = make([]float64, n)
+		r.mean[e] = make([]float64, p)
+	}
+	logits, y := make([]float32, chunk*n), make([]float32, chunk*p)
+	seen := 0
+	t := &teacher{m: m.Experts[0], inputs: o.Inputs, pool: o.Pool}
+	err := t.each(ctx, false, func(x, _ []float32, tokens int) error {
+		seen += tokens
+		linear(o.Pool, m.Router, x, tokens, p, n, logits, kernel.Epilogue{})
+		for i := range tokens {
+			row := logits[i*n : (i+1)*n]
+			best := 0
+			for a, v := range row {
+				if !finite(v) {
+					return errNotFinite
+				}
+				if v > row[best] {
+					best = a
+				}
+				for b, w := range row[:a+1] {
+					r.like[a][b] += float64(v) * float64(w)
+				}
+			}
+			r.tokens[best]++
+		}
+		if outputs {
+			for e, expert := range m.Experts {
+				expert.Forward(o.Pool, x, tokens, y)
+				addRows(r.mean[e], y, tokens)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for a := range n {
+		for b := range a {
+			r.like[b][a] = r.like[a][b]
+		}
+		for i := range r.mean[a] {
+			r.mean[a][i] /= float64(seen)
+		}
+	}
+	return r, nil
+}
