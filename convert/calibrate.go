@@ -105,20 +105,20 @@ func (c *Calibrator) advance(s *side, block int) error {
 		}
 		in := &c.batches[i]
 		c.tape.Reset(0)
-		var x *nn.Tensor
+		var x model.State
 		from := s.layer
 		if from < 0 {
 			x, from = s.m.Embed(c.tape, in), 0
 		} else {
-			x = c.tape.New(len(in.IDs), s.m.Config.Hidden)
-			if _, err := io.ReadFull(old, asBytes(x.Data)); err != nil {
+			x.X = c.tape.New(len(in.IDs), s.m.Config.Hidden)
+			if _, err := io.ReadFull(old, asBytes(x.X.Data)); err != nil {
 				return err
 			}
 		}
 		for l := from; l < target; l++ {
 			x = s.m.Layer(c.tape, l, x, in)
 		}
-		if _, err := states.Write(asBytes(x.Data)); err != nil {
+		if _, err := states.Write(asBytes(x.X.Data)); err != nil {
 			return err
 		}
 		s.m.Layer(c.tape, target, x, in)

@@ -306,7 +306,7 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 		for _, rows := range task.LengthSorted(texts, tokens) {
 			var b task.Batch
 			texts.Fill(&b, rows)
-			batches = append(batches, model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets})
+			batches = append(batches, train.InputOf(&b))
 		}
 		cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, batches, nil)
 		if err != nil {
@@ -391,5 +391,6 @@ func packed(e *task.Encoded, n int) *model.Input {
 	rows := task.Shuffle(0, 0, e.Len())[:n]
 	slices.Sort(rows)
 	e.Fill(&b, rows)
-	return &model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}
+	in := train.InputOf(&b)
+	return &in
 }

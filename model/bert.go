@@ -28,13 +28,19 @@ var (
 	}
 )
 
+// classifiers names the one class for both heads of an encoder.
+func classifiers(architecture string) map[Head]string {
+	return map[Head]string{Classification: architecture, Regression: architecture}
+}
+
 // BERT, and MiniLM, which has its layout.
 var bertFamily = &family{
-	prefix:       "bert.",
-	architecture: "BertForSequenceClassification",
-	widthKey:     "intermediate_size",
-	config:       bertConfig,
-	unused:       []string{"embeddings.position_ids", "cls.predictions.", "cls.seq_relationship."},
+	prefix:        "bert.",
+	architectures: classifiers("BertForSequenceClassification"),
+	head:          Classification,
+	widthKey:      "intermediate_size",
+	config:        bertConfig,
+	unused:        []string{"embeddings.position_ids", "cls.predictions.", "cls.seq_relationship."},
 	build: func(b *builder) network {
 		n := newBert(b, "bert.", bertLayer)
 		b.head = true
@@ -47,11 +53,12 @@ var bertFamily = &family{
 
 // RoBERTa counts positions from pad_token_id + 1 and has its own head.
 var robertaFamily = &family{
-	prefix:       "roberta.",
-	architecture: "RobertaForSequenceClassification",
-	widthKey:     "intermediate_size",
-	config:       bertConfig,
-	unused:       []string{"embeddings.position_ids", "lm_head.", "pooler.dense."},
+	prefix:        "roberta.",
+	architectures: classifiers("RobertaForSequenceClassification"),
+	head:          Classification,
+	widthKey:      "intermediate_size",
+	config:        bertConfig,
+	unused:        []string{"embeddings.position_ids", "lm_head.", "pooler.dense."},
 	build: func(b *builder) network {
 		n := newBert(b, "roberta.", bertLayer)
 		n.firstPosition = int32(b.cfg.PadID) + 1
@@ -67,11 +74,12 @@ var robertaFamily = &family{
 
 // DistilBERT has no token types.
 var distilbertFamily = &family{
-	prefix:       "distilbert.",
-	architecture: "DistilBertForSequenceClassification",
-	widthKey:     "hidden_dim",
-	config:       distilbertConfig,
-	unused:       []string{"vocab_transform.", "vocab_layer_norm.", "vocab_projector."},
+	prefix:        "distilbert.",
+	architectures: classifiers("DistilBertForSequenceClassification"),
+	head:          Classification,
+	widthKey:      "hidden_dim",
+	config:        distilbertConfig,
+	unused:        []string{"vocab_transform.", "vocab_layer_norm.", "vocab_projector."},
 	build: func(b *builder) network {
 		n := newBert(b, "distilbert.", distilbertLayer)
 		b.head = true
@@ -176,55 +184,47 @@ func (b *builder) split(l *bertBlock) {
 	l.qkv = nil
 }
 
-func (m *bert) forward(t *nn.Tape, in *Input, out *Output) {
-	c := m.cfg
-	x := m.embed(t, in)
-	out.keep(t, x)
-	for i := range m.layers {
-		last := i == len(m.layers)-1
-		x = m.layer(t, i, x, in, last && !out.AllTokens)
-		if !last || out.AllTokens {
-			out.keep(t, x)
-		}
-	}
-	if out.AllTokens {
-		x = t.First(x, in.Offsets)
-	}
-	if m.headDropFirst {
-		x = t.Dropout(x, c.HeadDrop)
-	}
-	x = t.Dropout(t.Linear(x, m.pre, m.preAct, nil), c.HeadDrop)
-	out.Logits = t.Linear(x, m.classifier, kernel.Identity, nil)
-}
+func (m *bert) depth() int { return len(m.layers) }
 
-func (m *bert) embed(t *nn.Tape, in *Input) *nn.Tensor {
+func (m *bert) embed(t *nn.Tape, in *Input) State {
 	x := t.Embed(m.tables, m.ids(in))
-	return t.Dropout(t.AddNorm(x, nil, m.norm, 0), m.cfg.HiddenDrop)
+	return State{X: t.Dropout(t.AddNorm(x, nil, m.norm, 0), m.cfg.HiddenDrop)}
 }
 
 // layer runs encoder layer i. Of the last, only the first token of each
 // sequence is wanted for classification: its queries, attention output and MLP
 // are then computed for that token alone, which is exact.
-func (m *bert) layer(t *nn.Tape, i int, x *nn.Tensor, in *Input, firstOnly bool) *nn.Tensor {
-	c, h, l := m.cfg, m.cfg.Hidden, m.layers[i]
-	dim := h / c.Heads
+func (m *bert) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
+	c, l := m.cfg, m.layers[i]
+	h, x := c.Hidden, s.X
+	opt := nn.AttentionOptions{Heads: c.Heads, Dim: h / c.Heads, Drop: c.AttnDrop}
 	residual, queries := x, in.Offsets
 	var ctx *nn.Tensor
 	if l.qkv != nil {
 		qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
-		ctx = t.Attention(qkv, nn.Heads{X: qkv.X, Start: h}, nn.Heads{X: qkv.X, Start: 2 * h}, in.Offsets, in.Offsets, c.Heads, dim, c.AttnDrop)
+		ctx = t.Attention(qkv, nn.Heads{X: qkv.X, Start: h}, nn.Heads{X: qkv.X, Start: 2 * h}, queries, in.Offsets, opt)
 	} else {
-		if firstOnly {
+		if rows != nil {
 			queries = m.counting(len(in.Offsets))
-			residual = t.First(x, in.Offsets)
+			residual = t.Rows(x, rows)
 		}
 		kv := nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
 		q := nn.Heads{X: t.Linear(residual, l.q, kernel.Identity, nil)}
-		ctx = t.Attention(q, kv, nn.Heads{X: kv.X, Start: h}, queries, in.Offsets, c.Heads, dim, c.AttnDrop)
+		ctx = t.Attention(q, kv, nn.Heads{X: kv.X, Start: h}, queries, in.Offsets, opt)
 	}
 	x = t.AddNorm(t.Linear(ctx, l.out, kernel.Identity, nil), residual, l.attnNorm, c.HiddenDrop)
-	return t.AddNorm(l.mlp.forward(t, x, queries, 0), x, l.norm, c.HiddenDrop)
+	return State{X: t.AddNorm(l.mlp.forward(t, x, queries, 0), x, l.norm, c.HiddenDrop)}
 }
+
+func (m *bert) logits(t *nn.Tape, x *nn.Tensor) *nn.Tensor {
+	if m.headDropFirst {
+		x = t.Dropout(x, m.cfg.HeadDrop)
+	}
+	x = t.Dropout(t.Linear(x, m.pre, m.preAct, nil), m.cfg.HeadDrop)
+	return t.Linear(x, m.classifier, kernel.Identity, nil)
+}
+
+func (m *bert) vocabulary() (*nn.Weight, float32) { panic("model: no language model") }
 
 // ids returns the rows of the embedding tables for each token.
 func (m *bert) ids(in *Input) (ids [nn.MaxTables][]int32) {

@@ -23,10 +23,29 @@ type Config struct {
 	InitStd      float32
 	HiddenDrop   float32
 	AttnDrop     float32
-	HeadDrop     float32  // before the classifier
-	Labels       []string // class names; one for regression
-	Regression   bool
+	HeadDrop     float32 // before the classifier
+	Head         Head
+	Labels       []string               // class names; one for regression, none for a language model
 	Blocks       map[string]BlockConfig // fused MLPs by block name
+}
+
+// Head is what a model computes from its last states.
+type Head int
+
+const (
+	// AsSaved is, as a choice, the head of the checkpoint.
+	AsSaved Head = iota
+	// Classification gives a logit for each label.
+	Classification
+	// Regression gives one number.
+	Regression
+	// LanguageModel gives a logit for each word of the vocabulary that may come
+	// next.
+	LanguageModel
+)
+
+func (h Head) String() string {
+	return [...]string{"saved", "classification", "regression", "language-model"}[h]
 }
 
 // BlockConfig is the form of one fused MLP in a checkpoint.
@@ -41,6 +60,7 @@ type BlockConfig struct {
 // hfConfig is config.json as transformers writes it.
 type hfConfig struct {
 	ModelType         string            `json:"model_type"`
+	Architectures     []string          `json:"architectures"`
 	HiddenSize        *int              `json:"hidden_size"`
 	Dim               *int              `json:"dim"`
 	NumLayers         *int              `json:"num_hidden_layers"`
@@ -91,11 +111,12 @@ func ParseConfig(text []byte) (*Config, error) {
 	r := configReader{}
 	c := f.config(&h, &r)
 	c.Type = h.ModelType
-	c.Labels = labelNames(&h, &r)
-	if h.ProblemType != nil {
-		c.Regression = *h.ProblemType == "regression"
-	} else {
-		c.Regression = len(c.Labels) == 1
+	c.Head = f.savedHead(h.Architectures)
+	if c.Head == Classification {
+		c.Labels = labelNames(&h, &r)
+		if orDefault(h.ProblemType, "") == "regression" || h.ProblemType == nil && len(c.Labels) == 1 {
+			c.Head = Regression
+		}
 	}
 	for _, size := range []struct {
 		key string

@@ -167,7 +167,7 @@ func TestGradients(t *testing.T) {
 				tape := nn.NewTape(pool)
 				tape.Train = true
 				kind := nn.CrossEntropy
-				if m.Config.Regression {
+				if m.Config.Head == model.Regression {
 					kind = nn.SquaredError
 				}
 				// Twice, so that what a step leaves behind would be seen.

@@ -13,10 +13,11 @@ import (
 
 // LoadOptions are the choices of Load.
 type LoadOptions struct {
-	// Labels are the class names the model must have; nil takes those of the
-	// checkpoint. One label with Regression set is a regression head.
-	Labels     []string
-	Regression bool
+	// Head is what the model must compute.
+	Head Head
+	// Labels are the class names the model must have, one for a regression; nil
+	// takes those of the checkpoint.
+	Labels []string
 	// NewHead makes a task head anew, from Seed, where the checkpoint has none
 	// or one of another shape; without it that is an error.
 	NewHead bool
@@ -37,8 +38,11 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if opt.Head != AsSaved {
+		cfg.Head = opt.Head
+	}
 	if opt.Labels != nil {
-		cfg.Labels, cfg.Regression = opt.Labels, opt.Regression
+		cfg.Labels = opt.Labels
 	}
 	m, err := New(cfg)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"mlpfusion/nn"
 )
 
-// Model is a transformer with a classification or regression head.
+// Model is a transformer with a head.
 type Model struct {
 	Config  *Config
 	Tensors []Tensor     // the statement, in the family's order
@@ -16,6 +16,8 @@ type Model struct {
 	family  *family
 	net     network
 	output  Output
+	rows    []int32 // that the head reads
+	targets []int32 // of those rows
 }
 
 // Input is a packed batch: the tokens of all sequences laid end to end.
@@ -23,20 +25,74 @@ type Input struct {
 	IDs     []int32 // (tokens)
 	Types   []int32 // (tokens), or nil for all 0
 	Offsets []int32 // (sequences + 1): where each begins, and the end
+
+	// Targets are, for a language model, the ids to be predicted at each token
+	// (of an encoder–decoder at each of the decoder's), −1 where none is. Only
+	// Loss reads them.
+	Targets []int32
+	// DecoderIDs and DecoderOffsets are the decoder's tokens, of as many
+	// sequences, for encoder–decoders.
+	DecoderIDs, DecoderOffsets []int32
+}
+
+// stream returns the tokens that the head sees, the decoder's where there is one,
+// and where each sequence begins among them.
+func (in *Input) stream() (ids, offsets []int32) {
+	if in.DecoderOffsets != nil {
+		return in.DecoderIDs, in.DecoderOffsets
+	}
+	return in.IDs, in.Offsets
+}
+
+// Slice returns sequences [from, to) of a batch. It shares the tokens' memory.
+func (in *Input) Slice(from, to int) *Input {
+	part := &Input{}
+	cut := func(ids, offsets []int32) (_, _ []int32) {
+		a, b := offsets[from], offsets[to]
+		shifted := make([]int32, 0, to-from+1)
+		for _, o := range offsets[from : to+1] {
+			shifted = append(shifted, o-a)
+		}
+		return ids[a:b], shifted
+	}
+	part.IDs, part.Offsets = cut(in.IDs, in.Offsets)
+	if in.Types != nil {
+		part.Types, _ = cut(in.Types, in.Offsets)
+	}
+	if in.DecoderOffsets != nil {
+		part.DecoderIDs, part.DecoderOffsets = cut(in.DecoderIDs, in.DecoderOffsets)
+	}
+	if in.Targets != nil {
+		_, offsets := in.stream()
+		part.Targets, _ = cut(in.Targets, offsets)
+	}
+	return part
+}
+
+// State is what passes from layer to layer.
+type State struct {
+	X *nn.Tensor // (tokens × hidden); of a decoder's layers the decoder's tokens
+	// Encoded is the encoder's output, which the decoder of an encoder–decoder
+	// reads; nil before that.
+	Encoded *nn.Tensor
 }
 
 // Output is what a forward pass gives. The tensors live until the tape's next
 // Reset.
 type Output struct {
-	// AllTokens asks for the last layer's state of every token. Otherwise
-	// only the first token of each sequence goes through the last layer.
+	// AllTokens asks for the last layer's state of every token. Otherwise only
+	// the tokens that the head reads go all the way through the last layer.
 	AllTokens bool
 	// KeepHidden collects the hidden states; without it only logits are
 	// kept, and evaluation reuses each layer's memory.
 	KeepHidden bool
 
-	Logits *nn.Tensor   // (sequences × labels)
-	Hidden []*nn.Tensor // after the embeddings and after each layer (tokens × hidden)
+	// Logits are (sequences × labels). Of a language model they are (sequences ×
+	// vocabulary), for the token that follows each sequence.
+	Logits *nn.Tensor
+	// Hidden are the states after the embeddings and after each layer (tokens ×
+	// hidden).
+	Hidden []*nn.Tensor
 }
 
 func (o *Output) keep(t *nn.Tape, x *nn.Tensor) {
@@ -61,10 +117,10 @@ func Describe(c *Config) ([]Tensor, []*Block, error) {
 
 // New returns a model whose tensors are zero.
 func New(c *Config) (*Model, error) {
-	f, err := familyOf(c.Type)
-	if err != nil {
+	if err := checkHead(c); err != nil {
 		return nil, err
 	}
+	f := families[c.Type]
 	b := &builder{cfg: c, alloc: true}
 	m := &Model{Config: c, family: f, net: f.build(b)}
 	m.Tensors, m.Weights, m.Blocks = b.tensors, b.weights, b.blocks
@@ -77,30 +133,86 @@ func New(c *Config) (*Model, error) {
 }
 
 // Forward runs the model on a batch and returns the logits (sequences ×
-// labels). The ids must have passed Check.
+// labels); of a language model those of the token that follows each sequence
+// (sequences × vocabulary). The ids must have passed Check.
 func (m *Model) Forward(t *nn.Tape, in *Input) *nn.Tensor {
 	m.output = Output{}
-	m.net.forward(t, in, &m.output)
+	m.ForwardAll(t, in, &m.output)
 	return m.output.Logits
 }
 
 // ForwardAll is Forward with the hidden states that out asks for.
 func (m *Model) ForwardAll(t *nn.Tape, in *Input, out *Output) {
-	out.Hidden, out.Logits = out.Hidden[:0], nil
-	m.net.forward(t, in, out)
+	_, offsets := in.stream()
+	m.rows = m.rows[:0]
+	for i := range len(offsets) - 1 {
+		row := offsets[i]
+		if m.Config.Head == LanguageModel || m.family.lastToken {
+			row = offsets[i+1] - 1
+		}
+		m.rows = append(m.rows, row)
+	}
+	out.Logits = m.net.logits(t, m.states(t, in, out))
 }
 
-// Embed returns the state that enters layer 0 (tokens × hidden).
-func (m *Model) Embed(t *nn.Tape, in *Input) *nn.Tensor { return m.net.embed(t, in) }
+// Loss runs the model on a batch and returns the loss of its head, whose
+// gradient it sets when the tape records: of a classifier or a regression that
+// of nn.Tape.Loss on the labels, of a language model that of
+// nn.Tape.VocabularyLoss on the batch's targets.
+func (m *Model) Loss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) float64 {
+	if m.Config.Head != LanguageModel {
+		return t.Loss(kind, m.Forward(t, in), labels)
+	}
+	m.output = Output{}
+	m.rows, m.targets = m.rows[:0], m.targets[:0]
+	for i, id := range in.Targets {
+		if id >= 0 {
+			m.rows, m.targets = append(m.rows, int32(i)), append(m.targets, id)
+		}
+	}
+	x := m.states(t, in, &m.output)
+	w, scale := m.net.vocabulary()
+	return t.VocabularyLoss(kind, x, w, scale, m.targets)
+}
+
+// states returns the last state of m.rows.
+func (m *Model) states(t *nn.Tape, in *Input, out *Output) *nn.Tensor {
+	out.Hidden = out.Hidden[:0]
+	s := m.net.embed(t, in)
+	out.keep(t, s.X)
+	for i := range m.Depth() {
+		if i == m.Depth()-1 && !out.AllTokens {
+			return m.net.layer(t, i, s, in, m.rows).X
+		}
+		s = m.net.layer(t, i, s, in, nil)
+		out.keep(t, s.X)
+	}
+	return t.Rows(s.X, m.rows)
+}
+
+// Depth is the number of layers, an encoder's and a decoder's together.
+func (m *Model) Depth() int { return m.net.depth() }
+
+// Embed returns the state that enters layer 0.
+func (m *Model) Embed(t *nn.Tape, in *Input) State { return m.net.embed(t, in) }
 
 // Layer returns the state after layer i, given that before it.
-func (m *Model) Layer(t *nn.Tape, i int, x *nn.Tensor, in *Input) *nn.Tensor {
-	return m.net.layer(t, i, x, in, false)
+func (m *Model) Layer(t *nn.Tape, i int, s State, in *Input) State {
+	return m.net.layer(t, i, s, in, nil)
 }
 
-// Check tells whether a batch fits the model: every id inside its table and no
-// sequence empty or longer than the positions.
+// Check tells whether a batch fits the model: every id inside its table, no
+// sequence empty or longer than the positions, and a target or none for every
+// token.
 func (m *Model) Check(in *Input) error {
+	if tokens, _ := in.stream(); in.Targets != nil && len(in.Targets) != len(tokens) {
+		return fmt.Errorf("expected a target or none for each of %d tokens, found %d", len(tokens), len(in.Targets))
+	}
+	for i, id := range in.Targets {
+		if id < -1 || int(id) >= m.Config.Vocab {
+			return fmt.Errorf("target %d: expected an id below the vocabulary's %d or -1, found %d", i, m.Config.Vocab, id)
+		}
+	}
 	for i, id := range in.IDs {
 		if id < 0 || int(id) >= m.Config.Vocab {
 			return fmt.Errorf("token %d: expected an id below the vocabulary's %d, found %d", i, m.Config.Vocab, id)

@@ -38,25 +38,27 @@ func (m *Model) Save(out *checkpoint.Output, source *checkpoint.Config) error {
 
 // describeHead sets the keys by which transformers knows the head.
 func (m *Model) describeHead(cfg *checkpoint.Config) error {
-	id2label, label2id := map[string]string{}, map[string]int{}
-	for i, l := range m.Config.Labels {
-		id2label[strconv.Itoa(i)] = l
-		label2id[l] = i
-	}
-	problem := "single_label_classification"
-	if m.Config.Regression {
-		problem = "regression"
-	}
-	cfg.Delete("_name_or_path")
-	cfg.Delete("num_labels")
-	cfg.Delete("torch_dtype")
-	for _, kv := range []struct {
+	type entry struct {
 		key   string
 		value any
-	}{
-		{"architectures", []string{m.family.architecture}},
-		{"id2label", id2label}, {"label2id", label2id}, {"problem_type", problem}, {"dtype", "float32"},
-	} {
+	}
+	entries := []entry{{"architectures", []string{m.family.architectures[m.Config.Head]}}, {"dtype", "float32"}}
+	for _, key := range []string{"_name_or_path", "num_labels", "torch_dtype", "id2label", "label2id", "problem_type"} {
+		cfg.Delete(key)
+	}
+	if m.Config.Head != LanguageModel {
+		id2label, label2id := map[string]string{}, map[string]int{}
+		for i, l := range m.Config.Labels {
+			id2label[strconv.Itoa(i)] = l
+			label2id[l] = i
+		}
+		problem := "single_label_classification"
+		if m.Config.Head == Regression {
+			problem = "regression"
+		}
+		entries = append(entries, entry{"id2label", id2label}, entry{"label2id", label2id}, entry{"problem_type", problem})
+	}
+	for _, kv := range entries {
 		if err := cfg.Set(kv.key, kv.value); err != nil {
 			return fmt.Errorf("config.json: %s: %w", kv.key, err)
 		}

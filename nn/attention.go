@@ -18,66 +18,106 @@ func (s Heads) at(data []float32, from, h, dim int) kernel.Mat {
 	return kernel.Mat{Data: data[from*s.X.Cols+s.Start+h*dim:], Stride: s.X.Cols}
 }
 
+// AttentionOptions say how queries attend to keys.
+type AttentionOptions struct {
+	Heads, Dim int // Dim is the width of a head
+	// Causal lets a query see the keys up to its own place only. The queries of a
+	// sequence stand at the last of its keys' places.
+	Causal bool
+	// LastQueries tells that q has a row for each key, of which only the last
+	// ones of each sequence are queries, as many as the offsets say.
+	LastQueries bool
+	Scale       float32 // of the scores; 0: 1/√Dim
+	Drop        float32 // probability of dropout on the attention probabilities
+}
+
 type attention struct {
+	AttentionOptions
 	t          *Tape
 	q, k, v    Heads
 	y          *Tensor
 	qoff, off  []int32
-	heads, dim int
-	p          float32
-	scale      float32
 	offset     uint64
 	longest    int
 	dq, dk, dv []float32
 }
 
-// Attention returns softmax(Q·Kᵀ/√dim)·V for each sequence and head, with
-// dropout probability p on the probabilities while training: (rows of q ×
-// heads·dim). offsets mark the sequences in the rows of k and v, queries those
-// in q (one query a sequence when only its first token is wanted). q, k and v
-// may be columns of one tensor; nothing else may consume those tensors.
+// Attention returns softmax(scale·Q·Kᵀ)·V for each sequence and head, with
+// dropout on the probabilities while training: (queries × heads·dim). keys mark
+// the sequences in the rows of k and v, queries those in the result and, without
+// LastQueries, in q. q, k and v may be columns of one tensor; nothing else may
+// consume those tensors.
 //
 // The probabilities are not kept but computed again in the backward pass.
-func (t *Tape) Attention(q, k, v Heads, queries, offsets []int32, heads, dim int, p float32) *Tensor {
-	y := t.New(q.X.Rows, heads*dim)
+func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOptions) *Tensor {
+	y := t.New(int(queries[len(queries)-1]), opt.Heads*opt.Dim)
 	y.constant = q.X.constant && k.X.constant && v.X.constant
 	op := t.attends.next()
-	*op = attention{t: t, q: q, k: k, v: v, y: y, qoff: queries, off: offsets, heads: heads, dim: dim,
-		scale: float32(1 / math.Sqrt(float64(dim)))}
-	for i := range len(offsets) - 1 {
-		op.longest = max(op.longest, int(offsets[i+1]-offsets[i]))
+	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
+	if op.Scale == 0 {
+		op.Scale = float32(1 / math.Sqrt(float64(opt.Dim)))
+	}
+	most := 0 // scores of a sequence and head
+	for i := range len(keys) - 1 {
+		lk := int(keys[i+1] - keys[i])
+		op.longest = max(op.longest, lk)
+		most = max(most, lk*int(queries[i+1]-queries[i]))
 	}
 	if t.Train {
-		op.p = p
-		op.offset = t.offset(heads * q.X.Rows * op.longest)
+		op.offset = t.offset(opt.Heads * y.Rows * op.longest)
+	} else {
+		op.Drop = 0
 	}
-	t.workspace(3 * op.longest * op.longest)
-	t.Pool.Run((len(offsets)-1)*heads, (*attentionForward)(op))
+	t.workspace(3 * most)
+	t.Pool.Run((len(keys)-1)*opt.Heads, (*attentionForward)(op))
 	t.record(op)
 	return y
 }
 
+// span is the part of a sequence and head in the operands.
+type span struct {
+	h      int // head
+	y0, lq int // rows of the result
+	q0     int // the first of them in q
+	k0, lk int // rows of k and v
+}
+
+func (o *attention) span(i int) span {
+	seq := i / o.Heads
+	s := span{h: i % o.Heads, y0: int(o.qoff[seq]), k0: int(o.off[seq])}
+	s.lq, s.lk = int(o.qoff[seq+1])-s.y0, int(o.off[seq+1])-s.k0
+	s.q0 = s.y0
+	if o.LastQueries {
+		s.q0 = s.k0 + s.lk - s.lq
+	}
+	return s
+}
+
+// seen is the number of keys that query r of a span sees: the first ones.
+func (o *attention) seen(p span, r int) int {
+	if o.Causal {
+		return p.lk - p.lq + r + 1
+	}
+	return p.lk
+}
+
 // probabilities computes softmax(Q·Kᵀ·scale) of one sequence and head into s.
-func (o *attention) probabilities(w, h, q0, lq, k0, lk int, s []float32) {
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, lq, lk, o.dim, o.q.at(o.q.X.Data, q0, h, o.dim), transposed(o.k.at(o.k.X.Data, k0, h, o.dim)), s, lk, kernel.Epilogue{})
-	for r := range lq {
-		kernel.Softmax(s[r*lk:(r+1)*lk], o.scale)
+func (o *attention) probabilities(w int, p span, s []float32) {
+	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.h, o.Dim)), s, p.lk, kernel.Epilogue{})
+	for r := range p.lq {
+		row, n := s[r*p.lk:(r+1)*p.lk], o.seen(p, r)
+		kernel.Softmax(row[:n], o.Scale)
+		clear(row[n:])
 	}
 }
 
 // drop applies dropout to the probabilities (or their gradient) of one sequence
 // and head.
-func (o *attention) drop(dst, src []float32, h, q0, lq, lk int) {
-	base := o.offset + uint64((h*o.q.X.Rows+q0)*o.longest)
-	for r := range lq {
-		kernel.DropoutApply(dst[r*lk:(r+1)*lk], src[r*lk:(r+1)*lk], o.t.Seed, base+uint64(r*o.longest), o.p)
+func (o *attention) drop(dst, src []float32, p span) {
+	base := o.offset + uint64((p.h*o.y.Rows+p.y0)*o.longest)
+	for r := range p.lq {
+		kernel.DropoutApply(dst[r*p.lk:(r+1)*p.lk], src[r*p.lk:(r+1)*p.lk], o.t.Seed, base+uint64(r*o.longest), o.Drop)
 	}
-}
-
-func (o *attention) span(i int) (h, q0, lq, k0, lk int) {
-	seq, h := i/o.heads, i%o.heads
-	q0, k0 = int(o.qoff[seq]), int(o.off[seq])
-	return h, q0, int(o.qoff[seq+1]) - q0, k0, int(o.off[seq+1]) - k0
 }
 
 func transposed(m kernel.Mat) kernel.Mat {
@@ -89,17 +129,17 @@ type attentionForward attention
 
 func (f *attentionForward) Do(i, w int) {
 	o := (*attention)(f)
-	h, q0, lq, k0, lk := o.span(i)
-	if lk == 0 {
+	p := o.span(i)
+	if p.lk == 0 || p.lq == 0 {
 		return
 	}
-	s := o.t.work[w][:lq*lk]
-	o.probabilities(w, h, q0, lq, k0, lk, s)
-	if o.p > 0 {
-		o.drop(s, s, h, q0, lq, lk)
+	s := o.t.work[w][:p.lq*p.lk]
+	o.probabilities(w, p, s)
+	if o.Drop > 0 {
+		o.drop(s, s, p)
 	}
-	out := o.y.Data[q0*o.y.Cols+h*o.dim:]
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, lq, o.dim, lk, kernel.Mat{Data: s, Stride: lk}, o.v.at(o.v.X.Data, k0, h, o.dim), out, o.y.Cols, kernel.Epilogue{})
+	out := o.y.Data[p.y0*o.y.Cols+p.h*o.Dim:]
+	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, o.Dim, p.lk, kernel.Mat{Data: s, Stride: p.lk}, o.v.at(o.v.X.Data, p.k0, p.h, o.Dim), out, o.y.Cols, kernel.Epilogue{})
 }
 
 func (o *attention) backward(t *Tape) {
@@ -109,7 +149,7 @@ func (o *attention) backward(t *Tape) {
 	o.dq, _ = t.gradOf(o.q.X)
 	o.dk, _ = t.gradOf(o.k.X)
 	o.dv, _ = t.gradOf(o.v.X)
-	t.Pool.Run((len(o.off)-1)*o.heads, (*attentionBackward)(o))
+	t.Pool.Run((len(o.off)-1)*o.Heads, (*attentionBackward)(o))
 	t.release(o.y)
 }
 
@@ -117,31 +157,54 @@ type attentionBackward attention
 
 func (b *attentionBackward) Do(i, w int) {
 	o := (*attention)(b)
-	h, q0, lq, k0, lk := o.span(i)
-	if lk == 0 {
+	p := o.span(i)
+	lq, lk, dim := p.lq, p.lk, o.Dim
+	o.clearUnused(p)
+	if lk == 0 || lq == 0 {
 		return
 	}
 	n := lq * lk
 	s, kept, ds := o.t.work[w][:n], o.t.work[w][n:2*n], o.t.work[w][2*n:3*n]
-	scratch, prec, dim := o.t.Pool.Scratch(w), o.t.Prec, o.dim
-	o.probabilities(w, h, q0, lq, k0, lk, s)
-	if o.p > 0 {
-		o.drop(kept, s, h, q0, lq, lk)
+	scratch, prec := o.t.Pool.Scratch(w), o.t.Prec
+	o.probabilities(w, p, s)
+	if o.Drop > 0 {
+		o.drop(kept, s, p)
 	} else {
 		kept = s
 	}
-	dy := kernel.Mat{Data: o.y.Grad[q0*o.y.Cols+h*dim:], Stride: o.y.Cols}
+	dy := kernel.Mat{Data: o.y.Grad[p.y0*o.y.Cols+p.h*dim:], Stride: o.y.Cols}
 	mat := func(x []float32) kernel.Mat { return kernel.Mat{Data: x, Stride: lk} }
 	// dV = Pᵀ·dY, dP = dY·Vᵀ
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, k0, h, dim).Data, o.v.X.Cols, kernel.Epilogue{})
-	scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, k0, h, dim)), ds, lk, kernel.Epilogue{})
-	if o.p > 0 {
-		o.drop(ds, ds, h, q0, lq, lk)
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, p.k0, p.h, dim).Data, o.v.X.Cols, kernel.Epilogue{})
+	scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, p.k0, p.h, dim)), ds, lk, kernel.Epilogue{})
+	if o.Drop > 0 {
+		o.drop(ds, ds, p)
 	}
 	for r := range lq {
-		kernel.SoftmaxGrad(ds[r*lk:(r+1)*lk], s[r*lk:(r+1)*lk], o.scale)
+		row, n := ds[r*lk:(r+1)*lk], o.seen(p, r)
+		kernel.SoftmaxGrad(row[:n], s[r*lk:r*lk+n], o.Scale)
+		clear(row[n:])
 	}
 	// dQ = dS·K, dK = dSᵀ·Q
-	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, k0, h, dim), o.q.at(o.dq, q0, h, dim).Data, o.q.X.Cols, kernel.Epilogue{})
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, q0, h, dim), o.k.at(o.dk, k0, h, dim).Data, o.k.X.Cols, kernel.Epilogue{})
+	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.h, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{})
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.h, dim).Data, o.k.X.Cols, kernel.Epilogue{})
+}
+
+// clearUnused makes the gradient zero where nothing flows back: of the rows of
+// q that are not queries, or of keys that no query reads.
+func (o *attention) clearUnused(p span) {
+	if o.LastQueries {
+		o.q.clear(o.dq, p.k0, p.q0, p.h, o.Dim)
+	}
+	if p.lq == 0 {
+		o.k.clear(o.dk, p.k0, p.k0+p.lk, p.h, o.Dim)
+		o.v.clear(o.dv, p.k0, p.k0+p.lk, p.h, o.Dim)
+	}
+}
+
+// clear zeroes head h of rows [from, to).
+func (s Heads) clear(data []float32, from, to, h, dim int) {
+	for r := from; r < to; r++ {
+		clear(data[r*s.X.Cols+s.Start+h*dim:][:dim])
+	}
 }

@@ -52,6 +52,12 @@ func (o *embed) backward(t *Tape) {
 		if w.Frozen {
 			continue
 		}
+		if w.Touched == nil { // a tied table, which the head's gradient fills
+			if !w.accumulate() {
+				clear(w.Grad)
+			}
+			continue
+		}
 		w.written = true
 		for _, id := range o.ids[k] {
 			w.Touched.Add(id)

@@ -1,21 +1,20 @@
 package nn
 
 type gather struct {
-	x, y    *Tensor
-	offsets []int32
+	x, y *Tensor
+	rows []int32
 }
 
-// First returns the first row of each sequence, offsets[i] being where sequence
-// i begins and the last offset their end: (sequences × width).
-func (t *Tape) First(x *Tensor, offsets []int32) *Tensor {
-	n := len(offsets) - 1
-	y := t.New(n, x.Cols)
+// Rows returns the given rows of x in their order: (rows × width). The slice
+// must stay as it is until the backward pass.
+func (t *Tape) Rows(x *Tensor, rows []int32) *Tensor {
+	y := t.New(len(rows), x.Cols)
 	y.constant = x.constant
-	for i := range n {
-		copy(y.Data[i*x.Cols:(i+1)*x.Cols], x.Data[int(offsets[i])*x.Cols:])
+	for i, r := range rows {
+		copy(y.Data[i*x.Cols:(i+1)*x.Cols], x.Data[int(r)*x.Cols:])
 	}
 	op := t.gathers.next()
-	*op = gather{x, y, offsets}
+	*op = gather{x, y, rows}
 	t.record(op)
 	return y
 }
@@ -29,8 +28,8 @@ func (o *gather) backward(t *Tape) {
 		clear(dx)
 	}
 	c := o.x.Cols
-	for i := range o.y.Rows {
-		row := dx[int(o.offsets[i])*c:][:c]
+	for i, r := range o.rows {
+		row := dx[int(r)*c:][:c]
 		for j, g := range o.y.Grad[i*c : (i+1)*c] {
 			row[j] += g
 		}

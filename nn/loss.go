@@ -10,15 +10,16 @@ const (
 	CrossEntropy Loss = iota
 	// SquaredError is the mean over sequences of (logit − label)².
 	SquaredError
-	// FirstProbability is the sum over sequences of softmax(logits)[0], or of
-	// the logit itself when there is one: the function whose gradients make
-	// the neural tangent kernel (design §2).
-	FirstProbability
+	// KernelFunction is the function whose gradients make the neural tangent
+	// kernel (design §2): the sum over sequences of softmax(logits)[0], of the
+	// logit itself when there is one, and of a language model's log-likelihood
+	// of the target.
+	KernelFunction
 )
 
 // Loss returns the loss of the logits (sequences × classes) and, while
 // training, sets their gradient. Labels are class indices, or targets for
-// SquaredError; FirstProbability ignores them.
+// SquaredError; KernelFunction ignores them.
 func (t *Tape) Loss(kind Loss, logits *Tensor, labels []float32) float64 {
 	var grad []float32
 	if t.Train {
@@ -39,7 +40,7 @@ func (t *Tape) Loss(kind Loss, logits *Tensor, labels []float32) float64 {
 			if g != nil {
 				g[0] = float32(2 * d / float64(n))
 			}
-		case kind == FirstProbability && c == 1:
+		case kind == KernelFunction && c == 1:
 			sum += float64(row[0])
 			if g != nil {
 				g[0] = 1
@@ -61,7 +62,7 @@ func softmaxLoss(kind Loss, row, g []float32, labels []float32, i, n int) float6
 		z += math.Exp(float64(v - top))
 	}
 	prob := func(j int) float64 { return math.Exp(float64(row[j]-top)) / z }
-	if kind == FirstProbability {
+	if kind == KernelFunction {
 		p0 := prob(0)
 		for j := range g {
 			d := -p0 * prob(j)

@@ -9,7 +9,8 @@ type Weight struct {
 	Frozen bool
 	// Touched lists the rows an embedding's gradient has been added to since
 	// ZeroGrad, each once; all other rows' gradients are zero. It is nil for
-	// weights that are not embeddings.
+	// weights that are not embeddings, and for an embedding that is a language
+	// model's head as well, whose gradient has no zero rows.
 	Touched *RowSet
 
 	// written tells that Grad holds this step's gradient: until the first

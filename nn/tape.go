@@ -31,24 +31,25 @@ type Tape struct {
 	// to Reset, never on the number of workers.
 	Seed uint64
 
-	counter   uint64
-	arenas    [2]arena // training uses the first; inference flips between them
-	current   int
-	grads     freeList
-	ops       []backward
-	tensors   slab[Tensor]
-	linears   slab[linear]
-	norms     slab[addNorm]
-	embeds    slab[embed]
-	attends   slab[attention]
-	gathers   slab[gather]
-	drops     slab[dropout]
-	products  slab[product]
-	work      [][]float32
-	columns   addColumns
-	multiply  multiply
-	match     match
-	keepZeros keepZeros
+	counter    uint64
+	arenas     [2]arena // training uses the first; inference flips between them
+	current    int
+	grads      freeList
+	ops        []backward
+	tensors    slab[Tensor]
+	linears    slab[linear]
+	norms      slab[addNorm]
+	embeds     slab[embed]
+	attends    slab[attention]
+	gathers    slab[gather]
+	drops      slab[dropout]
+	products   slab[product]
+	work       [][]float32
+	columns    addColumns
+	multiply   multiply
+	match      match
+	vocabulary vocabularyLoss
+	keepZeros  keepZeros
 }
 
 type backward interface{ backward(t *Tape) }

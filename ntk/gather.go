@@ -40,10 +40,9 @@ func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.In
 		}
 		progress("", float64(from)/float64(n))
 		to = passEnd(in, from)
-		part := slice(in, from, to)
+		part := in.Slice(from, to)
 		tape.Reset(0)
-		logits := m.Forward(tape, part)
-		tape.Loss(nn.FirstProbability, logits, nil)
+		m.Loss(tape, nn.KernelFunction, part, nil)
 		tape.Backward()
 		for i, b := range blocks {
 			mlp := m.Blocks[b].MLP
@@ -55,7 +54,7 @@ func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.In
 				size := tokens * m.Config.Hidden
 				all[i] = &factors{x: make([]float32, 0, size), dy: make([]float32, 0, size), offsets: []int32{0}}
 			}
-			all[i].add(mlp, part)
+			all[i].add(mlp)
 		}
 		if from == 0 {
 			release() // of what the tape has outgrown
@@ -65,16 +64,12 @@ func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.In
 	return all, nil
 }
 
-// add appends the factors of the pass that has just run on part.
-func (f *factors) add(mlp *model.MLP, part *model.Input) {
+// add appends the factors of the pass that has just run.
+func (f *factors) add(mlp *model.MLP) {
 	f.x = append(f.x, mlp.X.Data...)
 	f.dy = append(f.dy, mlp.Y.Grad...)
 	first := f.offsets[len(f.offsets)-1]
-	single := mlp.X.Rows == len(part.Offsets)-1
-	for i, end := range part.Offsets[1:] {
-		if single {
-			end = int32(i + 1)
-		}
+	for _, end := range mlp.Offsets[1:] {
 		f.offsets = append(f.offsets, first+end)
 	}
 }
@@ -86,19 +81,6 @@ func passEnd(in *model.Input, from int) int {
 		to++
 	}
 	return to
-}
-
-// slice returns examples [from, to) of a batch.
-func slice(in *model.Input, from, to int) *model.Input {
-	a, b := in.Offsets[from], in.Offsets[to]
-	part := &model.Input{IDs: in.IDs[a:b]}
-	if in.Types != nil {
-		part.Types = in.Types[a:b]
-	}
-	for _, o := range in.Offsets[from : to+1] {
-		part.Offsets = append(part.Offsets, o-a)
-	}
-	return part
 }
 
 // freeze turns dropout off and freezes all weights but the first linear layer of

@@ -31,7 +31,7 @@ func CompareOutputs(ctx context.Context, pool *kernel.Pool, original, fused *mod
 	if err := check(original, in, nil); err != nil {
 		return nil, err
 	}
-	layers, n := original.Config.Layers, len(in.Offsets)-1
+	layers, n := original.Depth(), len(in.Offsets)-1
 	e := &OutputError{Hidden: make([]float64, layers), HiddenNorm: make([]float64, layers)}
 	tapes := [2]*nn.Tape{nn.NewTape(pool), nn.NewTape(pool)}
 	for from, to := 0, 0; from < n; from = to {
@@ -39,7 +39,7 @@ func CompareOutputs(ctx context.Context, pool *kernel.Pool, original, fused *mod
 			return nil, err
 		}
 		to = passEnd(in, from)
-		part := slice(in, from, to)
+		part := in.Slice(from, to)
 		var outs [2]model.Output
 		for i, m := range [2]*model.Model{original, fused} {
 			outs[i] = model.Output{AllTokens: true, KeepHidden: true}

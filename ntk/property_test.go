@@ -363,7 +363,7 @@ func TestDiagonal(t *testing.T) {
 			tape.Reset(i)
 			m.ZeroGrad()
 			logits := m.Forward(tape, &model.Input{IDs: in.IDs[a:b], Types: in.Types[a:b], Offsets: []int32{0, b - a}})
-			tape.Loss(nn.FirstProbability, logits, nil)
+			tape.Loss(nn.KernelFunction, logits, nil)
 			tape.Backward()
 			for l, k := range kernels {
 				var want float64

@@ -17,6 +17,13 @@ type Batch struct {
 	Offsets    []int32   // length n+1, Offsets[0] = 0
 	Labels     []float32 // length n: class indices or regression targets
 	Index      []int32   // length n: rows of the data set
+
+	// Targets are, for language modelling, the ids to be predicted at each token
+	// (with a decoder at each of its tokens), -1 where none is.
+	Targets []int32
+	// DecoderIDs and DecoderOffsets are the decoder's tokens, as IDs and Offsets,
+	// for encoder–decoders.
+	DecoderIDs, DecoderOffsets []int32
 }
 
 // Len is the number of sequences.

@@ -53,6 +53,6 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 func (e *Evaluator) forward(m *model.Model, data *task.Encoded, rows []int32) *nn.Tensor {
 	data.Fill(&e.batch, rows)
 	e.tape.Reset(0)
-	e.in = model.Input{IDs: e.batch.IDs, Types: e.batch.Types, Offsets: e.batch.Offsets}
+	e.in = InputOf(&e.batch)
 	return m.Forward(e.tape, &e.in)
 }

@@ -34,7 +34,7 @@ func TestMiniLM(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	m, _, err := model.Load(dir, model.LoadOptions{Labels: []string{"negative", "positive"}, NewHead: true})
+	m, _, err := model.Load(dir, model.LoadOptions{Head: model.Classification, Labels: []string{"negative", "positive"}, NewHead: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,8 @@ func TestMiniLM(t *testing.T) {
 	m.ZeroGrad()
 	out := &model.Output{AllTokens: true, KeepHidden: true}
 	b := batches[0]
-	m.ForwardAll(tape, &model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}, out)
+	in := InputOf(b)
+	m.ForwardAll(tape, &in, out)
 	var worst float64
 	for i, h := range append(out.Hidden, out.Logits) {
 		name := "hidden." + strconv.Itoa(i)

@@ -29,7 +29,7 @@ func NewStepper(pool *kernel.Pool, m *model.Model, cfg OptimizerConfig, prec ker
 
 // LossOf is the loss that fits a model's head.
 func LossOf(m *model.Model) nn.Loss {
-	if m.Config.Regression {
+	if m.Config.Head == model.Regression {
 		return nn.SquaredError
 	}
 	return nn.CrossEntropy
@@ -38,7 +38,7 @@ func LossOf(m *model.Model) nn.Loss {
 // Step trains on one batch at the given learning rate and returns its loss
 // before the update.
 func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
-	s.in = model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}
+	s.in = InputOf(b)
 	s.tape.Reset(s.Optimizer.Steps())
 	s.Model.ReadRows(&s.in, s.catchUp)
 	s.Model.ZeroGrad()
@@ -46,7 +46,7 @@ func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
 	if s.distance != nil {
 		loss = s.distance.loss(s.tape, s.Model, &s.in)
 	} else {
-		loss = s.tape.Loss(s.Loss, s.Model.Forward(s.tape, &s.in), b.Labels)
+		loss = s.Model.Loss(s.tape, s.Loss, &s.in, b.Labels)
 	}
 	s.tape.Backward()
 	s.Optimizer.Step(lr)
@@ -56,7 +56,12 @@ func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
 // HeadFor is the head that a task asks of a model.
 func HeadFor(spec task.Spec) model.LoadOptions {
 	if spec.Regression {
-		return model.LoadOptions{Labels: []string{"LABEL_0"}, Regression: true}
+		return model.LoadOptions{Head: model.Regression, Labels: []string{"LABEL_0"}}
 	}
-	return model.LoadOptions{Labels: spec.Labels}
+	return model.LoadOptions{Head: model.Classification, Labels: spec.Labels}
+}
+
+// InputOf is a batch as a model takes it; it shares the batch's memory.
+func InputOf(b *task.Batch) model.Input {
+	return model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets, Targets: b.Targets, DecoderIDs: b.DecoderIDs, DecoderOffsets: b.DecoderOffsets}
 }

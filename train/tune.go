@@ -95,7 +95,7 @@ func (d *distance) score(ctx context.Context, student *model.Model, data *task.E
 			return nil, err
 		}
 		data.Fill(&d.batch, rows)
-		d.in = model.Input{IDs: d.batch.IDs, Types: d.batch.Types, Offsets: d.batch.Offsets}
+		d.in = InputOf(&d.batch)
 		d.student.Reset(0)
 		sum += d.loss(d.student, student, &d.in) * float64(d.batch.Tokens()) / float64(len(data.IDs))
 		done += len(rows)

@@ -44,7 +44,7 @@ func TestTuneGradient(t *testing.T) {
 		}
 		var b task.Batch
 		words(9, 4).Fill(&b, []int32{0, 1, 2, 3, 4, 5, 6, 7, 8})
-		s.in = model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}
+		s.in = InputOf(&b)
 		loss := func(backward bool) float64 {
 			s.tape.Reset(0)
 			student.ZeroGrad()

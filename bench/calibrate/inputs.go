@@ -82,9 +82,9 @@ func subjects(modelDir, dataDir string, calib, held int, pool *kernel.Pool) ([]s
 			return nil, err
 		}
 		tape.Reset(start)
-		x := net.Embed(tape, in)
+		s := net.Embed(tape, in)
 		for i, b := range net.Blocks {
-			x = net.Layer(tape, i, x, in)
+			s = net.Layer(tape, i, s, in)
 			to := &list[i].calib
 			if start >= calib {
 				to = &list[i].held

@@ -164,7 +164,7 @@ func load(name string) (*model.Model, error) {
 			return nil, err
 		}
 		defer dir.Close()
-		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true, Labels: []string{"0", "1"}})
+		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true, Head: model.Classification, Labels: []string{"0", "1"}})
 		return m, err
 	}
 	m, err := model.New(&model.Config{Type: "bert", Hidden: 768, Layers: 12, Heads: 12, Intermediate: 3072, Act: kernel.GELU,

@@ -14,6 +14,7 @@ import (
 	"mlpfusion/kmeans"
 	"mlpfusion/model"
 	"mlpfusion/task"
+	"mlpfusion/train"
 )
 
 func (a *app) fuseCommand() *cobra.Command {
@@ -131,7 +132,7 @@ func (a *app) calibrator(dir *checkpoint.Dir, data *dataFlags, rows int) (*conve
 	for _, rows := range task.LengthSorted(enc, tokens) {
 		var b task.Batch
 		enc.Fill(&b, rows)
-		batches = append(batches, model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets})
+		batches = append(batches, train.InputOf(&b))
 	}
 	return convert.NewCalibrator(a.ctx, a.pool, dir, batches, nil)
 }

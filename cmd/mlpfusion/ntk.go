@@ -207,7 +207,8 @@ func (p *pair) examples(a *app, split string, n int) (*model.Input, error) {
 	}
 	var b task.Batch
 	enc.Fill(&b, rows)
-	return &model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets}, nil
+	in := train.InputOf(&b)
+	return &in, nil
 }
 
 func chooseBlocks(m *model.Model, name string) ([]int, error) {

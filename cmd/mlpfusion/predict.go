@@ -95,7 +95,7 @@ func (a *app) predict(name string, maxLength int) error {
 
 func (a *app) printPrediction(out *bufio.Writer, cfg *model.Config, ex task.Example, logits []float32) error {
 	p := prediction{Text: ex.Text, Score: float64(logits[0])}
-	if !cfg.Regression {
+	if cfg.Head == model.Classification {
 		best := 0
 		for _, v := range softmax(logits) {
 			p.All = append(p.All, v)
