@@ -1,0 +1,111 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"mlpfusion/kernel"
+)
+
+// TestVocabularyLoss compares loss and gradients with the definition in float64,
+// for batches that fit into one go and such that do not.
+func TestVocabularyLoss(t *testing.T) {
+	for _, c := range []struct {
+		kind        Loss
+		rows, words int
+		scale       float32
+	}{{CrossEntropy, 7, 1000, 1}, {CrossEntropy, 130, heldLogits / 60, 0.5}, {KernelFunction, 130, heldLogits / 60, 1}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			const hidden = 5
+			rng := rand.New(rand.NewPCG(1, 2))
+			random := func(n int, size float64) []float32 {
+				v := make([]float32, n)
+				for i := range v {
+					v[i] = float32(size * rng.NormFloat64())
+				}
+				return v
+			}
+			x0, w0 := random(c.rows*hidden, 1), random(c.words*hidden, 2)
+			targets := make([]int32, c.rows)
+			for i := range targets {
+				targets[i] = int32(rng.IntN(c.words))
+			}
+			var first []float32
+			for _, workers := range []int{1, 2} {
+				pool := kernel.NewPool(workers)
+				defer pool.Close()
+				tape := NewTape(pool)
+				tape.Train = true
+				tape.Reset(0)
+				x := tape.New(c.rows, hidden)
+				copy(x.Data, x0)
+				w := &Weight{Data: w0, Grad: random(len(w0), 1), Rows: c.words, Cols: hidden} // a stale gradient
+				loss := tape.VocabularyLoss(c.kind, x, w, c.scale, targets)
+				if first == nil {
+					checkVocabularyLoss(t, c.kind, float64(c.scale), x, w, targets, loss)
+					first = append(slices.Clone(x.Grad), w.Grad...)
+				} else if !slices.Equal(first, append(slices.Clone(x.Grad), w.Grad...)) {
+					t.Error("two workers' gradients differ from one's")
+				}
+			}
+		})
+	}
+}
+
+func checkVocabularyLoss(t *testing.T, kind Loss, scale float64, x *Tensor, w *Weight, targets []int32, loss float64) {
+	t.Helper()
+	h := w.Cols
+	var want float64
+	dx, dw := make([]float64, len(x.Data)), make([]float64, len(w.Data))
+	factor := -scale
+	if kind == CrossEntropy {
+		factor = scale / float64(x.Rows)
+	}
+	logits := make([]float64, w.Rows)
+	for r := range x.Rows {
+		var z float64
+		for v := range logits {
+			var s float64
+			for j := range h {
+				s += float64(x.Data[r*h+j]) * float64(w.Data[v*h+j])
+			}
+			logits[v] = scale * s
+			z += math.Exp(logits[v])
+		}
+		if kind == CrossEntropy {
+			want += (math.Log(z) - logits[targets[r]]) / float64(x.Rows)
+		} else {
+			want -= math.Log(z) - logits[targets[r]]
+		}
+		for v := range logits {
+			g := math.Exp(logits[v]) / z
+			if v == int(targets[r]) {
+				g--
+			}
+			for j := range h {
+				dx[r*h+j] += factor * g * float64(w.Data[v*h+j])
+				dw[v*h+j] += factor * g * float64(x.Data[r*h+j])
+			}
+		}
+	}
+	if math.Abs(loss-want) > 1e-5*math.Abs(want) {
+		t.Errorf("loss %g, want %g", loss, want)
+	}
+	for _, g := range []struct {
+		name string
+		got  []float32
+		want []float64
+	}{{"x", x.Grad, dx}, {"w", w.Grad, dw}} {
+		var d, n float64
+		for i, v := range g.want {
+			d += (float64(g.got[i]) - v) * (float64(g.got[i]) - v)
+			n += v * v
+		}
+		if !(math.Sqrt(d/n) < 1e-4) {
+			t.Errorf("gradient of %s is off by %g of its norm", g.name, math.Sqrt(d/n))
+		}
+	}
+}
