@@ -25,9 +25,10 @@ type Dataset struct {
 	Spec    Spec // with the labels found, for the task "text"
 	Train   []Example
 	Dev     []Example
-	DevName string  // the file name without its ending, such as dev_matched
-	Extra   []Split // further development splits (MNLI's mismatched)
-	Skipped int     // rows left out because they lack a column (only QQP)
+	DevName string    // the file name without its ending, such as dev_matched
+	Extra   []Split   // further development splits (MNLI's mismatched)
+	Test    []Example // of generation tasks
+	Skipped int       // rows left out because they lack a column (QQP), texts not marked good (WebNLG)
 }
 
 // Split is a named part of a data set.
@@ -43,10 +44,16 @@ type Split struct {
 // tab-separated. A split that is not there stays empty, but one must be. A path
 // to a file is read as the training split.
 //
+// Generation tasks also have a test split, and files of their own: WebNLG's
+// folders of XML or LoRA's JSON, E2E's CSV or LoRA's text.
+//
 // Errors name the file, the line or row, the column, what was expected and what
 // was found.
 func Load(spec Spec, path string, cols Columns) (*Dataset, error) {
 	d := &Dataset{Spec: spec.with(cols)}
+	if spec.Generation {
+		return d, d.loadGeneration(path)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -155,7 +162,7 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s %d: column %q: %w", r.path, r.unit, r.line, r.column, err)
 		}
-		examples[i] = Example{tokenize.Valid(r.text), tokenize.Valid(r.pair), r.hasPair, label}
+		examples[i] = Example{Text: tokenize.Valid(r.text), Pair: tokenize.Valid(r.pair), HasPair: r.hasPair, Label: label}
 	}
 	return examples, nil
 }
@@ -226,16 +233,21 @@ type table struct {
 }
 
 func (d *Dataset) readFile(path string) ([]row, error) {
-	f, err := os.Open(path)
+	f, err := open(path)
 	if err != nil {
-		var p *fs.PathError
-		if errors.As(err, &p) {
-			return nil, fmt.Errorf("%s: expected a readable file: %w", path, p.Err)
-		}
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	return d.readTable(path, f)
+}
+
+func open(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = fmt.Errorf("%s: expected a readable file: %w", path, p.Err)
+	}
+	return f, err
 }
 
 func (d *Dataset) readTable(path string, f file) ([]row, error) {

@@ -38,7 +38,9 @@ func write(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-func pairOf(a, b string, label float32) Example { return Example{a, b, true, label} }
+func pairOf(a, b string, label float32) Example {
+	return Example{Text: a, Pair: b, HasPair: true, Label: label}
+}
 
 func TestLoad(t *testing.T) {
 	for _, c := range []struct {

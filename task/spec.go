@@ -6,12 +6,17 @@ import (
 	"strings"
 )
 
-// Example is one row of a data set.
+// Example is one row of a data set. In a generation task Text is the prompt and
+// Target one of the texts that people wrote for it.
 type Example struct {
 	Text    string
 	Pair    string // the second text, with HasPair
 	HasPair bool
 	Label   float32 // the class index, or the regression target
+
+	Target   string // generation: the text to be written
+	Entry    int    // generation: counts prompts from 1; its examples have the other texts
+	Category string // WebNLG: the category of the entry's triples
 }
 
 // Spec says what a task's data looks like and how it is scored.
@@ -19,6 +24,7 @@ type Spec struct {
 	Name       string
 	Labels     []string // class names in the order of their indices; none with Regression
 	Regression bool
+	Generation bool     // texts are to be written: there are no labels
 	Metrics    []string // all that are reported
 	Main       string   // the one of Metrics that chooses the best checkpoint
 
@@ -32,6 +38,9 @@ type Spec struct {
 	// Dev are the names of the main development split, Extra those of a further
 	// one (MNLI's mismatched).
 	Dev, Extra []string
+	// Test are the names of the test split, which only generation tasks publish
+	// with their texts.
+	Test []string
 	// SkipShort leaves out rows that lack a column instead of refusing the file,
 	// as GLUE's own reader does: QQP's published TSV has such rows.
 	SkipShort bool
@@ -62,7 +71,8 @@ func (s Spec) Classes() int {
 var devNames = []string{"dev", "validation"}
 
 // specs are GLUE's tasks (Wang et al. 2019), labels in the order of the Hub's
-// integers, and the generic task "text", whose labels its training file gives.
+// integers; the generation tasks WebNLG (Gardent et al. 2017) and E2E (Novikova
+// et al. 2017); and the generic task "text", whose labels its training file gives.
 var specs = []Spec{
 	{Name: "sst2", Labels: []string{"negative", "positive"}, Metrics: []string{Accuracy},
 		Text: []string{"sentence"}, Label: []string{"label"}, Config: "sst2", Dev: devNames},
@@ -84,6 +94,9 @@ var specs = []Spec{
 		Plain: &Layout{Columns: 4, Text: 3, Pair: -1, Label: 1}},
 	{Name: "qqp", Labels: []string{"not_duplicate", "duplicate"}, Metrics: []string{F1, Accuracy},
 		Text: []string{"question1"}, Pair: []string{"question2"}, Label: []string{"is_duplicate", "label"}, Config: "qqp", Dev: devNames, SkipShort: true},
+	{Name: "webnlg", Generation: true, Dev: devNames, Test: []string{"test"}},
+	{Name: "e2e", Generation: true, Text: []string{"mr"}, Label: []string{"ref"},
+		Dev: []string{"dev", "devset", "valid", "validation"}, Test: []string{"test", "testset_w_refs", "testset"}},
 	{Name: "text", Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
 }
 
@@ -106,7 +119,9 @@ func Lookup(name string) (Spec, error) {
 		return Spec{}, fmt.Errorf("task: expected one of %s, found %q", strings.Join(Names(), ", "), name)
 	}
 	s := specs[i]
-	s.Main = s.Metrics[0]
+	if len(s.Metrics) > 0 {
+		s.Main = s.Metrics[0]
+	}
 	return s, nil
 }
 

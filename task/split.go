@@ -7,16 +7,22 @@ import (
 
 // SplitExamples cuts examples into len(fractions) parts of those shares, chosen at random
 // by seed, each in the order of the data set. With stratified every label has
-// the same share in each part, to rounding. Shares that sum to less than 1 leave
-// the rest out.
+// the same share in each part, to rounding. The examples of an entry stay
+// together. Shares that sum to less than 1 leave the rest out.
 func SplitExamples(seed uint64, examples []Example, stratified bool, fractions ...float64) [][]Example {
-	groups := map[float32][]int{}
+	groups := map[float32][][]int{} // the rows that go together, by label
+	entries := map[int]int{}        // where an entry's rows are in its group
 	for i, e := range examples {
 		key := float32(0)
 		if stratified {
 			key = e.Label
 		}
-		groups[key] = append(groups[key], i)
+		if at, ok := entries[e.Entry]; ok && e.Entry > 0 {
+			groups[key][at] = append(groups[key][at], i)
+			continue
+		}
+		entries[e.Entry] = len(groups[key])
+		groups[key] = append(groups[key], []int{i})
 	}
 	keys := make([]float32, 0, len(groups))
 	for k := range groups {
@@ -32,7 +38,7 @@ func SplitExamples(seed uint64, examples []Example, stratified bool, fractions .
 			share += f
 			to := max(from, min(len(group), int(math.Round(share*float64(len(group))))))
 			for _, j := range order[from:to] {
-				rows[i] = append(rows[i], group[j])
+				rows[i] = append(rows[i], group[j]...)
 			}
 			from = to
 		}

@@ -46,6 +46,9 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	if spec.Generation {
+		return nil, usageError{fmt.Errorf("task: expected one with labels, found %s, which is generation", spec.Name)}
+	}
 	if d.regression {
 		spec = spec.AsRegression()
 	}
@@ -54,7 +57,11 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 		return nil, err
 	}
 	if set.Skipped > 0 {
-		a.ui.say("%s: %d rows that lack a column were left out, as GLUE does", d.dir, set.Skipped)
+		what := "rows that lack a column were left out, as GLUE does"
+		if spec.Generation {
+			what = "texts that are not marked as good were left out"
+		}
+		a.ui.say("%s: %d %s", d.dir, set.Skipped, what)
 	}
 	if len(set.Dev) == 0 && len(set.Train) > 0 {
 		const share = 0.1

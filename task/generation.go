@@ -1,0 +1,166 @@
+package task
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"mlpfusion/tokenize"
+)
+
+// Entry is what generation is evaluated on: a prompt with all the texts that
+// people wrote for it.
+type Entry struct {
+	Prompt     string
+	Category   string // WebNLG's, else ""
+	References []string
+}
+
+// Entries gathers the examples of a generation task by their entry, in order of
+// first appearance.
+func Entries(examples []Example) []Entry {
+	var entries []Entry
+	at := map[int]int{}
+	for _, e := range examples {
+		i, ok := at[e.Entry]
+		if !ok {
+			i = len(entries)
+			at[e.Entry] = i
+			entries = append(entries, Entry{Prompt: e.Text, Category: e.Category})
+		}
+		entries[i].References = append(entries[i].References, e.Target)
+	}
+	return entries
+}
+
+// seenCategories are those of WebNLG 2017's training data; the other categories
+// of its test data are the unseen ones.
+var seenCategories = []string{"Airport", "Astronaut", "Building", "City", "ComicsCharacter",
+	"Food", "Monument", "SportsTeam", "University", "WrittenWork"}
+
+// Seen tells whether WebNLG 2017's training data has entries of the category.
+func Seen(category string) bool { return slices.Contains(seenCategories, category) }
+
+// texts are the examples of one split as they are read.
+type texts struct {
+	examples []Example
+	entries  int
+	size     int
+	skipped  int
+}
+
+// add adds an example.
+func (t *texts) add(e Example) error {
+	if t.size += len(e.Text) + len(e.Target) + rowBytes; t.size > maxData {
+		return fmt.Errorf("expected at most %d bytes of texts, found more", maxData)
+	}
+	e.Text, e.Target, e.Category = tokenize.Valid(e.Text), tokenize.Valid(e.Target), tokenize.Valid(e.Category)
+	t.examples = append(t.examples, e)
+	return nil
+}
+
+// source says how the files of a generation task are called and read. read adds
+// a file's examples; its errors name the file.
+type source struct {
+	endings []string
+	read    func(d *Dataset, path string, f file, to *texts) error
+}
+
+var sources = map[string]source{
+	"webnlg": {[]string{".xml", ".json"}, readWebNLG},
+	"e2e":    {[]string{".csv", ".txt"}, readE2E},
+}
+
+// loadGeneration reads the splits of a generation task; see Load.
+func (d *Dataset) loadGeneration(path string) (err error) {
+	src := sources[d.Spec.Name]
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		d.Train, err = d.readTexts(src, []string{path})
+		return err
+	}
+	found := false
+	for _, s := range []struct {
+		names []string
+		to    *[]Example
+	}{{[]string{"train", "trainset"}, &d.Train}, {d.Spec.Dev, &d.Dev}, {d.Spec.Test, &d.Test}} {
+		files, name, err := src.find(path, s.names)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			continue
+		}
+		found = true
+		if s.to == &d.Dev {
+			d.DevName = name
+		}
+		if *s.to, err = d.readTexts(src, files); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s: expected a train, %s or %s file (%s), found none", path, d.Spec.Dev[0], d.Spec.Test[0], strings.Join(src.endings, " or "))
+	}
+	return nil
+}
+
+// find returns the files of the first of the names that has any: name.ENDING in
+// the folder, or all the files with such endings in the folder name.
+func (s source) find(dir string, names []string) (files []string, name string, err error) {
+	for _, name := range names {
+		for _, ending := range s.endings {
+			file := filepath.Join(dir, name+ending)
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+				return []string{file}, name, nil
+			}
+		}
+		folder := filepath.Join(dir, name)
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			continue
+		}
+		// WebNLG's test folder has its entries three times: without texts, all,
+		// and the unseen ones.
+		all := filepath.Join(folder, "testdata_with_lex.xml")
+		if _, err := os.Stat(all); err == nil {
+			return []string{all}, name, nil
+		}
+		err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.Type().IsRegular() && slices.Contains(s.endings, strings.ToLower(filepath.Ext(path))) {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil || len(files) > 0 {
+			return files, name, err
+		}
+	}
+	return nil, "", nil
+}
+
+func (d *Dataset) readTexts(src source, files []string) ([]Example, error) {
+	t := &texts{}
+	for _, path := range files {
+		before := len(t.examples)
+		f, err := open(path)
+		if err != nil {
+			return nil, err
+		}
+		err = src.read(d, path, f, t)
+		f.Close() //nolint:errcheck // only read
+		if err != nil {
+			return nil, err
+		}
+		if len(t.examples) == before {
+			return nil, fmt.Errorf("%s: expected at least one entry with a text, found none", path)
+		}
+	}
+	d.Skipped += t.skipped
+	return t.examples, nil
+}
