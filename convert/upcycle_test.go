@@ -1,0 +1,208 @@
+package convert
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"mlpfusion/checkpoint"
+)
+
+// writeT5 writes a checkpoint with the tensors of a T5's MLPs and one other, of
+// recognisable values.
+func writeT5(t *testing.T, dir, config string) {
+	t.Helper()
+	specs := []checkpoint.Spec{{Name: "shared.weight", DType: checkpoint.F32, Shape: []int{3, 2}}}
+	for _, mlp := range []string{"encoder.block.0.layer.1", "encoder.block.1.layer.1", "decoder.block.0.layer.2", "decoder.block.1.layer.2"} {
+		specs = append(specs, checkpoint.Spec{Name: mlp + ".DenseReluDense.wi.weight", DType: checkpoint.F32, Shape: []int{4, 2}},
+			checkpoint.Spec{Name: mlp + ".DenseReluDense.wo.weight", DType: checkpoint.BF16, Shape: []int{2, 4}})
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	w, err := checkpoint.Create(dir, specs, checkpoint.WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for i, s := range specs {
+		v := make([]float32, s.Shape[0]*s.Shape[1])
+		for j := range v {
+			v[j] = float32(i*8 + j - 20)
+		}
+		if err := w.WriteFloat32(s.Name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const t5Config = `{"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": 2, "d_ff": 4, "num_layers": 2, "feed_forward_proj": "relu", "tie_word_embeddings": true}`
+
+func TestUpcycle(t *testing.T) {
+	from, out := filepath.Join(t.TempDir(), "t5"), filepath.Join(t.TempDir(), "moe")
+	writeT5(t, from, t5Config)
+	src := openDir(t, from)
+	r, err := Upcycle(context.Background(), src, out, UpcycleOptions{Experts: 4, RouterStd: 0.1, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"decoder.block.1.layer.2.mlp", "encoder.block.1.layer.1.mlp"}; !slices.Equal(r.Layers, want) {
+		t.Errorf("sparse layers %v, want %v", r.Layers, want)
+	}
+	made := openDir(t, out)
+	values := func(d *checkpoint.Dir, name string) []float32 {
+		t.Helper()
+		x, ok := d.Weights.Tensor(name)
+		if !ok {
+			t.Fatalf("%s has no %s, only %v", d.Path, name, d.Weights.Names())
+		}
+		v := make([]float32, x.Elements())
+		if err := x.ReadFloat32(v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	check := func(name, from string, scale float32) {
+		t.Helper()
+		want := values(src, from)
+		for i := range want {
+			want[i] *= scale
+		}
+		if got := values(made, name); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	check("shared.weight", "shared.weight", 1)
+	for stack, at := range map[string]string{"encoder": "1", "decoder": "2"} {
+		for layer, base := range map[string]string{"0": "mlp", "1": "mlp.experts.expert_3"} {
+			block, scale := stack+".block."+layer+".layer."+at, float32(1)
+			if layer == "1" {
+				scale = 4
+			}
+			check(block+"."+base+".wi.weight", block+".DenseReluDense.wi.weight", 1)
+			check(block+"."+base+".wo.weight", block+".DenseReluDense.wo.weight", scale)
+		}
+		router := values(made, stack+".block.1.layer."+at+".mlp.router.classifier.weight")
+		if len(router) != 8 || router[0] == 0 || router[0] == router[1] {
+			t.Errorf("%s: router %v, want 8 random values", stack, router)
+		}
+	}
+	for key, want := range map[string]int{"num_experts": 4, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "expert_capacity": 512, "d_ff": 4} {
+		if got, err := made.Config.Int(key); err != nil || got != want {
+			t.Errorf("config: %s %d (%v), want %d", key, got, err, want)
+		}
+	}
+	if made.Config.Has("feed_forward_proj") {
+		t.Error("config: feed_forward_proj is still there")
+	}
+	// All layers sparse, with noise: the same bytes for the seed, others for another.
+	again := func(seed uint64) map[string][]byte {
+		dir := filepath.Join(t.TempDir(), "moe")
+		if _, err := Upcycle(context.Background(), src, dir, UpcycleOptions{Experts: 3, Every: 1, Noise: 0.1, RouterStd: 0.1, Seed: seed}); err != nil {
+			t.Fatal(err)
+		}
+		return files(t, dir)
+	}
+	one, two, other := again(1), again(1), again(2)
+	if string(one["model.safetensors"]) != string(two["model.safetensors"]) || string(one["model.safetensors"]) == string(other["model.safetensors"]) {
+		t.Error("the weights are not a function of the seed")
+	}
+}
+
+func TestUpcycleRefusals(t *testing.T) {
+	good := UpcycleOptions{Experts: 4}
+	for _, c := range []struct {
+		name, config string
+		with         func(o *UpcycleOptions)
+		want         string
+	}{
+		{"no T5", `{"model_type": "bert"}`, nil, `config.json: model_type: expected "t5", found "bert"`},
+		{"no type", `{}`, nil, `config.json: model_type: expected "t5", found nothing`},
+		{"gated", strings.Replace(t5Config, `"relu"`, `"gated-gelu"`, 1), nil, `expected an MLP without a gate, as Switch Transformers has, found "gated-gelu"`},
+		{"fused", strings.Replace(t5Config, `{`, `{"mlpfusion": {"version": 1},`, 1), nil, "expected an original model"},
+		{"no layers", strings.Replace(t5Config, `"num_layers"`, `"layers"`, 1), nil, `key "num_layers": expected a whole number, found no such key`},
+		{"no such distance", t5Config, func(o *UpcycleOptions) { o.Every = 3 }, "every: expected a distance"},
+		{"one expert", t5Config, func(o *UpcycleOptions) { o.Experts = 1 }, "experts: expected 2 to 65536, found 1"},
+		{"negative noise", t5Config, func(o *UpcycleOptions) { o.Noise = -1 }, "noise: expected a number of at least 0, found -1"},
+		{"NaN", t5Config, func(o *UpcycleOptions) { o.RouterStd = math.NaN() }, "router-std: expected"},
+		{"capacity", t5Config, func(o *UpcycleOptions) { o.Capacity = -1 }, "capacity: expected a number above 0, found -1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			from, out := filepath.Join(t.TempDir(), "t5"), filepath.Join(t.TempDir(), "moe")
+			writeT5(t, from, c.config)
+			o := good
+			if c.with != nil {
+				c.with(&o)
+			}
+			if _, err := Upcycle(context.Background(), openDir(t, from), out, o); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("something was written")
+			}
+		})
+	}
+}
+
+// TestUpcyclePeer asks transformers: with routers of zeros the Switch model is
+// the T5 it was made of.
+func TestUpcyclePeer(t *testing.T) {
+	python := os.Getenv("MLPFUSION_PYTHON")
+	if python == "" {
+		t.Skip("MLPFUSION_PYTHON is not set: make test-peers sets it")
+	}
+	dir := t.TempDir()
+	t5 := filepath.Join(dir, "t5")
+	run := func(args ...string) []byte {
+		t.Helper()
+		cmd := exec.Command(python, append([]string{filepath.Join("..", "scripts", "peers", "upcycle.py")}, args...)...)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return out
+	}
+	run("make", t5)
+	for name, c := range map[string]struct {
+		o    UpcycleOptions
+		tol  float64 // of logits relative to the largest
+		most int     // share of the tokens, in percent, that one expert may have
+	}{
+		"exact":  {UpcycleOptions{Experts: 4, Seed: 1}, 1e-6, 100},
+		"spread": {UpcycleOptions{Experts: 4, RouterStd: 1e-3, Seed: 1}, 1e-2, 60},
+		"all":    {UpcycleOptions{Experts: 8, Every: 1, Seed: 1}, 1e-6, 100},
+	} {
+		out := filepath.Join(dir, name)
+		if _, err := Upcycle(context.Background(), openDir(t, t5), out, c.o); err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Difference float64
+			Tokens     []int
+		}
+		if err := json.Unmarshal(run("compare", t5, out), &got); err != nil {
+			t.Fatal(err)
+		}
+		all := 0
+		for _, n := range got.Tokens {
+			all += n
+		}
+		if !(got.Difference <= c.tol) || 100*slices.Max(got.Tokens) > c.most*all {
+			t.Errorf("%s: logits differ by %g, tokens %v", name, got.Difference, got.Tokens)
+		}
+		t.Logf("%s: logits differ by %.1e, tokens %v", name, got.Difference, got.Tokens)
+	}
+}
