@@ -97,8 +97,9 @@ func bertConfig(h *hfConfig, r *configReader) *Config {
 		Act: r.act("hidden_act", h.HiddenAct, "gelu"), Vocab: r.required("vocab_size", h.VocabSize),
 		Positions: orDefault(h.MaxPositions, 512), Types: orDefault(h.TypeVocab, 2), PadID: orDefault(h.PadTokenID, 0),
 		Eps: float32(orDefault(h.LayerNormEps, 1e-12)), InitStd: float32(orDefault(h.InitializerRange, 0.02)),
-		HiddenDrop: float32(orDefault(h.HiddenDropout, 0.1)), AttnDrop: float32(orDefault(h.AttnDropout, 0.1)),
+		Dropout: Dropout{HiddenDrop: float32(orDefault(h.HiddenDropout, 0.1)), AttnDrop: float32(orDefault(h.AttnDropout, 0.1))},
 	}
+	c.EmbedDrop = c.HiddenDrop
 	c.HeadDrop = float32(orDefault(h.ClassifierDropout, float64(c.HiddenDrop)))
 	if p := orDefault(h.PositionType, "absolute"); p != "absolute" {
 		r.fail("position_embedding_type: expected \"absolute\", found %q", p)
@@ -119,8 +120,8 @@ func distilbertConfig(h *hfConfig, r *configReader) *Config {
 		Act: r.act("activation", h.Activation, "gelu"), Vocab: r.required("vocab_size", h.VocabSize),
 		Positions: orDefault(h.MaxPositions, 512), PadID: orDefault(h.PadTokenID, 0),
 		Eps: 1e-12, InitStd: float32(orDefault(h.InitializerRange, 0.02)),
-		HiddenDrop: float32(orDefault(h.Dropout, 0.1)), AttnDrop: float32(orDefault(h.AttentionDropout, 0.1)),
-		HeadDrop: float32(orDefault(h.SeqClassifDropout, 0.2)),
+		Dropout: Dropout{EmbedDrop: float32(orDefault(h.Dropout, 0.1)), HiddenDrop: float32(orDefault(h.Dropout, 0.1)),
+			AttnDrop: float32(orDefault(h.AttentionDropout, 0.1)), HeadDrop: float32(orDefault(h.SeqClassifDropout, 0.2))},
 	}
 }
 
@@ -188,7 +189,7 @@ func (m *bert) depth() int { return len(m.layers) }
 
 func (m *bert) embed(t *nn.Tape, in *Input) State {
 	x := t.Embed(m.tables, m.ids(in))
-	return State{X: t.Dropout(t.AddNorm(x, nil, m.norm, 0), m.cfg.HiddenDrop)}
+	return State{X: t.Dropout(t.AddNorm(x, nil, m.norm, 0), m.cfg.EmbedDrop)}
 }
 
 // layer runs encoder layer i. Of the last, only the first token of each

@@ -66,6 +66,7 @@ type builder struct {
 	cfg     *Config
 	alloc   bool // false: names and shapes only
 	head    bool // what is stated now belongs to the task head
+	conv    bool // the layers stated now are stored transposed, as Conv1D
 	tensors []Tensor
 	weights []*nn.Weight
 	blocks  []*Block
@@ -109,11 +110,21 @@ func (b *builder) stack(in, out int, bias bool, names ...string) *nn.Linear {
 		l.B = b.weight(1, n*out)
 	}
 	for i, name := range names {
-		b.state(name+".weight", l.W, i*out, (i+1)*out, []int{out, in}, Normal, true)
+		shape := []int{out, in}
+		if b.conv {
+			shape = []int{in, out}
+		}
+		p := b.state(name+".weight", l.W, i*out, (i+1)*out, shape, Normal, true)
+		if b.conv {
+			b.tensors[len(b.tensors)-1].Transposed = true
+			if p != nil {
+				p.Transposed = true
+			}
+		}
 		if !bias {
 			continue
 		}
-		p := b.state(name+".bias", l.B, 0, 1, []int{out}, Zeros, false)
+		p = b.state(name+".bias", l.B, 0, 1, []int{out}, Zeros, false)
 		if p != nil {
 			p.Data, p.Grad = p.Data[i*out:(i+1)*out], p.Grad[i*out:(i+1)*out]
 			p.Cols = out

@@ -21,12 +21,21 @@ type Config struct {
 	PadID        int
 	Eps          float32 // of LayerNorm
 	InitStd      float32
-	HiddenDrop   float32
-	AttnDrop     float32
-	HeadDrop     float32 // before the classifier
-	Head         Head
-	Labels       []string               // class names; one for regression, none for a language model
-	Blocks       map[string]BlockConfig // fused MLPs by block name
+	Dropout
+	AttnScaled        bool // scores are divided by the root of a head's width
+	AttnScaledByLayer bool // and by the layer's number from 1
+	Tied              bool // the language model's head is the word embeddings
+	Head              Head
+	Labels            []string               // class names; one for regression, none for a language model
+	Blocks            map[string]BlockConfig // fused MLPs by block name
+}
+
+// Dropout are the probabilities of dropout in training.
+type Dropout struct {
+	EmbedDrop  float32 // after the embeddings
+	HiddenDrop float32 // before each addition to the residual
+	AttnDrop   float32 // of attention probabilities
+	HeadDrop   float32 // before the classifier
 }
 
 // Head is what a model computes from its last states.
@@ -59,36 +68,50 @@ type BlockConfig struct {
 
 // hfConfig is config.json as transformers writes it.
 type hfConfig struct {
-	ModelType         string            `json:"model_type"`
-	Architectures     []string          `json:"architectures"`
-	HiddenSize        *int              `json:"hidden_size"`
-	Dim               *int              `json:"dim"`
-	NumLayers         *int              `json:"num_hidden_layers"`
-	NLayers           *int              `json:"n_layers"`
-	NumHeads          *int              `json:"num_attention_heads"`
-	NHeads            *int              `json:"n_heads"`
-	Intermediate      *int              `json:"intermediate_size"`
-	HiddenDim         *int              `json:"hidden_dim"`
-	HiddenAct         *string           `json:"hidden_act"`
-	Activation        *string           `json:"activation"`
-	VocabSize         *int              `json:"vocab_size"`
-	MaxPositions      *int              `json:"max_position_embeddings"`
-	TypeVocab         *int              `json:"type_vocab_size"`
-	PadTokenID        *int              `json:"pad_token_id"`
-	LayerNormEps      *float64          `json:"layer_norm_eps"`
-	InitializerRange  *float64          `json:"initializer_range"`
-	HiddenDropout     *float64          `json:"hidden_dropout_prob"`
-	Dropout           *float64          `json:"dropout"`
-	AttnDropout       *float64          `json:"attention_probs_dropout_prob"`
-	AttentionDropout  *float64          `json:"attention_dropout"`
-	ClassifierDropout *float64          `json:"classifier_dropout"`
-	SeqClassifDropout *float64          `json:"seq_classif_dropout"`
-	PositionType      *string           `json:"position_embedding_type"`
-	SinusoidalPos     bool              `json:"sinusoidal_pos_embds"`
-	IsDecoder         bool              `json:"is_decoder"`
-	ID2Label          map[string]string `json:"id2label"`
-	NumLabels         *int              `json:"num_labels"`
-	ProblemType       *string           `json:"problem_type"`
+	ModelType          string            `json:"model_type"`
+	Architectures      []string          `json:"architectures"`
+	NEmbd              *int              `json:"n_embd"`
+	NLayer             *int              `json:"n_layer"`
+	NHead              *int              `json:"n_head"`
+	NInner             *int              `json:"n_inner"`
+	NPositions         *int              `json:"n_positions"`
+	ActivationFunction *string           `json:"activation_function"`
+	LayerNormEpsilon   *float64          `json:"layer_norm_epsilon"`
+	ResidDrop          *float64          `json:"resid_pdrop"`
+	EmbdDrop           *float64          `json:"embd_pdrop"`
+	AttnPDrop          *float64          `json:"attn_pdrop"`
+	ScaleAttn          *bool             `json:"scale_attn_weights"`
+	ScaleAttnByLayer   bool              `json:"scale_attn_by_inverse_layer_idx"`
+	CrossAttention     bool              `json:"add_cross_attention"`
+	Tied               *bool             `json:"tie_word_embeddings"`
+	HiddenSize         *int              `json:"hidden_size"`
+	Dim                *int              `json:"dim"`
+	NumLayers          *int              `json:"num_hidden_layers"`
+	NLayers            *int              `json:"n_layers"`
+	NumHeads           *int              `json:"num_attention_heads"`
+	NHeads             *int              `json:"n_heads"`
+	Intermediate       *int              `json:"intermediate_size"`
+	HiddenDim          *int              `json:"hidden_dim"`
+	HiddenAct          *string           `json:"hidden_act"`
+	Activation         *string           `json:"activation"`
+	VocabSize          *int              `json:"vocab_size"`
+	MaxPositions       *int              `json:"max_position_embeddings"`
+	TypeVocab          *int              `json:"type_vocab_size"`
+	PadTokenID         *int              `json:"pad_token_id"`
+	LayerNormEps       *float64          `json:"layer_norm_eps"`
+	InitializerRange   *float64          `json:"initializer_range"`
+	HiddenDropout      *float64          `json:"hidden_dropout_prob"`
+	Dropout            *float64          `json:"dropout"`
+	AttnDropout        *float64          `json:"attention_probs_dropout_prob"`
+	AttentionDropout   *float64          `json:"attention_dropout"`
+	ClassifierDropout  *float64          `json:"classifier_dropout"`
+	SeqClassifDropout  *float64          `json:"seq_classif_dropout"`
+	PositionType       *string           `json:"position_embedding_type"`
+	SinusoidalPos      bool              `json:"sinusoidal_pos_embds"`
+	IsDecoder          bool              `json:"is_decoder"`
+	ID2Label           map[string]string `json:"id2label"`
+	NumLabels          *int              `json:"num_labels"`
+	ProblemType        *string           `json:"problem_type"`
 }
 
 // activations are the names config.json uses.
@@ -129,7 +152,7 @@ func ParseConfig(text []byte) (*Config, error) {
 	if c.Heads > 0 && c.Hidden%c.Heads != 0 {
 		r.fail("hidden size %d: expected a multiple of the %d attention heads", c.Hidden, c.Heads)
 	}
-	for _, p := range []float32{c.HiddenDrop, c.AttnDrop, c.HeadDrop} {
+	for _, p := range []float32{c.HiddenDrop, c.EmbedDrop, c.AttnDrop, c.HeadDrop} {
 		if !(p >= 0 && p < 1) {
 			r.fail("dropout: expected a probability below 1, found %g", p)
 		}

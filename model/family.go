@@ -62,6 +62,7 @@ var families = map[string]*family{
 	"bert":       bertFamily,
 	"roberta":    robertaFamily,
 	"distilbert": distilbertFamily,
+	"gpt2":       gpt2Family,
 }
 
 func familyOf(modelType string) (*family, error) {

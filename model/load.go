@@ -176,6 +176,22 @@ func lookup(w *checkpoint.Reader, prefix, name string) *checkpoint.Tensor {
 	return nil
 }
 
+// Transpose returns the transpose of a matrix (rows × cols).
+func Transpose(x []float32, rows, cols int) []float32 {
+	y := make([]float32, len(x))
+	const tile = 16
+	for r0 := 0; r0 < rows; r0 += tile {
+		for c0 := 0; c0 < cols; c0 += tile {
+			for r := r0; r < min(rows, r0+tile); r++ {
+				for c := c0; c < min(cols, c0+tile); c++ {
+					y[c*rows+r] = x[r*cols+c]
+				}
+			}
+		}
+	}
+	return y
+}
+
 // values is the memory of a tensor.
 func (t *Tensor) values() []float32 {
 	if t.Param != nil {
@@ -211,6 +227,9 @@ func (t *Tensor) read(w *checkpoint.Reader, src *checkpoint.Tensor) error {
 	}
 	if err := ReadValues(w, src, t.values()); err != nil {
 		return err
+	}
+	if t.Transposed {
+		copy(t.values(), Transpose(t.values(), t.Shape[0], t.Shape[1]))
 	}
 	for i, v := range t.values() {
 		if v-v != 0 {

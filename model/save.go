@@ -26,7 +26,11 @@ func (m *Model) Save(out *checkpoint.Output, source *checkpoint.Config) error {
 	defer w.Abort()
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if err := w.WriteFloat32(t.Name, t.values()); err != nil {
+		values := t.values()
+		if t.Transposed {
+			values = Transpose(values, t.Shape[1], t.Shape[0])
+		}
+		if err := w.WriteFloat32(t.Name, values); err != nil {
 			return err
 		}
 	}

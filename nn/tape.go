@@ -43,6 +43,7 @@ type Tape struct {
 	attends    slab[attention]
 	gathers    slab[gather]
 	drops      slab[dropout]
+	adds       slab[add]
 	products   slab[product]
 	work       [][]float32
 	columns    addColumns
@@ -75,6 +76,7 @@ func (t *Tape) Reset(step int) {
 	t.attends.reset()
 	t.gathers.reset()
 	t.drops.reset()
+	t.adds.reset()
 	t.products.reset()
 }
 

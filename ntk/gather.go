@@ -103,13 +103,13 @@ func freeze(m *model.Model, blocks []int) (undo func()) {
 		w.Frozen = w != up
 	}
 	c := m.Config
-	hidden, attention, head := c.HiddenDrop, c.AttnDrop, c.HeadDrop
-	c.HiddenDrop, c.AttnDrop, c.HeadDrop = 0, 0, 0
+	drop := c.Dropout
+	c.Dropout = model.Dropout{}
 	return func() {
 		for i, w := range m.Weights {
 			w.Frozen = frozen[i]
 		}
 		up.ZeroGrad()
-		c.HiddenDrop, c.AttnDrop, c.HeadDrop = hidden, attention, head
+		c.Dropout = drop
 	}
 }

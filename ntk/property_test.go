@@ -355,7 +355,7 @@ func TestDiagonal(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg := m.Config
-		cfg.HiddenDrop, cfg.AttnDrop, cfg.HeadDrop = 0, 0, 0
+		cfg.Dropout = model.Dropout{}
 		tape := nn.NewTape(pool)
 		tape.Train = true
 		for i := range len(in.Offsets) - 1 {

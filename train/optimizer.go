@@ -220,10 +220,11 @@ func (o *Optimizer) replay(s *state, r, until int) {
 }
 
 // CatchUp brings the rows of an embedding table up to date, which must be done
-// before they are read. Tables that are not trained need nothing.
+// before they are read. Tables that are not trained, or whole in every step,
+// need nothing.
 func (o *Optimizer) CatchUp(table *nn.Weight, rows []int32) {
 	for _, s := range o.states {
-		if s.p.Weight != table {
+		if s.p.Weight != table || s.done == nil {
 			continue
 		}
 		for _, r := range rows {

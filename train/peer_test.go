@@ -38,7 +38,7 @@ func TestMiniLM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Config.HiddenDrop, m.Config.AttnDrop, m.Config.HeadDrop = 0, 0, 0
+	m.Config.Dropout = model.Dropout{}
 	heads := 0
 	for _, p := range m.Params {
 		if strings.HasPrefix(p.Name, "classifier.") {

@@ -49,7 +49,7 @@ func NewTuner(pool *kernel.Pool, student, teacher *model.Model, cfg OptimizerCon
 	for _, w := range student.Weights {
 		w.Frozen = !trained[w]
 	}
-	student.Config.HiddenDrop, student.Config.AttnDrop, student.Config.HeadDrop = 0, 0, 0
+	student.Config.Dropout = model.Dropout{}
 	s := NewStepper(pool, student, cfg, prec, 0)
 	s.distance = newDistance(pool, teacher, prec)
 	return s, nil

@@ -73,7 +73,7 @@ def randomise(model, seed):
 
 
 def is_norm(name):
-    return "LayerNorm" in name or "layer_norm" in name
+    return "LayerNorm" in name or "layer_norm" in name or "ln_" in name
 
 
 def classifier(config, seed):
@@ -124,7 +124,7 @@ def unit_scales(model):
     """By parameter name, what divides the squared gradient in the clipping norm:
     a unit that stands for P_k copies has P_k times one copy's gradient, and the
     copies' squares sum to 1/P_k of its square."""
-    scales = {}
+    scales = dict(getattr(model, "scales", {}))
     for block, mlp in getattr(model, "fused", {}).items():
         scales[block + ".intermediate.dense.weight"] = mlp.p[:, None]
         scales[block + ".intermediate.dense.bias"] = mlp.p
@@ -150,7 +150,7 @@ def named(model):
     return [(rename(name), p) for name, p in model.named_parameters()]
 
 
-def train(model, data, steps=10):
+def train(model, data, loss_of, steps=10):
     groups = [
         dict(params=[p for n, p in named(model) if not ("bias" in n or is_norm(n))], weight_decay=0.1),
         dict(params=[p for n, p in named(model) if "bias" in n or is_norm(n)], weight_decay=0.0),
@@ -158,7 +158,7 @@ def train(model, data, steps=10):
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), eps=1e-6)
     losses, norms = [], []
     for step in range(steps):
-        loss = loss_of(model, data[step % 2])[0].loss
+        loss = loss_of(model, data[step % 2])
         optimizer.zero_grad()
         loss.backward()
         norms.append(clip(model).item())
@@ -179,7 +179,7 @@ def golden(model, path, steps=True, keep=()):
     g |= dict(logits=out.logits, loss=out.loss)
     g |= {f"grad.{name}": p.grad.clone() for name, p in named(model)}
     if steps:
-        g["losses"], g["norms"] = train(model, data)
+        g["losses"], g["norms"] = train(model, data, lambda *args: loss_of(*args)[0].loss)
         g |= {f"final.{name}": p for name, p in named(model) if any(k in name for k in keep)}
     write(g, path)
 
@@ -293,11 +293,14 @@ def family(path, config, seed, keep, **save):
     golden(model, path, keep=["word_embeddings", "classifier", *keep])
 
 
+NAMES = ["bert", "roberta", "distilbert", "mpnet", "bert-regression", "bert-sharded", "bert-base", "bert-f16", "bert-bf16", "bert-fused", "bert-svd"]
+
+
 def write_all(out):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
-    for name in ("bert", "roberta", "distilbert", "mpnet", "bert-regression", "bert-sharded", "bert-base", "bert-f16", "bert-bf16", "bert-fused", "bert-svd"):
+    for name in NAMES:
         (out / name).mkdir(parents=True)
     family(out / "bert", bert(), 10, ["layer.1.intermediate.dense", "position_embeddings", "pooler.dense"])
     family(out / "roberta", roberta(), 11, ["layer.1.intermediate.dense"])
@@ -314,4 +317,4 @@ def write_all(out):
 
 
 if __name__ == "__main__":
-    main(write_all, ROOT / "model" / "testdata")
+    main(write_all, ROOT / "model" / "testdata", NAMES)

@@ -1,0 +1,174 @@
+package model
+
+import (
+	"fmt"
+	"math"
+
+	"mlpfusion/kernel"
+	"mlpfusion/nn"
+)
+
+// GPT-2, and DistilGPT-2, which is one with fewer layers.
+var gpt2Family = &family{
+	prefix: "transformer.",
+	architectures: map[Head]string{
+		LanguageModel:  "GPT2LMHeadModel",
+		Classification: "GPT2ForSequenceClassification", Regression: "GPT2ForSequenceClassification",
+	},
+	head:      LanguageModel,
+	lastToken: true,
+	widthKey:  "n_inner",
+	config:    gpt2Config,
+	// The causal masks of old checkpoints, and the heads of other tasks.
+	unused: []string{".attn.bias", ".attn.masked_bias", "lm_head.", "score.", "multiple_choice_head."},
+	build:  func(b *builder) network { return newGPT2(b) },
+}
+
+func gpt2Config(h *hfConfig, r *configReader) *Config {
+	c := &Config{
+		Hidden: orDefault(h.NEmbd, 768), Layers: orDefault(h.NLayer, 12), Heads: orDefault(h.NHead, 12),
+		Act: r.act("activation_function", h.ActivationFunction, "gelu_new"), Vocab: orDefault(h.VocabSize, 50257),
+		Positions: orDefault(h.NPositions, 1024), PadID: orDefault(h.PadTokenID, 0),
+		Eps: float32(orDefault(h.LayerNormEpsilon, 1e-5)), InitStd: float32(orDefault(h.InitializerRange, 0.02)),
+		Dropout:    Dropout{EmbedDrop: float32(orDefault(h.EmbdDrop, 0.1)), HiddenDrop: float32(orDefault(h.ResidDrop, 0.1)), AttnDrop: float32(orDefault(h.AttnPDrop, 0.1))},
+		AttnScaled: orDefault(h.ScaleAttn, true), AttnScaledByLayer: h.ScaleAttnByLayer, Tied: orDefault(h.Tied, true),
+	}
+	// reorder_and_upcast_attn changes nothing where attention is float32 anyway.
+	c.Intermediate = orDefault(h.NInner, 4*c.Hidden)
+	if h.CrossAttention {
+		r.fail("add_cross_attention: expected false, found true")
+	}
+	return c
+}
+
+type gpt2 struct {
+	cfg    *Config
+	tables []*nn.Weight // word and position embeddings
+	layers []*gpt2Block
+	final  *nn.Norm
+	head   *nn.Linear // the vocabulary's, or the classifier
+
+	positions      []int32
+	queries, after []int32 // of the last layer, see readout
+	picked         []int32
+}
+
+type gpt2Block struct {
+	attnNorm, mlpNorm *nn.Norm
+	qkv, out          *nn.Linear
+	mlp               *MLP
+	scale             float32 // of the attention scores
+}
+
+func newGPT2(b *builder) *gpt2 {
+	c := b.cfg
+	m := &gpt2{cfg: c}
+	m.tables = []*nn.Weight{b.embedding(c.Vocab, "transformer.wte.weight"), b.embedding(c.Positions, "transformer.wpe.weight")}
+	b.conv = true
+	for i := range c.Layers {
+		name := fmt.Sprintf("transformer.h.%d.", i)
+		l := &gpt2Block{scale: 1}
+		if c.AttnScaled {
+			l.scale = float32(1 / math.Sqrt(float64(c.Hidden/c.Heads)))
+		}
+		if c.AttnScaledByLayer {
+			l.scale /= float32(i + 1)
+		}
+		l.attnNorm = b.norm(name + "ln_1")
+		l.qkv = b.linear(c.Hidden, 3*c.Hidden, name+"attn.c_attn")
+		l.out = b.linear(c.Hidden, c.Hidden, name+"attn.c_proj")
+		l.mlpNorm = b.norm(name + "ln_2")
+		l.mlp = b.mlp(Block{Name: name + "mlp", Layer: i, Depth: i, Up: name + "mlp.c_fc", Down: name + "mlp.c_proj", Bias: true})
+		m.layers = append(m.layers, l)
+	}
+	b.conv = false
+	m.final = b.norm("transformer.ln_f")
+	b.head = true
+	switch {
+	case c.Head != LanguageModel:
+		m.head = &nn.Linear{W: b.matrix(c.Hidden, len(c.Labels), "score.weight")}
+	case c.Tied:
+		m.head = &nn.Linear{W: m.tables[0]}
+		m.tables[0].Touched = nil // every row's gradient is written
+	default:
+		m.head = &nn.Linear{W: b.matrix(c.Hidden, c.Vocab, "lm_head.weight")}
+	}
+	return m
+}
+
+func (m *gpt2) depth() int { return len(m.layers) }
+
+func (m *gpt2) embed(t *nn.Tape, in *Input) State {
+	return State{X: t.Dropout(t.Embed(m.tables, m.ids(in)), m.cfg.EmbedDrop)}
+}
+
+// layer runs decoder layer i. Of the last, the head reads some rows only: each
+// sequence's queries begin at the first of those, and the MLP runs on no others.
+func (m *gpt2) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
+	c, l, x := m.cfg, m.layers[i], s.X
+	opt := nn.AttentionOptions{Heads: c.Heads, Dim: c.Hidden / c.Heads, Causal: true, Scale: l.scale, Drop: c.AttnDrop}
+	qkv := nn.Heads{X: t.Linear(t.AddNorm(x, nil, l.attnNorm, 0), l.qkv, kernel.Identity, nil)}
+	queries, offsets := in.Offsets, in.Offsets
+	if rows != nil {
+		m.readout(rows, in.Offsets)
+		queries, offsets = m.queries, m.after
+		opt.LastQueries = true
+		x = t.Rows(x, rows)
+	}
+	ctx := t.Attention(qkv, nn.Heads{X: qkv.X, Start: c.Hidden}, nn.Heads{X: qkv.X, Start: 2 * c.Hidden}, queries, in.Offsets, opt)
+	if ctx.Rows > x.Rows {
+		ctx = t.Rows(ctx, m.picked)
+	}
+	x = t.Add(t.Linear(ctx, l.out, kernel.Identity, nil), x, c.HiddenDrop)
+	y := l.mlp.forward(t, t.AddNorm(x, nil, l.mlpNorm, 0), offsets, 0)
+	if i == len(m.layers)-1 {
+		return State{X: t.AddNorm(y, x, m.final, c.HiddenDrop)}
+	}
+	return State{X: t.Add(y, x, c.HiddenDrop)}
+}
+
+// readout finds, for ascending rows of packed sequences, how the queries from
+// each sequence's first such row to its end lie packed (queries), how the rows
+// themselves do (after), and which of those queries they are (picked).
+func (m *gpt2) readout(rows, offsets []int32) {
+	m.queries, m.after, m.picked = append(m.queries[:0], 0), append(m.after[:0], 0), m.picked[:0]
+	k := 0
+	for i, end := range offsets[1:] {
+		first := end
+		for ; k < len(rows) && rows[k] < end; k++ {
+			first = min(first, rows[k])
+			m.picked = append(m.picked, m.queries[i]+rows[k]-first)
+		}
+		m.queries = append(m.queries, m.queries[i]+end-first)
+		m.after = append(m.after, int32(k))
+	}
+}
+
+func (m *gpt2) logits(t *nn.Tape, x *nn.Tensor) *nn.Tensor {
+	return t.Linear(x, m.head, kernel.Identity, nil)
+}
+
+func (m *gpt2) vocabulary() (*nn.Weight, float32) { return m.head.W, 1 }
+
+// ids returns the rows of the embedding tables for each token.
+func (m *gpt2) ids(in *Input) (ids [nn.MaxTables][]int32) {
+	m.positions = m.positions[:0]
+	for i := range len(in.Offsets) - 1 {
+		for p := range in.Offsets[i+1] - in.Offsets[i] {
+			m.positions = append(m.positions, p)
+		}
+	}
+	ids[0], ids[1] = in.IDs, m.positions
+	return ids
+}
+
+func (m *gpt2) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
+	ids := m.ids(in)
+	for i, w := range m.tables {
+		f(w, ids[i])
+	}
+}
+
+func (m *gpt2) maxLength() int { return m.cfg.Positions }
+
+func (m *gpt2) usesTypes() bool { return false }
