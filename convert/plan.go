@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,7 +13,9 @@ import (
 // Plan says which blocks are compressed, and to which width.
 type Plan struct {
 	// Layers are the layers' numbers from 0: "2-5", "0,3,7-9", "all"; "" is
-	// the paper's last two thirds.
+	// the paper's last two thirds, and in a model with mixtures of experts
+	// those of the layers that have them. In a model with an encoder and a
+	// decoder the choice holds for both.
 	Layers string
 	// Width is the number of hidden units c to keep; or Ratio their share of
 	// those there are. With neither it is a quarter, the paper's.
@@ -23,7 +26,7 @@ type Plan struct {
 // Choose returns the blocks of the plan and the width of each, by its place in
 // blocks.
 func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
-	wanted, err := p.layers(blocks)
+	wanted, err := p.chosen(blocks)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +35,7 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 	}
 	widths = map[int]int{}
 	for i, b := range blocks {
-		if !wanted[b.Layer] {
+		if !wanted[b] {
 			continue
 		}
 		if b.Form.Rank > 0 || b.Form.Scale || b.Form.Masked {
@@ -57,26 +60,16 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 	return widths, nil
 }
 
-// layers reads the layers' list.
-func (p Plan) layers(blocks []*model.Block) (map[int]bool, error) {
+// chosen reads the layers' list.
+func (p Plan) chosen(blocks []*model.Block) (map[*model.Block]bool, error) {
+	if p.Layers == "" {
+		return lastTwoThirds(blocks), nil
+	}
 	n := 0
 	for _, b := range blocks {
 		n = max(n, b.Layer+1)
 	}
-	wanted := map[int]bool{}
-	add := func(from, to int) {
-		for l := from; l <= to; l++ {
-			wanted[l] = true
-		}
-	}
-	switch p.Layers {
-	case "":
-		add(n/3, n-1)
-		return wanted, nil
-	case "all":
-		add(0, n-1)
-		return wanted, nil
-	}
+	layers := make([]bool, n)
 	for _, part := range strings.Split(p.Layers, ",") {
 		first, last, span := strings.Cut(strings.TrimSpace(part), "-")
 		from, err := strconv.Atoi(first)
@@ -84,10 +77,45 @@ func (p Plan) layers(blocks []*model.Block) (map[int]bool, error) {
 		if err == nil && span {
 			to, err = strconv.Atoi(last)
 		}
+		if p.Layers == "all" {
+			from, to, err = 0, n-1, nil
+		}
 		if err != nil || from < 0 || to < from || to >= n {
 			return nil, fmt.Errorf("layers: expected numbers or ranges within 0-%d, such as %d-%d, or \"all\", found %q", n-1, n/3, n-1, part)
 		}
-		add(from, to)
+		for l := from; l <= to; l++ {
+			layers[l] = true
+		}
+	}
+	wanted := map[*model.Block]bool{}
+	for _, b := range blocks {
+		if layers[b.Layer] {
+			wanted[b] = true
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, fmt.Errorf("layers: expected layers with an MLP, found %q", p.Layers)
 	}
 	return wanted, nil
+}
+
+// lastTwoThirds returns the blocks of the last two thirds of each stack's layers;
+// where some layers have experts, of those layers alone.
+func lastTwoThirds(blocks []*model.Block) map[*model.Block]bool {
+	experts := slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Experts > 0 })
+	candidate := func(b *model.Block) bool { return !experts || b.Experts > 0 }
+	layers := map[string][]int{} // by stack, in order of depth
+	for _, b := range blocks {
+		if l := layers[b.Stack]; candidate(b) && !slices.Contains(l, b.Layer) {
+			layers[b.Stack] = append(l, b.Layer)
+		}
+	}
+	wanted := map[*model.Block]bool{}
+	for _, b := range blocks {
+		l := layers[b.Stack]
+		if candidate(b) && slices.Contains(l[len(l)/3:], b.Layer) {
+			wanted[b] = true
+		}
+	}
+	return wanted
 }

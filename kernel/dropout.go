@@ -51,6 +51,18 @@ func (k *dropKeys) hash(x uint32) uint32 {
 	return x ^ x>>14
 }
 
+// Uniform writes numbers from [0, 1), a function of seed and offset+i alone.
+func Uniform(dst []float32, seed, offset uint64) {
+	for len(dst) > 0 {
+		n := int(min(uint64(len(dst)), 1<<32-offset&math.MaxUint32))
+		k := newDropKeys(seed, offset, 0)
+		for i := range dst[:n] {
+			dst[i] = float32(k.hash(uint32(offset)+uint32(i))>>8) / (1 << 24)
+		}
+		dst, offset = dst[n:], offset+uint64(n)
+	}
+}
+
 // DropoutApply writes src_i/(1−p) or, with probability p, 0 to dst_i. Which
 // elements are dropped is a function of seed and offset+i. 0 ≤ p < 1; dst may be
 // src.

@@ -28,6 +28,7 @@ type Config struct {
 	Head              Head
 	Labels            []string               // class names; one for regression, none for a language model
 	Blocks            map[string]BlockConfig // fused MLPs by block name
+	T5                *T5Config              // of T5 and Switch Transformers; else nil
 }
 
 // Dropout are the probabilities of dropout in training.
@@ -112,6 +113,7 @@ type hfConfig struct {
 	ID2Label           map[string]string `json:"id2label"`
 	NumLabels          *int              `json:"num_labels"`
 	ProblemType        *string           `json:"problem_type"`
+	t5Keys
 }
 
 // activations are the names config.json uses.
@@ -149,7 +151,7 @@ func ParseConfig(text []byte) (*Config, error) {
 			r.fail("%s: expected between 1 and %d, found %d", size.key, 1<<24, size.n)
 		}
 	}
-	if c.Heads > 0 && c.Hidden%c.Heads != 0 {
+	if c.T5 == nil && c.Heads > 0 && c.Hidden%c.Heads != 0 {
 		r.fail("hidden size %d: expected a multiple of the %d attention heads", c.Hidden, c.Heads)
 	}
 	for _, p := range []float32{c.HiddenDrop, c.EmbedDrop, c.AttnDrop, c.HeadDrop} {
@@ -205,6 +207,23 @@ func (r *configReader) required(key string, v *int) int {
 		return 0
 	}
 	return *v
+}
+
+// id returns a token's id: the first where the key has several.
+func (r *configReader) id(key string, v json.RawMessage, otherwise int) int {
+	if len(v) == 0 || string(v) == "null" {
+		return otherwise
+	}
+	var one int
+	var several []int
+	switch {
+	case json.Unmarshal(v, &one) == nil:
+		return one
+	case json.Unmarshal(v, &several) == nil && len(several) > 0:
+		return several[0]
+	}
+	r.fail("%s: expected an id or a list of ids, found %s", key, v)
+	return otherwise
 }
 
 func (r *configReader) act(key string, v *string, otherwise string) kernel.Activation {

@@ -59,10 +59,12 @@ type network interface {
 }
 
 var families = map[string]*family{
-	"bert":       bertFamily,
-	"roberta":    robertaFamily,
-	"distilbert": distilbertFamily,
-	"gpt2":       gpt2Family,
+	"bert":                bertFamily,
+	"roberta":             robertaFamily,
+	"distilbert":          distilbertFamily,
+	"gpt2":                gpt2Family,
+	"t5":                  t5Family,
+	"switch_transformers": switchFamily,
 }
 
 func familyOf(modelType string) (*family, error) {

@@ -75,6 +75,11 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
+	if cfg.T5 != nil {
+		// transformers ties the head whatever config.json says, unless the file
+		// has a matrix for it.
+		cfg.Tied = lookup(dir.Weights, "", "lm_head.weight") == nil
+	}
 	fused, err := dir.Config.Fusion()
 	if err != nil || fused == nil {
 		return cfg, err

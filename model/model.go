@@ -44,6 +44,17 @@ func (in *Input) stream() (ids, offsets []int32) {
 	return in.IDs, in.Offsets
 }
 
+// stream is Input.stream, with the decoder's tokens that a family makes of the
+// text where the batch has none.
+func (m *Model) stream(in *Input) (ids, offsets []int32) {
+	if d, ok := m.net.(interface {
+		decoderInput(in *Input) (ids, offsets []int32)
+	}); ok {
+		return d.decoderInput(in)
+	}
+	return in.stream()
+}
+
 // Slice returns sequences [from, to) of a batch. It shares the tokens' memory.
 func (in *Input) Slice(from, to int) *Input {
 	part := &Input{}
@@ -143,7 +154,7 @@ func (m *Model) Forward(t *nn.Tape, in *Input) *nn.Tensor {
 
 // ForwardAll is Forward with the hidden states that out asks for.
 func (m *Model) ForwardAll(t *nn.Tape, in *Input, out *Output) {
-	_, offsets := in.stream()
+	_, offsets := m.stream(in)
 	m.rows = m.rows[:0]
 	for i := range len(offsets) - 1 {
 		row := offsets[i]

@@ -29,6 +29,8 @@ type AttentionOptions struct {
 	LastQueries bool
 	Scale       float32 // of the scores; 0: 1/√Dim
 	Drop        float32 // probability of dropout on the attention probabilities
+	// Bias is added to the scaled scores; nil: none.
+	Bias *PositionBias
 }
 
 type attention struct {
@@ -40,6 +42,8 @@ type attention struct {
 	offset     uint64
 	longest    int
 	dq, dk, dv []float32
+	bias       []float32 // by head and distance, see PositionBias
+	dbias      []float32 // the same of each sequence and head
 }
 
 // Attention returns softmax(scale·Q·Kᵀ)·V for each sequence and head, with
@@ -67,6 +71,10 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 		op.offset = t.offset(opt.Heads * y.Rows * op.longest)
 	} else {
 		op.Drop = 0
+	}
+	if op.Bias != nil {
+		op.bias = t.floats(opt.Heads * op.distances())
+		op.Bias.spread(op.bias, op.longest)
 	}
 	t.workspace(3 * most)
 	t.Pool.Run((len(keys)-1)*opt.Heads, (*attentionForward)(op))
@@ -101,12 +109,26 @@ func (o *attention) seen(p span, r int) int {
 	return p.lk
 }
 
-// probabilities computes softmax(Q·Kᵀ·scale) of one sequence and head into s.
+// distances is the number of distances between a query and a key: from
+// 1−longest to longest−1.
+func (o *attention) distances() int { return 2*o.longest - 1 }
+
+// biased returns the biases, or their gradients, of query r of a span: of all
+// sequence's n keys it sees.
+func (o *attention) biased(all []float32, p span, r, n int) []float32 {
+	return all[o.longest-1-(p.lk-p.lq+r):][:n]
+}
+
+// probabilities computes softmax(Q·Kᵀ·scale + bias) of one sequence and head
+// into s.
 func (o *attention) probabilities(w int, p span, s []float32) {
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.h, o.Dim)), s, p.lk, kernel.Epilogue{})
+	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.h, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: o.Scale})
 	for r := range p.lq {
 		row, n := s[r*p.lk:(r+1)*p.lk], o.seen(p, r)
-		kernel.Softmax(row[:n], o.Scale)
+		if o.Bias != nil {
+			kernel.Add(row[:n], o.biased(o.bias[p.h*o.distances():], p, r, n))
+		}
+		kernel.Softmax(row[:n], 1)
 		clear(row[n:])
 	}
 }
@@ -149,7 +171,14 @@ func (o *attention) backward(t *Tape) {
 	o.dq, _ = t.gradOf(o.q.X)
 	o.dk, _ = t.gradOf(o.k.X)
 	o.dv, _ = t.gradOf(o.v.X)
+	if o.Bias != nil && !o.Bias.Table.Frozen {
+		o.dbias = t.grads.get((len(o.off) - 1) * o.Heads * o.distances())
+	}
 	t.Pool.Run((len(o.off)-1)*o.Heads, (*attentionBackward)(o))
+	if o.dbias != nil {
+		o.Bias.gather(o.dbias, o.longest)
+		t.grads.put(o.dbias)
+	}
 	t.release(o.y)
 }
 
@@ -160,6 +189,11 @@ func (b *attentionBackward) Do(i, w int) {
 	p := o.span(i)
 	lq, lk, dim := p.lq, p.lk, o.Dim
 	o.clearUnused(p)
+	var dbias []float32
+	if o.dbias != nil {
+		dbias = o.dbias[i*o.distances() : (i+1)*o.distances()]
+		clear(dbias)
+	}
 	if lk == 0 || lq == 0 {
 		return
 	}
@@ -182,12 +216,15 @@ func (b *attentionBackward) Do(i, w int) {
 	}
 	for r := range lq {
 		row, n := ds[r*lk:(r+1)*lk], o.seen(p, r)
-		kernel.SoftmaxGrad(row[:n], s[r*lk:r*lk+n], o.Scale)
+		kernel.SoftmaxGrad(row[:n], s[r*lk:r*lk+n], 1)
 		clear(row[n:])
+		if dbias != nil {
+			kernel.Add(o.biased(dbias, p, r, n), row[:n])
+		}
 	}
-	// dQ = dS·K, dK = dSᵀ·Q
-	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.h, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{})
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.h, dim).Data, o.k.X.Cols, kernel.Epilogue{})
+	// dQ = scale·dS·K, dK = scale·dSᵀ·Q
+	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.h, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale})
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.h, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale})
 }
 
 // clearUnused makes the gradient zero where nothing flows back: of the rows of

@@ -20,6 +20,7 @@ func (l *Linear) View(from, to int) *Linear {
 type linear struct {
 	x, y *Tensor
 	l    *Linear
+	prec kernel.Precision
 }
 
 // Linear returns scale ⊙ σ(x·Wᵀ + b), (x.Rows × W.Rows): scale, one factor a
@@ -39,7 +40,7 @@ func (t *Tape) Linear(x *Tensor, l *Linear, act kernel.Activation, scale []float
 		y.Data, y.Cols, ep)
 	y.constant = x.constant && l.W.Frozen
 	op := t.linears.next()
-	*op = linear{x, y, l}
+	*op = linear{x, y, l, t.Prec}
 	t.record(op)
 	return y
 }
@@ -58,11 +59,11 @@ func (o *linear) backward(t *Tape) {
 			ep.Mul = x.Deriv
 			x.derivDone = true
 		}
-		t.Pool.Gemm(t.Prec, x.Rows, in, out,
+		t.Pool.Gemm(o.prec, x.Rows, in, out,
 			kernel.Mat{Data: dy, Stride: out}, kernel.Mat{Data: l.W.Data, Stride: in}, dx, in, ep)
 	}
 	if !l.W.Frozen {
-		t.Pool.Gemm(t.Prec, out, in, x.Rows,
+		t.Pool.Gemm(o.prec, out, in, x.Rows,
 			kernel.Mat{Data: dy, Stride: out, T: true}, kernel.Mat{Data: x.Data, Stride: in}, l.W.Grad, in,
 			kernel.Epilogue{Accumulate: l.W.accumulate()})
 		if l.W.Masked {

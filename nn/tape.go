@@ -34,6 +34,7 @@ type Tape struct {
 	counter    uint64
 	arenas     [2]arena // training uses the first; inference flips between them
 	current    int
+	kept       arena // what inference keeps through all layers
 	grads      freeList
 	ops        []backward
 	tensors    slab[Tensor]
@@ -44,7 +45,14 @@ type Tape struct {
 	gathers    slab[gather]
 	drops      slab[dropout]
 	adds       slab[add]
+	jitters    slab[jitter]
 	products   slab[product]
+	rmsNorms   slab[rmsNorm]
+	routings   slab[Routing]
+	dispatches slab[dispatch]
+	combines   slab[combine]
+	nextSlot   []int32      // of Route
+	routerSums [3][]float64 // of RouterLosses
 	work       [][]float32
 	columns    addColumns
 	multiply   multiply
@@ -77,7 +85,13 @@ func (t *Tape) Reset(step int) {
 	t.gathers.reset()
 	t.drops.reset()
 	t.adds.reset()
+	t.jitters.reset()
 	t.products.reset()
+	t.rmsNorms.reset()
+	t.routings.reset()
+	t.dispatches.reset()
+	t.combines.reset()
+	t.kept.reset()
 }
 
 // EndLayer marks that of all tensors made so far only the given one is still
@@ -89,6 +103,18 @@ func (t *Tape) EndLayer(*Tensor) {
 	}
 	t.current ^= 1
 	t.arenas[t.current].reset()
+}
+
+// Keep returns x so that it outlives EndLayer, for what later layers read again.
+func (t *Tape) Keep(x *Tensor) *Tensor {
+	if t.Train {
+		return x
+	}
+	y := t.tensors.next()
+	*y = *x
+	y.Data = t.kept.alloc(len(x.Data))
+	copy(y.Data, x.Data)
+	return y
 }
 
 // Backward runs the recorded operations' backward passes, last first. The
