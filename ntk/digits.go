@@ -12,7 +12,7 @@ import (
 // the speed of float32. The rounding of q, at most 2⁻¹⁶ of the largest gradient
 // of the example in the panel, is all that it costs; signs are those of g.
 type digits struct {
-	stride  int // bytes of a row: the panel's parameters, and zeros to a multiple of 32
+	stride  int // bytes of a row: the panel's parameters, and zeros to a multiple of 64
 	hi, lo  []byte
 	sign    []int8
 	unit    []float32 // by example
@@ -20,22 +20,20 @@ type digits struct {
 }
 
 const (
-	digitWidth = 32 // bytes of a vector
-	// maxSteps is the most vectors that are summed in 16 bits: a sum of two
-	// products is at most 510 in size, and 64·510 < 2¹⁵.
-	maxSteps = 64
+	digitWidth = 64 // bytes of the largest vector
+	digitGroup = 4  // rows of signs that signDots takes together
 )
 
 // newDigits returns memory for n examples and panels of up to width parameters.
-// n is rounded up to be even; the row behind the last counts for nothing.
+// n is rounded up to a whole group; the rows behind the last count for nothing.
 func newDigits(n, width int) *digits {
-	n += n % 2
+	n = (n + digitGroup - 1) / digitGroup * digitGroup
 	stride := (width + digitWidth - 1) / digitWidth * digitWidth
 	return &digits{hi: make([]byte, n*stride), lo: make([]byte, n*stride), sign: make([]int8, n*stride),
 		unit: make([]float32, n), signSum: make([]int32, n)}
 }
 
-// set writes the gradients g of example i. g has room for a multiple of 32, and
+// set writes the gradients g of example i. g has room for a multiple of 64, and
 // set clears what is behind its end.
 func (d *digits) set(i int, g []float32) {
 	n := len(g)
@@ -97,15 +95,12 @@ func (p *signProduct) add(pool *kernel.Pool) {
 // Do computes one block of rows.
 func (p *signProduct) Do(block, w int) {
 	for j := 0; j < p.n; j += digitColumns {
-		pairs := (min(digitColumns, p.n-j) + 1) / 2
+		groups := (min(digitColumns, p.n-j) + digitGroup - 1) / digitGroup
 		for i := block * digitRows; i < min(p.n, (block+1)*digitRows); i += 2 {
-			out := p.out[w][:8*pairs]
+			out := p.out[w][:4*digitGroup*groups]
 			clear(out)
-			for from := 0; from < p.stride; from += maxSteps * digitWidth {
-				steps := min(maxSteps, (p.stride-from)/digitWidth)
-				a, b := i*p.stride+from, j*p.stride+from
-				signDots(out, p.hi[a:], p.lo[a:], p.sign[b:], p.stride, steps, pairs)
-			}
+			a := i * p.stride
+			signDots(out, p.hi[a:], p.lo[a:], p.sign[j*p.stride:], p.stride, groups)
 			p.store(i, j, out)
 		}
 	}
@@ -123,16 +118,16 @@ func (p *signProduct) store(i, j int, out []int32) {
 	}
 }
 
-// signDotsPortable adds to out, for two rows of digits and pairs·2 rows of signs,
-// stride bytes apart, the sums over steps·32 columns of digit × sign. Out has for
-// each pair of sign rows: row 0 with the first (high digits, low digits) and with
-// the second, then row 1 likewise.
-func signDotsPortable(out []int32, hi, lo []byte, sign []int8, stride, steps, pairs int) {
-	for j := range pairs {
+// signDotsPortable adds to out, for two rows of digits and groups·4 rows of signs,
+// all stride bytes long, the sums of digit × sign. Out has for each pair of sign
+// rows: row 0 with the first (high digits, low digits) and with the second, then
+// row 1 likewise.
+func signDotsPortable(out []int32, hi, lo []byte, sign []int8, stride, groups int) {
+	for j := range groups * digitGroup / 2 {
 		for r := range 2 {
 			for c := range 2 {
 				var h, l int32
-				for k := range steps * digitWidth {
+				for k := range stride {
 					s := int32(sign[(2*j+c)*stride+k])
 					h += s * int32(hi[r*stride+k])
 					l += s * int32(lo[r*stride+k])

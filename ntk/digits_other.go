@@ -10,6 +10,6 @@ func split(hi, lo []byte, sign []int8, g []float32, inverse float32) int32 {
 	return splitPortable(hi, lo, sign, g, inverse)
 }
 
-func signDots(out []int32, hi, lo []byte, sign []int8, stride, steps, pairs int) {
-	signDotsPortable(out, hi, lo, sign, stride, steps, pairs)
+func signDots(out []int32, hi, lo []byte, sign []int8, stride, groups int) {
+	signDotsPortable(out, hi, lo, sign, stride, groups)
 }
