@@ -14,9 +14,56 @@ import (
 	"mlpfusion/train"
 )
 
-// BenchmarkStep is one fine-tuning step of MiniLM on 32 sequences with the
-// lengths of SST-2 (mean 13.3 tokens).
+// BenchmarkStep is one fine-tuning step of MiniLM, or of a model of BERT-base's
+// shape, on 32 sequences with the lengths of SST-2 (mean 13.3 tokens) or of 128
+// tokens each (dense).
 func BenchmarkStep(b *testing.B) {
+	for _, shape := range []string{"minilm", "bert-base"} {
+		for _, mode := range []string{"sst2", "dense"} {
+			for _, prec := range []string{"fp32", "bf16"} {
+				b.Run(shape+"/"+mode+"/"+prec, func(b *testing.B) { benchmarkStep(b, shape, mode, prec) })
+			}
+		}
+	}
+}
+
+func benchmarkStep(b *testing.B, shape, mode, prec string) {
+	m := newModel(b, shape)
+	pool := kernel.NewPool(0)
+	defer pool.Close()
+	rng := rand.New(rand.NewPCG(1, 2))
+	batches := make([]task.Batch, 8)
+	for i := range batches {
+		t := &batches[i]
+		t.Offsets = []int32{0}
+		for range 32 {
+			n := 128
+			if mode == "sst2" {
+				n = min(60, 4+int(9.3*rng.ExpFloat64()))
+			}
+			for range n {
+				t.IDs = append(t.IDs, int32(rng.IntN(m.Config.Vocab)))
+			}
+			t.Offsets = append(t.Offsets, int32(len(t.IDs)))
+			t.Labels = append(t.Labels, float32(rng.IntN(2)))
+		}
+	}
+	precision := kernel.FP32
+	if prec == "bf16" {
+		precision = kernel.BF16
+	}
+	s := train.NewStepper(pool, m, train.PaperOptimizer, precision, 0)
+	tokens := 0
+	for i := 0; b.Loop(); i++ {
+		t := &batches[i%len(batches)]
+		s.Step(t, 1e-5)
+		tokens += t.Tokens()
+	}
+	b.ReportMetric(float64(tokens)/b.Elapsed().Seconds(), "tokens/s")
+}
+
+// newModel loads MiniLM, or makes a random model of BERT-base's shape.
+func newModel(b *testing.B, shape string) *model.Model {
 	path := os.Getenv("MLPFUSION_MINILM")
 	if path == "" {
 		b.Skip("MLPFUSION_MINILM is not set")
@@ -26,31 +73,27 @@ func BenchmarkStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer dir.Close()
-	m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+	if shape == "minilm" {
+		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return m
+	}
+	cfg, err := model.ReadConfig(dir)
 	if err != nil {
 		b.Fatal(err)
 	}
-	pool := kernel.NewPool(0)
-	defer pool.Close()
-	rng := rand.New(rand.NewPCG(1, 2))
-	batches := make([]task.Batch, 8)
-	for i := range batches {
-		t := &batches[i]
-		t.Offsets = []int32{0}
-		for range 32 {
-			for range min(60, 4+int(9.3*rng.ExpFloat64())) {
-				t.IDs = append(t.IDs, int32(rng.IntN(m.Config.Vocab)))
-			}
-			t.Offsets = append(t.Offsets, int32(len(t.IDs)))
-			t.Labels = append(t.Labels, float32(rng.IntN(2)))
+	cfg.Hidden, cfg.Layers, cfg.Heads, cfg.Intermediate = 768, 12, 12, 3072
+	m, err := model.New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, t := range m.Tensors {
+		for i := range t.Param.Data {
+			t.Param.Data[i] = 0.02 * float32(rng.NormFloat64())
 		}
 	}
-	s := train.NewStepper(pool, m, train.PaperOptimizer, kernel.FP32, 0)
-	tokens := 0
-	for i := 0; b.Loop(); i++ {
-		t := &batches[i%len(batches)]
-		s.Step(t, 1e-5)
-		tokens += t.Tokens()
-	}
-	b.ReportMetric(float64(tokens)/b.Elapsed().Seconds(), "tokens/s")
+	return m
 }

@@ -68,6 +68,11 @@ func (s *Scratch) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc i
 	checkGemm(m, n, k, &a, &b, c, ldc, &ep)
 	s.gemm = gemmJob{prec: prec, m: m, n: n, k: k, a: a, b: b, c: c, ldc: ldc, ep: ep}
 	s.gemm.plan(1)
+	if s.gemm.stageA(&s.stage) {
+		for i := range s.gemm.stageTasks() {
+			(*stageJob)(&s.gemm).Do(i, 0)
+		}
+	}
 	for i := range s.gemm.tasks() {
 		s.gemm.do(i, s)
 	}
@@ -89,10 +94,15 @@ type gemmJob struct {
 	kernel     *gemmKernel // nil: portable
 	rows, cols int         // of a block
 	strips     int         // blocks in a row of blocks
+	stage      []float32   // A's rows as pairs of bfloat16, if that is wanted
+	stageRow   int         // its stride
 }
 
 func (g *gemmJob) run() {
 	g.plan(g.pool.workers)
+	if g.stageA(&g.pool.stage) {
+		g.pool.Run(g.stageTasks(), (*stageJob)(g))
+	}
 	g.pool.Run(g.tasks(), g)
 }
 
@@ -115,6 +125,8 @@ func (g *gemmJob) tasks() int {
 	}
 	return (g.m + g.rows - 1) / g.rows * g.strips
 }
+
+func (g *gemmJob) stageTasks() int { return (g.m + stageRows - 1) / stageRows }
 
 // checkGemm panics when an operand, unless nil, is too short for the shape.
 func checkGemm(m, n, k int, a, b *Mat, c []float32, ldc int, ep *Epilogue) {

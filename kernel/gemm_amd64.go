@@ -131,17 +131,34 @@ func copyTile16AVX2(dst *float32, dstStride int, src *float32, srcStride, k int,
 //go:noescape
 func roundBF16AVX2(x *float32, n int)
 
-// pairBF16AVX2 rounds pairs of rows of 32 floats to bfloat16 and joins the two
-// of a pair: the first in the lower halves of the words, the second in the upper.
-//
-//go:noescape
-func pairBF16AVX2(dst, src *float32, pairs int)
-
 // epilogueAVX2 applies to n elements of c, leaving out nil operands:
 // c = (c + bias + add)·scale·mul.
 //
 //go:noescape
 func epilogueAVX2(c, bias, add, scale, mul *float32, n int, mask *int32)
+
+// pairPanels32BF16 rounds k rows of n floats to bfloat16 and joins each two, the
+// first in the lower halves of the words: panels of 32 words a pair of rows,
+// panel bytes apart, the last one filled up with zeros. A last row that is alone
+// is joined with zeros.
+//
+//go:noescape
+func pairPanels32BF16(dst, src *float32, stride, panel, k, n int)
+
+// pairTileBF16 is the same for n ≤ 16 columns, n words a pair of rows.
+//
+//go:noescape
+func pairTileBF16(dst, src *float32, stride, k, n int)
+
+// pairRowBF16 rounds n floats to bfloat16, two to a word.
+//
+//go:noescape
+func pairRowBF16(dst, src *float32, n int)
+
+// relax is for a loop that waits for another processor.
+//
+//go:noescape
+func relax()
 
 func init() {
 	avx2 := &gemmKernel{
@@ -164,17 +181,17 @@ func init() {
 		tile: []func(*tileArgs){nil, tile1x32BF16, tile2x32BF16, tile3x32BF16,
 			tile4x32BF16, tile5x32BF16, tile6x32BF16, tile7x32BF16, tile8x32BF16,
 			tile9x32BF16, tile10x32BF16, tile11x32BF16, tile12x32BF16},
-		copyPanels: copyPanels32AVX2,
+		pairTile: pairTileBF16,
 	}
 	amx := &gemmKernel{
 		mr: 32, nr: 32, kc: 1024, mc: 128, pairs: true, step: 16, tile: make([]func(*tileArgs), 33),
-		copyPanels: copyPanels32AVX2,
 	}
 	for i := range amx.tile {
 		amx.tile[i] = tile32x32AMX
 	}
 	for _, t := range []*gemmKernel{avx2, avx512, bf16, amx} {
-		t.transpose, t.round, t.pair, t.epilogue = transpose8AVX2, roundBF16AVX2, pairBF16AVX2, epilogueAVX2
+		t.transpose, t.round, t.epilogue = transpose8AVX2, roundBF16AVX2, epilogueAVX2
+		t.pairPanels, t.pairRow = pairPanels32BF16, pairRowBF16
 	}
 	gemmFor[FP32] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: avx512, AMX: avx512}
 	gemmFor[BF16] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: bf16, AMX: amx}

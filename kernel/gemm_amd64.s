@@ -9149,113 +9149,6 @@ loop:
 	VZEROUPPER
 	RET
 
-// func pairBF16AVX2(dst *float32, src *float32, pairs int)
-// Requires: AVX, AVX2
-TEXT ·pairBF16AVX2(SB), NOSPLIT, $0-24
-	MOVQ         dst+0(FP), DI
-	MOVQ         src+8(FP), SI
-	MOVQ         pairs+16(FP), BX
-	MOVL         $0x00007fff, AX
-	VMOVD        AX, X12
-	VPBROADCASTD X12, Y12
-	MOVL         $0x00000001, AX
-	VMOVD        AX, X13
-	VPBROADCASTD X13, Y13
-	MOVL         $0xffff0000, AX
-	VMOVD        AX, X14
-	VPBROADCASTD X14, Y14
-	MOVL         $0x00400000, AX
-	VMOVD        AX, X15
-	VPBROADCASTD X15, Y15
-
-pair:
-	VMOVUPS   (SI), Y0
-	VMOVUPS   128(SI), Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VPSRLD    $0x10, Y0, Y3
-	VPAND     Y13, Y3, Y3
-	VPADDD    Y12, Y3, Y3
-	VPADDD    Y0, Y3, Y3
-	VPOR      Y15, Y0, Y0
-	VPBLENDVB Y2, Y0, Y3, Y0
-	VCMPPS    $0x03, Y1, Y1, Y4
-	VPSRLD    $0x10, Y1, Y5
-	VPAND     Y13, Y5, Y5
-	VPADDD    Y12, Y5, Y5
-	VPADDD    Y1, Y5, Y5
-	VPOR      Y15, Y1, Y1
-	VPBLENDVB Y4, Y1, Y5, Y1
-	VPSRLD    $0x10, Y0, Y0
-	VPAND     Y14, Y1, Y1
-	VPOR      Y0, Y1, Y0
-	VMOVUPS   Y0, (DI)
-	VMOVUPS   32(SI), Y0
-	VMOVUPS   160(SI), Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VPSRLD    $0x10, Y0, Y3
-	VPAND     Y13, Y3, Y3
-	VPADDD    Y12, Y3, Y3
-	VPADDD    Y0, Y3, Y3
-	VPOR      Y15, Y0, Y0
-	VPBLENDVB Y2, Y0, Y3, Y0
-	VCMPPS    $0x03, Y1, Y1, Y4
-	VPSRLD    $0x10, Y1, Y5
-	VPAND     Y13, Y5, Y5
-	VPADDD    Y12, Y5, Y5
-	VPADDD    Y1, Y5, Y5
-	VPOR      Y15, Y1, Y1
-	VPBLENDVB Y4, Y1, Y5, Y1
-	VPSRLD    $0x10, Y0, Y0
-	VPAND     Y14, Y1, Y1
-	VPOR      Y0, Y1, Y0
-	VMOVUPS   Y0, 32(DI)
-	VMOVUPS   64(SI), Y0
-	VMOVUPS   192(SI), Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VPSRLD    $0x10, Y0, Y3
-	VPAND     Y13, Y3, Y3
-	VPADDD    Y12, Y3, Y3
-	VPADDD    Y0, Y3, Y3
-	VPOR      Y15, Y0, Y0
-	VPBLENDVB Y2, Y0, Y3, Y0
-	VCMPPS    $0x03, Y1, Y1, Y4
-	VPSRLD    $0x10, Y1, Y5
-	VPAND     Y13, Y5, Y5
-	VPADDD    Y12, Y5, Y5
-	VPADDD    Y1, Y5, Y5
-	VPOR      Y15, Y1, Y1
-	VPBLENDVB Y4, Y1, Y5, Y1
-	VPSRLD    $0x10, Y0, Y0
-	VPAND     Y14, Y1, Y1
-	VPOR      Y0, Y1, Y0
-	VMOVUPS   Y0, 64(DI)
-	VMOVUPS   96(SI), Y0
-	VMOVUPS   224(SI), Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VPSRLD    $0x10, Y0, Y3
-	VPAND     Y13, Y3, Y3
-	VPADDD    Y12, Y3, Y3
-	VPADDD    Y0, Y3, Y3
-	VPOR      Y15, Y0, Y0
-	VPBLENDVB Y2, Y0, Y3, Y0
-	VCMPPS    $0x03, Y1, Y1, Y4
-	VPSRLD    $0x10, Y1, Y5
-	VPAND     Y13, Y5, Y5
-	VPADDD    Y12, Y5, Y5
-	VPADDD    Y1, Y5, Y5
-	VPOR      Y15, Y1, Y1
-	VPBLENDVB Y4, Y1, Y5, Y1
-	VPSRLD    $0x10, Y0, Y0
-	VPAND     Y14, Y1, Y1
-	VPOR      Y0, Y1, Y0
-	VMOVUPS   Y0, 96(DI)
-	ADDQ      $0x00000100, SI
-	ADDQ      $0x00000080, DI
-	DECQ      BX
-	JNE       pair
-	VZEROUPPER
-	RET
-
 // func epilogueAVX2(c *float32, bias *float32, add *float32, scale *float32, mul *float32, n int, mask *int32)
 // Requires: AVX
 TEXT ·epilogueAVX2(SB), NOSPLIT, $0-56
@@ -9336,4 +9229,232 @@ part3:
 
 done:
 	VZEROUPPER
+	RET
+
+DATA joinOrder<>+0(SB)/4, $0x00100000
+DATA joinOrder<>+4(SB)/4, $0x00110001
+DATA joinOrder<>+8(SB)/4, $0x00120002
+DATA joinOrder<>+12(SB)/4, $0x00130003
+DATA joinOrder<>+16(SB)/4, $0x00140004
+DATA joinOrder<>+20(SB)/4, $0x00150005
+DATA joinOrder<>+24(SB)/4, $0x00160006
+DATA joinOrder<>+28(SB)/4, $0x00170007
+DATA joinOrder<>+32(SB)/4, $0x00180008
+DATA joinOrder<>+36(SB)/4, $0x00190009
+DATA joinOrder<>+40(SB)/4, $0x001a000a
+DATA joinOrder<>+44(SB)/4, $0x001b000b
+DATA joinOrder<>+48(SB)/4, $0x001c000c
+DATA joinOrder<>+52(SB)/4, $0x001d000d
+DATA joinOrder<>+56(SB)/4, $0x001e000e
+DATA joinOrder<>+60(SB)/4, $0x001f000f
+GLOBL joinOrder<>(SB), RODATA|NOPTR, $64
+
+// func pairPanels32BF16(dst *float32, src *float32, stride int, panel int, k int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2, MMX+
+TEXT ·pairPanels32BF16(SB), NOSPLIT, $0-48
+	MOVQ      dst+0(FP), DI
+	MOVQ      src+8(FP), SI
+	MOVQ      stride+16(FP), AX
+	MOVQ      panel+24(FP), BX
+	MOVQ      k+32(FP), DX
+	MOVQ      n+40(FP), CX
+	VMOVDQU32 joinOrder<>+0(SB), Z31
+	MOVQ      CX, R11
+	ANDQ      $0x1f, R11
+	MOVQ      R11, R13
+	MOVL      $0xffffffff, R14
+	BZHIL     R13, R14, R13
+	KMOVW     R13, K1
+	SHRL      $0x10, R13
+	KMOVW     R13, K2
+	MOVQ      AX, R12
+	SHLQ      $0x03, R12
+	SHRQ      $0x05, CX
+	SUBQ      $0x02, DX
+	JLT       odd
+
+pair:
+	LEAQ  (SI)(AX*1), R10
+	MOVQ  DI, R8
+	MOVQ  SI, R14
+	MOVQ  CX, R9
+	TESTQ R9, R9
+	JEQ   pairedge
+
+pairpanel:
+	VMOVUPS    (R14), Z0
+	VMOVUPS    64(R14), Z1
+	PREFETCHT0 (R14)(R12*1)
+	PREFETCHT0 64(R14)(R12*1)
+	VMOVUPS    (R10), Z2
+	VMOVUPS    64(R10), Z3
+	PREFETCHT0 (R10)(R12*1)
+	PREFETCHT0 64(R10)(R12*1)
+	BYTE $0x62; BYTE $0xf2; BYTE $0x6f; BYTE $0x48; BYTE $0x72; BYTE $0xe0 // vcvtne2ps2bf16 zmm4,zmm2,zmm0
+	VPERMW     Z4, Z31, Z4
+	BYTE $0x62; BYTE $0xf2; BYTE $0x67; BYTE $0x48; BYTE $0x72; BYTE $0xe9 // vcvtne2ps2bf16 zmm5,zmm3,zmm1
+	VPERMW     Z5, Z31, Z5
+	VMOVUPS    Z4, (R8)
+	VMOVUPS    Z5, 64(R8)
+	ADDQ       $0x00000080, R14
+	ADDQ       $0x00000080, R10
+	ADDQ       BX, R8
+	DECQ       R9
+	JNE        pairpanel
+
+pairedge:
+	TESTQ     R11, R11
+	JEQ       pairnext
+	VMOVUPS.Z (R14), K1, Z0
+	VMOVUPS.Z 64(R14), K2, Z1
+	VMOVUPS.Z (R10), K1, Z2
+	VMOVUPS.Z 64(R10), K2, Z3
+	BYTE $0x62; BYTE $0xf2; BYTE $0x6f; BYTE $0x48; BYTE $0x72; BYTE $0xe0 // vcvtne2ps2bf16 zmm4,zmm2,zmm0
+	VPERMW    Z4, Z31, Z4
+	BYTE $0x62; BYTE $0xf2; BYTE $0x67; BYTE $0x48; BYTE $0x72; BYTE $0xe9 // vcvtne2ps2bf16 zmm5,zmm3,zmm1
+	VPERMW    Z5, Z31, Z5
+	VMOVUPS   Z4, (R8)
+	VMOVUPS   Z5, 64(R8)
+
+pairnext:
+	ADDQ $0x00000080, DI
+	LEAQ (SI)(AX*2), SI
+	SUBQ $0x02, DX
+	JGE  pair
+
+odd:
+	ADDQ   $0x02, DX
+	JEQ    done
+	MOVQ   DI, R8
+	MOVQ   SI, R14
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   CX, R9
+	TESTQ  R9, R9
+	JEQ    oddedge
+
+oddpanel:
+	VMOVUPS    (R14), Z0
+	VMOVUPS    64(R14), Z1
+	PREFETCHT0 (R14)(R12*1)
+	PREFETCHT0 64(R14)(R12*1)
+	BYTE $0x62; BYTE $0xf2; BYTE $0x6f; BYTE $0x48; BYTE $0x72; BYTE $0xe0 // vcvtne2ps2bf16 zmm4,zmm2,zmm0
+	VPERMW     Z4, Z31, Z4
+	BYTE $0x62; BYTE $0xf2; BYTE $0x67; BYTE $0x48; BYTE $0x72; BYTE $0xe9 // vcvtne2ps2bf16 zmm5,zmm3,zmm1
+	VPERMW     Z5, Z31, Z5
+	VMOVUPS    Z4, (R8)
+	VMOVUPS    Z5, 64(R8)
+	ADDQ       $0x00000080, R14
+	ADDQ       $0x00000080, R10
+	ADDQ       BX, R8
+	DECQ       R9
+	JNE        oddpanel
+
+oddedge:
+	TESTQ     R11, R11
+	JEQ       oddnext
+	VMOVUPS.Z (R14), K1, Z0
+	VMOVUPS.Z 64(R14), K2, Z1
+	BYTE $0x62; BYTE $0xf2; BYTE $0x6f; BYTE $0x48; BYTE $0x72; BYTE $0xe0 // vcvtne2ps2bf16 zmm4,zmm2,zmm0
+	VPERMW    Z4, Z31, Z4
+	BYTE $0x62; BYTE $0xf2; BYTE $0x67; BYTE $0x48; BYTE $0x72; BYTE $0xe9 // vcvtne2ps2bf16 zmm5,zmm3,zmm1
+	VPERMW    Z5, Z31, Z5
+	VMOVUPS   Z4, (R8)
+	VMOVUPS   Z5, 64(R8)
+
+oddnext:
+	ADDQ $0x00000080, DI
+
+done:
+	VZEROUPPER
+	RET
+
+// func pairTileBF16(dst *float32, src *float32, stride int, k int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairTileBF16(SB), NOSPLIT, $0-40
+	MOVQ      dst+0(FP), DI
+	MOVQ      src+8(FP), SI
+	MOVQ      stride+16(FP), AX
+	MOVQ      k+24(FP), DX
+	MOVQ      n+32(FP), CX
+	VMOVDQU32 joinOrder<>+0(SB), Z31
+	MOVL      $0x0000ffff, R9
+	BZHIL     CX, R9, R9
+	KMOVW     R9, K1
+	SHLQ      $0x02, CX
+	SUBQ      $0x02, DX
+	JLT       odd
+
+pair:
+	LEAQ      (SI)(AX*1), R8
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS.Z (R8), K1, Z1
+	BYTE $0x62; BYTE $0xf2; BYTE $0x77; BYTE $0x48; BYTE $0x72; BYTE $0xd0 // vcvtne2ps2bf16 zmm2,zmm1,zmm0
+	VPERMW    Z2, Z31, Z2
+	VMOVUPS   Z2, K1, (DI)
+	ADDQ      CX, DI
+	LEAQ      (SI)(AX*2), SI
+	SUBQ      $0x02, DX
+	JGE       pair
+
+odd:
+	ADDQ      $0x02, DX
+	JEQ       done
+	VMOVUPS.Z (SI), K1, Z0
+	VPXORD    Z1, Z1, Z1
+	BYTE $0x62; BYTE $0xf2; BYTE $0x77; BYTE $0x48; BYTE $0x72; BYTE $0xd0 // vcvtne2ps2bf16 zmm2,zmm1,zmm0
+	VPERMW    Z2, Z31, Z2
+	VMOVUPS   Z2, K1, (DI)
+	ADDQ      CX, DI
+
+done:
+	VZEROUPPER
+	RET
+
+// func pairRowBF16(dst *float32, src *float32, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·pairRowBF16(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), DX
+	SUBQ $0x20, DX
+	JLT  rest
+
+words:
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	BYTE $0x62; BYTE $0xf2; BYTE $0x77; BYTE $0x48; BYTE $0x72; BYTE $0xd0 // vcvtne2ps2bf16 zmm2,zmm1,zmm0
+	VMOVUPS Z2, (DI)
+	ADDQ    $0x00000080, SI
+	ADDQ    $0x40, DI
+	SUBQ    $0x20, DX
+	JGE     words
+
+rest:
+	ADDQ      $0x20, DX
+	JLE       done
+	MOVQ      DX, AX
+	MOVL      $0xffffffff, BX
+	BZHIL     AX, BX, AX
+	KMOVW     AX, K1
+	SHRL      $0x10, AX
+	KMOVW     AX, K2
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS.Z 64(SI), K2, Z1
+	BYTE $0x62; BYTE $0xf2; BYTE $0x77; BYTE $0x48; BYTE $0x72; BYTE $0xd0 // vcvtne2ps2bf16 zmm2,zmm1,zmm0
+	INCQ      DX
+	SHRQ      $0x01, DX
+	MOVL      $0x0000ffff, AX
+	BZHIL     DX, AX, AX
+	KMOVW     AX, K1
+	VMOVUPS   Z2, K1, (DI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func relax()
+TEXT ·relax(SB), NOSPLIT, $0
+	PAUSE
+	PAUSE
 	RET

@@ -11,7 +11,8 @@ import "unsafe"
 // rows lie well, and otherwise from tiles packed as [k][rows].
 //
 // With pairs, an element of a packed operand is a word of two bfloat16, of k and
-// k+1, and A too is packed, row by row.
+// k+1. A is then rounded too: once, row by row, before the blocks begin (see
+// stageA), or if it is transposed block by block, as tiles.
 type gemmKernel struct {
 	mr, nr, kc, mc int
 	pairs          bool
@@ -21,7 +22,9 @@ type gemmKernel struct {
 	copyPanels     func(dst, src *float32, stride, panel, panels, k int, mask *int32)
 	copyTile       func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
 	round          func(x *float32, n int)
-	pair           func(dst, src *float32, pairs int)
+	pairPanels     func(dst, src *float32, stride, panel, k, n int)
+	pairTile       func(dst, src *float32, stride, k, n int) // nil: tiles are packed by rows
+	pairRow        func(dst, src *float32, n int)
 	epilogue       func(c, bias, add, scale, mul *float32, n int, mask *int32)
 }
 
@@ -149,10 +152,15 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	nHigh := m - low*count
 	words := t.words(k)
 	var pack []float32
+	byRow := t.pairs && (g.stage != nil || t.pairTile == nil)
+	row := words // of byRow, in words
 	switch {
-	case t.pairs:
+	case g.stage != nil:
+		row = g.stageRow
+		pack = g.stage[i0*row+t.words(k0):]
+	case byRow:
 		pack = s.pairA(t, g, i0, k0, k, m)
-	case g.a.T || g.prec != FP32 || crowded(g.a.Stride) && j1-j0 >= 4*t.nr:
+	case t.pairs, g.a.T || g.prec != FP32 || crowded(g.a.Stride) && j1-j0 >= 4*t.nr:
 		pack = s.packA(t, g, i0, k0, k, m, low, nHigh)
 	}
 	run := func(i, j, height, count int) {
@@ -164,14 +172,14 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 			args.a = unsafe.Pointer(&g.a.Data[i*g.a.Stride+k0])
 			args.aRow, args.aK = g.a.Stride*4, 4
 			args.aTile = height * args.aRow
-		case !t.pairs:
-			args.a = unsafe.Pointer(&pack[(i-i0)*k])
-			args.aRow, args.aK = 4, height*4
-			args.aTile = height * k * 4
+		case byRow:
+			args.a = unsafe.Pointer(&pack[(i-i0)*row])
+			args.aRow, args.aK = row*4, 4
+			args.aTile = height * args.aRow
 		default:
 			args.a = unsafe.Pointer(&pack[(i-i0)*words])
-			args.aRow, args.aK = words*4, 4
-			args.aTile = height * args.aRow
+			args.aRow, args.aK = 4, height*4
+			args.aTile = height * words * 4
 		}
 		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
 		args.tiles, args.rows = count, height
@@ -212,39 +220,66 @@ func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct boo
 // packPanels writes the k×n part of b at (k0, j0) as panels, read at the given
 // precision.
 func (s *Scratch) packPanels(t *gemmKernel, dst []float32, b Mat, prec Precision, k0, k, j0, n int) {
-	if t.pairs {
-		words := t.words(k)
-		for j := 0; j < n; j += t.nr {
-			panel := grow(&s.c, 2*words*t.nr)
-			s.floatPanels(t, panel, b, k0, k, j0+j, min(t.nr, n-j))
-			clear(panel[k*t.nr:])
-			t.pair(&dst[j*words], &panel[0], words)
-		}
+	switch {
+	case t.pairs && b.T:
+		s.transposePairs(t, dst, b, k0, k, j0, n)
 		return
+	case t.pairs:
+		copyPairs(t, dst, b, k0, k, j0, n)
+		return
+	case b.T:
+		s.transposePanels(t, dst, b, k0, k, j0, n)
+	default:
+		copyPanels(t, dst, b, k0, k, j0, n)
 	}
-	s.floatPanels(t, dst, b, k0, k, j0, n)
 	if prec == BF16 {
 		t.round(&dst[0], part(n, 1, t.nr)*k)
 	}
 }
 
-func (s *Scratch) floatPanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
-	if b.T {
-		s.transposePanels(t, dst, b, k0, k, j0, n)
-	} else {
-		copyPanels(t, dst, b, k0, k, j0, n)
-	}
-}
+const panelGroup = 4 // panels copied at a time: their places in dst share cache sets
 
 func copyPanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
-	const group = 4 // panels at a time: their places in dst share cache sets
-	for j := 0; j < n; j += group * t.nr {
-		w := min(group*t.nr, n-j)
+	for j := 0; j < n; j += panelGroup * t.nr {
+		w := min(panelGroup*t.nr, n-j)
 		var mask *int32
 		if w%t.nr != 0 {
 			mask = maskFor(w % t.nr)
 		}
 		t.copyPanels(&dst[j*k], &b.Data[k0*b.Stride+j0+j], b.Stride*4, k*t.nr*4, w/t.nr, k, mask)
+	}
+}
+
+func copyPairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
+	words := t.words(k)
+	for j := 0; j < n; j += panelGroup * t.nr {
+		w := min(panelGroup*t.nr, n-j)
+		t.pairPanels(&dst[j*words], &b.Data[k0*b.Stride+j0+j], b.Stride*4, words*t.nr*4, k, w)
+	}
+	if have := (k + 1) / 2; have < words {
+		for j := 0; j < n; j += t.nr {
+			clear(dst[j*words+have*t.nr : (j+t.nr)*words])
+		}
+	}
+}
+
+// transposePairs rounds the columns of a panel, which lie in rows, and
+// transposes their words.
+func (s *Scratch) transposePairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
+	words := t.words(k)
+	rows := grow(&s.c, t.nr*words)
+	for j := 0; j < n; j += t.nr {
+		have := min(t.nr, n-j)
+		for r := range have {
+			t.pairRow(&rows[r*words], &b.Data[(j0+j+r)*b.Stride+k0], k)
+			clear(rows[r*words+(k+1)/2 : (r+1)*words])
+		}
+		for h := 0; h < t.nr; h += 8 {
+			for r := range s.rows { // columns behind the last repeat it; nobody stores them
+				s.rows[r] = &rows[min(h+r, have-1)*words]
+			}
+			t.transpose(&dst[j*words+h], t.nr*4, &s.rows, words, maskFor(words%8))
+		}
 	}
 }
 
@@ -260,18 +295,22 @@ func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0
 }
 
 // packA packs m rows of A at (i0, k0) as tiles of low+1 (the first nHigh) and low
-// rows, [k][rows], read at the product's precision.
+// rows, [k][rows], read at the product's precision; of pairs, a transposed A's.
 func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int) []float32 {
-	size := (m*k + 7) / 8 * 8
+	words := t.words(k)
+	size := (m*words + 7) / 8 * 8
 	dst := grow(&s.a, size+16) // a group of columns is written past its end
 	for i := 0; i < m; {
 		h := low
 		if i < nHigh*(low+1) {
 			h++
 		}
-		if g.a.T {
+		switch {
+		case t.pairs:
+			t.pairTile(&dst[i*words], &g.a.Data[k0*g.a.Stride+i0+i], g.a.Stride*4, k, h)
+		case g.a.T:
 			t.copyTile(&dst[i*k], h*4, &g.a.Data[k0*g.a.Stride+i0+i], g.a.Stride*4, k, maskFor(h))
-		} else {
+		default:
 			// Eight rows at a time; what a group of fewer writes past its own
 			// rows, the groups before it then overwrite.
 			for r0 := (h - 1) / 8 * 8; r0 >= 0; r0 -= 8 {
@@ -283,36 +322,60 @@ func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int)
 		}
 		i += h
 	}
-	if g.prec == BF16 {
+	if g.prec == BF16 && !t.pairs {
 		t.round(&dst[0], size)
 	}
 	return dst
 }
 
-// pairA packs m rows of A at (i0, k0) as rows of bfloat16. Behind them is room
-// for the rows that AMX reads and does not use.
+// pairA packs m rows of a transposed A at (i0, k0) as rows of bfloat16. Behind
+// them is room for the rows that AMX reads and does not use.
 func (s *Scratch) pairA(t *gemmKernel, g *gemmJob, i0, k0, k, m int) []float32 {
 	words := t.words(k)
 	dst := grow(&s.a, (m+t.mr)*words)
-	rows, stride := g.a.Data[:], g.a.Stride
-	if !g.a.T {
-		rows = rows[i0*stride+k0:]
-	} else {
-		stride = part(k, 1, 8)
-		rows = grow(&s.c, m*stride)
-		for l := 0; l < k; l += 8 {
-			for r := range s.rows {
-				s.rows[r] = &g.a.Data[(k0+min(l+r, k-1))*g.a.Stride+i0]
-			}
-			t.transpose(&rows[l], stride*4, &s.rows, m, maskFor(m%8))
+	stride := part(k, 1, 8)
+	rows := grow(&s.c, m*stride)
+	for l := 0; l < k; l += 8 {
+		for r := range s.rows {
+			s.rows[r] = &g.a.Data[(k0+min(l+r, k-1))*g.a.Stride+i0]
 		}
+		t.transpose(&rows[l], stride*4, &s.rows, m, maskFor(m%8))
 	}
 	for i := range m {
-		row := unsafe.Slice((*uint16)(unsafe.Pointer(&dst[i*words])), 2*words)
-		ToBF16Slice(row, rows[i*stride:i*stride+k])
-		clear(row[k:])
+		t.pairRow(&dst[i*words], &rows[i*stride], k)
+		clear(dst[i*words+(k+1)/2 : (i+1)*words])
 	}
 	return dst
+}
+
+// stageRows is the number of rows that one iteration of stageJob rounds.
+const stageRows = 16
+
+// stageJob rounds the rows of A to bfloat16 before the blocks begin.
+type stageJob gemmJob
+
+// stageA makes room for A's rows as pairs, if the kernel wants them; their
+// stride does not crowd the cache. Behind them is room for the rows that AMX
+// reads and does not use.
+func (g *gemmJob) stageA(memory *[]float32) bool {
+	if g.kernel == nil || !g.kernel.pairs || g.a.T || g.k == 0 {
+		return false
+	}
+	g.stageRow = part(g.kernel.words(g.k), 1, 16)
+	if crowded(g.stageRow) {
+		g.stageRow += 16
+	}
+	g.stage = grow(memory, (g.m+g.kernel.mr)*g.stageRow)
+	return true
+}
+
+func (g *stageJob) Do(i, _ int) {
+	words := g.kernel.words(g.k)
+	for r := i * stageRows; r < min((i+1)*stageRows, g.m); r++ {
+		row := g.stage[r*g.stageRow:]
+		g.kernel.pairRow(&row[0], &g.a.Data[r*g.a.Stride], g.k)
+		clear(row[(g.k+1)/2 : words])
+	}
 }
 
 // finish applies the rest of the epilogue to a block of C that holds

@@ -12,11 +12,60 @@ import (
 func simulated(t *gemmKernel) *gemmKernel {
 	sim := *t
 	sim.kc, sim.mc = t.kc/8, 2*t.mr // more blocks in small products
+	if t.pairs {                    // packed by instructions that AVX2 does not have
+		sim.pairPanels, sim.pairRow = simulatePairPanels, simulatePairRow
+		if t.pairTile != nil {
+			sim.pairTile = simulatePairTile
+		}
+	}
 	sim.tile = make([]func(*tileArgs), len(t.tile))
 	for rows := range sim.tile {
 		sim.tile[rows] = func(a *tileArgs) { simulateTile(t, rows, a) }
 	}
 	return &sim
+}
+
+// joined returns a word of two bfloat16.
+func joined(lo, hi float32) float32 {
+	return math.Float32frombits(uint32(ToBF16(hi))<<16 | uint32(ToBF16(lo)))
+}
+
+func simulatePairRow(dst, src *float32, n int) {
+	x, y := unsafe.Slice(src, n), unsafe.Slice(dst, (n+1)/2)
+	for i := range y {
+		hi := float32(0)
+		if 2*i+1 < n {
+			hi = x[2*i+1]
+		}
+		y[i] = joined(x[2*i], hi)
+	}
+}
+
+func simulatePairTile(dst, src *float32, stride, k, n int) {
+	stride /= 4
+	x, y := unsafe.Slice(src, (k-1)*stride+n), unsafe.Slice(dst, (k+1)/2*n)
+	for l := 0; l < k; l += 2 {
+		for j := range n {
+			hi := float32(0)
+			if l+1 < k {
+				hi = x[(l+1)*stride+j]
+			}
+			y[l/2*n+j] = joined(x[l*stride+j], hi)
+		}
+	}
+}
+
+func simulatePairPanels(dst, src *float32, stride, panel, k, n int) {
+	var tile [32 * 1024]float32
+	for j := 0; j < n; j += 32 {
+		w := min(32, n-j)
+		simulatePairTile(&tile[0], (*float32)(unsafe.Add(unsafe.Pointer(src), 4*j)), stride, k, w)
+		y := unsafe.Slice((*float32)(unsafe.Add(unsafe.Pointer(dst), j/32*panel)), (k+1)/2*32)
+		clear(y)
+		for l := range (k + 1) / 2 {
+			copy(y[l*32:], tile[l*w:(l+1)*w])
+		}
+	}
 }
 
 func simulateTile(t *gemmKernel, rows int, a *tileArgs) {
@@ -52,7 +101,7 @@ func simulateTile(t *gemmKernel, rows int, a *tileArgs) {
 }
 
 // TestGemmSimulated runs the tests of the product with the kernels of every
-// level, simulated; what they pack, they pack with AVX2.
+// level, simulated.
 func TestGemmSimulated(t *testing.T) {
 	if detected < AVX2 {
 		t.Skip("this machine or build has no avx2, which packs")

@@ -21,11 +21,13 @@ type Pool struct {
 	job     Job
 	n       int64
 	next    atomic.Int64
-	gate    atomic.Int64  // gateOpen while a Run takes workers in, plus those inside
-	empty   chan struct{} // told when the last one leaves after the gate has closed
+	gate    atomic.Int64  // the workers inside; plus gateOpen while a Run takes them in, plus asleep
+	empty   chan struct{} // told by the last one to leave when Run is asleep
+	spins   int           // how often to look again before going to sleep
 	scratch []*Scratch
 	gemm    gemmJob
 	pack    packJob
+	stage   []float32
 }
 
 // NewPool starts a pool of the given number of workers, or of GOMAXPROCS when
@@ -35,17 +37,16 @@ func NewPool(workers int) *Pool {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	p := &Pool{workers: workers, wake: make([]chan struct{}, workers), empty: make(chan struct{}, 1), scratch: make([]*Scratch, workers)}
+	if workers <= runtime.GOMAXPROCS(0) {
+		p.spins = maxSpins
+	}
 	for w := range workers {
 		p.scratch[w] = new(Scratch)
 		if w == 0 {
 			continue
 		}
 		p.wake[w] = make(chan struct{}, 1)
-		go func() {
-			for range p.wake[w] {
-				p.help(w)
-			}
-		}()
+		go p.serve(w)
 	}
 	return p
 }
@@ -63,7 +64,16 @@ func (p *Pool) Close() {
 	}
 }
 
-const gateOpen = 1 << 32
+const (
+	gateOpen = 1 << 32
+	asleep   = 1 << 33
+
+	// maxSpins is about a tenth of a millisecond. Waking a sleeping thread
+	// takes half of that, and a step consists of hundreds of Runs that follow
+	// each other at once: workers stay awake between them, and sleep when the
+	// program does something else.
+	maxSpins = 1000
+)
 
 // Run calls j.Do for i = 0 … n-1 and returns when all have returned. Iterations
 // are handed out in order, one at a time, to whichever worker is free.
@@ -86,27 +96,58 @@ func (p *Pool) Run(n int, j Job) {
 		}
 	}
 	p.work(0)
-	if n > 1 && p.gate.Add(-gateOpen) > 0 {
-		<-p.empty
+	if n > 1 {
+		p.close()
 	}
 	p.job = nil
 }
 
+// close closes the gate and returns when nobody is inside.
+func (p *Pool) close() {
+	g := p.gate.Add(-gateOpen)
+	for i := 0; g > 0 && i < p.spins; i++ {
+		relax()
+		g = p.gate.Load()
+	}
+	for g > 0 {
+		if p.gate.CompareAndSwap(g, g|asleep) {
+			<-p.empty
+			p.gate.Store(0)
+			return
+		}
+		g = p.gate.Load()
+	}
+}
+
+// serve is worker w's life: it joins each Run, and between them looks for the
+// next for a while before it sleeps.
+func (p *Pool) serve(w int) {
+	for range p.wake[w] {
+		for i := 0; i <= p.spins; i++ {
+			if p.help(w) {
+				i = 0
+			}
+			relax()
+		}
+	}
+}
+
 // help joins the Run under way, if there is one.
-func (p *Pool) help(w int) {
+func (p *Pool) help(w int) bool {
 	for {
 		g := p.gate.Load()
-		if g < gateOpen {
-			return
+		if g&gateOpen == 0 {
+			return false
 		}
 		if p.gate.CompareAndSwap(g, g+1) {
 			break
 		}
 	}
 	p.work(w)
-	if p.gate.Add(-1) == 0 {
+	if p.gate.Add(-1) == asleep {
 		p.empty <- struct{}{}
 	}
+	return true
 }
 
 func (p *Pool) work(w int) {
@@ -122,6 +163,7 @@ func (p *Pool) work(w int) {
 // Scratch is memory that one worker reuses from call to call.
 type Scratch struct {
 	a, b, c []float32
+	stage   []float32
 	gemm    gemmJob
 	args    tileArgs
 	rows    [8]*float32

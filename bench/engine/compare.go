@@ -122,6 +122,10 @@ func compare(args []string) error {
 	return write(*out, done)
 }
 
+// settle is how long the peer's threads are given to go to sleep after a step:
+// OpenMP's wait awake for up to a fifth of a second, on the processors that ours need.
+const settle = 250 * time.Millisecond
+
 // measure alternates both sides.
 func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error {
 	var a, b, ratios []float64
@@ -134,6 +138,7 @@ func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error
 				p.Rows, p.Steps = nil, 12 // its own sampling: lengths differ much from batch to batch
 			}
 		}
+		time.Sleep(settle)
 		x, err := ours.ask(q)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"mlpfusion/kernel"
 )
@@ -105,6 +106,10 @@ func compare(command string, rounds int, seconds float64, asJSON, packed, bf16 b
 	return peer.Wait()
 }
 
+// settle is how long the peer's threads are given to go to sleep after a product:
+// OpenMP's wait awake for up to a fifth of a second, on the processors that ours need.
+const settle = 250 * time.Millisecond
+
 // fill measures ours and the peer's in turn.
 func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row, error) {
 	var ours, peers, ratios, peaks, fast, peerFast []float64
@@ -113,6 +118,7 @@ func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row
 		return r, err
 	}
 	for range rounds {
+		time.Sleep(settle)
 		a := measure(r.request, packed)
 		if a.Error != "" {
 			return r, fmt.Errorf("%s", a.Error)
@@ -133,6 +139,7 @@ func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row
 		}
 		ours, peers, ratios = append(ours, a.GFLOPS), append(peers, b.GFLOPS), append(ratios, a.GFLOPS/b.GFLOPS)
 		fast, peerFast = append(fast, a.Best), append(peerFast, b.Best)
+		time.Sleep(settle)
 		peaks = append(peaks, measure(request{Prec: "peak", Threads: r.Threads, Seconds: 0.05}, false).Best)
 	}
 	r.Ours, r.Peer, r.Ratio, r.Peak = median(ours), median(peers), median(ratios), slices.Max(peaks)

@@ -30,8 +30,8 @@ func (m machine) String() string {
 		return s + "]"
 	}
 	switch m.name {
-	case "vdpbf16ps":
-		return fmt.Sprintf("vdpbf16ps zmm%d,zmm%d,zmm%d", m.dst, m.s1, m.s2)
+	case "vdpbf16ps", "vcvtne2ps2bf16":
+		return fmt.Sprintf("%s zmm%d,zmm%d,zmm%d", m.name, m.dst, m.s1, m.s2)
 	case "tdpbf16ps":
 		return fmt.Sprintf("tdpbf16ps tmm%d,tmm%d,tmm%d", m.dst, m.s1, m.s2)
 	case "tilezero":
@@ -60,12 +60,9 @@ func (m machine) encode() []byte {
 	const f2, f3, none = 3, 2, 0
 	switch m.name {
 	case "vdpbf16ps": // EVEX.512.F3.0F38.W0 52 /r
-		inv := func(x, bit int) byte { return byte(^x >> bit & 1) }
-		return []byte{0x62,
-			inv(m.dst, 3)<<7 | inv(m.s2, 4)<<6 | inv(m.s2, 3)<<5 | inv(m.dst, 4)<<4 | 2,
-			byte(^m.s1&15)<<3 | 4 | f3,
-			2<<5 | inv(m.s1, 4)<<3,
-			0x52, 0xc0 | byte(m.dst&7)<<3 | byte(m.s2&7)}
+		return m.evex(f3, 0x52)
+	case "vcvtne2ps2bf16": // EVEX.512.F2.0F38.W0 72 /r
+		return m.evex(f2, 0x72)
 	case "tdpbf16ps": // VEX.128.F3.0F38.W0 5C 11:rrr:bbb
 		return []byte{0xc4, 0xe2, byte(^m.s2&15)<<3 | f3, 0x5c, 0xc0 | byte(m.dst)<<3 | byte(m.s1)}
 	case "tilezero": // VEX.128.F2.0F38.W0 49 11:rrr:000
@@ -80,6 +77,16 @@ func (m machine) encode() []byte {
 		return []byte{0xc4, 0xe2, 0x78, 0x49, 0xc0}
 	}
 	panic("unknown instruction " + m.name)
+}
+
+// evex encodes an instruction of map 0F38 on three vector registers.
+func (m machine) evex(prefix, opcode byte) []byte {
+	inv := func(x, bit int) byte { return byte(^x >> bit & 1) }
+	return []byte{0x62,
+		inv(m.dst, 3)<<7 | inv(m.s2, 4)<<6 | inv(m.s2, 3)<<5 | inv(m.dst, 4)<<4 | 2,
+		byte(^m.s1&15)<<3 | 4 | prefix,
+		2<<5 | inv(m.s1, 4)<<3,
+		opcode, 0xc0 | byte(m.dst&7)<<3 | byte(m.s2&7)}
 }
 
 // address encodes an instruction of map 0F38 with a memory operand, which
@@ -109,6 +116,11 @@ func (g *gen) emit(m machine) {
 
 func (g *gen) vdpbf16ps(b, a, sum VecPhysical) {
 	g.emit(machine{name: "vdpbf16ps", dst: number(sum), s1: number(a), s2: number(b)})
+}
+
+// vcvtne2ps2bf16 rounds low into the lower half of dst and high into the upper.
+func (g *gen) vcvtne2ps2bf16(low, high, dst VecPhysical) {
+	g.emit(machine{name: "vcvtne2ps2bf16", dst: number(dst), s1: number(high), s2: number(low)})
 }
 
 func (g *gen) tdpbf16ps(sum, a, b int) { g.emit(machine{name: "tdpbf16ps", dst: sum, s1: a, s2: b}) }

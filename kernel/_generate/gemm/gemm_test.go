@@ -43,7 +43,8 @@ func TestEncoding(t *testing.T) {
 	}
 	var all []machine
 	for i := range 32 {
-		all = append(all, machine{name: "vdpbf16ps", dst: i, s1: (i * 7) % 32, s2: (i*11 + 5) % 32})
+		all = append(all, machine{name: "vdpbf16ps", dst: i, s1: (i * 7) % 32, s2: (i*11 + 5) % 32},
+			machine{name: "vcvtne2ps2bf16", dst: i, s1: (i*5 + 3) % 32, s2: (i * 13) % 32})
 	}
 	gp := []Register{RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15}
 	for i, b := range gp {

@@ -12,6 +12,7 @@ import (
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/ir"
+	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/pass"
 	"github.com/mmcloughlin/avo/printer"
 )
@@ -20,6 +21,7 @@ import (
 type gen struct {
 	*build.Context
 	emitted map[*ir.Instruction]machine // the instructions that are emitted as bytes
+	order   operand.Mem                 // see joinOrder
 }
 
 func main() {
@@ -47,7 +49,7 @@ func write(path string) error {
 
 // generate builds all functions.
 func generate() (*ir.File, map[*ir.Instruction]machine, error) {
-	g := &gen{build.NewContext(), map[*ir.Instruction]machine{}}
+	g := &gen{Context: build.NewContext(), emitted: map[*ir.Instruction]machine{}}
 	g.ConstraintExpr("!noasm")
 	for rows := 1; rows <= 6; rows++ {
 		g.tileAVX2(rows)
@@ -65,8 +67,12 @@ func generate() (*ir.File, map[*ir.Instruction]machine, error) {
 	g.copyTileAVX2(8)
 	g.copyTileAVX2(16)
 	g.roundBF16AVX2()
-	g.pairBF16AVX2()
 	g.epilogueAVX2()
+	g.joinOrder()
+	g.pairPanelsBF16()
+	g.pairTileBF16()
+	g.pairRowBF16()
+	g.relax()
 	f, err := g.Result()
 	if err != nil {
 		return nil, nil, err
@@ -79,4 +85,12 @@ func (g *gen) function(name, signature string) {
 	g.Function(name)
 	g.Attributes(attr.NOSPLIT)
 	g.SignatureExpr(signature)
+}
+
+// relax lets a loop that waits for another processor take a few dozen cycles.
+func (g *gen) relax() {
+	g.function("relax", "func()")
+	g.PAUSE()
+	g.PAUSE()
+	g.RET()
 }

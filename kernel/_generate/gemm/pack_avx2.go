@@ -214,34 +214,6 @@ func (g *gen) roundBF16AVX2() {
 	g.RET()
 }
 
-// pairBF16AVX2 rounds rows of 32 floats to bfloat16 and joins each two of them:
-// the first in the lower halves, the second in the upper.
-func (g *gen) pairBF16AVX2() {
-	g.function("pairBF16AVX2", "func(dst, src *float32, pairs int)")
-	dst, src, n := RDI, RSI, RBX
-	g.Load(g.Param("dst"), dst)
-	g.Load(g.Param("src"), src)
-	g.Load(g.Param("pairs"), n)
-	round := g.rounder()
-	g.Label("pair")
-	for i := range 4 {
-		g.VMOVUPS(Mem{Base: src, Disp: 32 * i}, Y0)
-		g.VMOVUPS(Mem{Base: src, Disp: 128 + 32*i}, Y1)
-		round(Y0, Y2, Y3)
-		round(Y1, Y4, Y5)
-		g.VPSRLD(Imm(16), Y0, Y0)
-		g.VPAND(Y14, Y1, Y1)
-		g.VPOR(Y0, Y1, Y0)
-		g.VMOVUPS(Y0, Mem{Base: dst, Disp: 32 * i})
-	}
-	g.ADDQ(U32(256), src)
-	g.ADDQ(U32(128), dst)
-	g.DECQ(n)
-	g.JNE(LabelRef("pair"))
-	g.VZEROUPPER()
-	g.RET()
-}
-
 // epilogueAVX2 applies to n elements of C, in this order and skipping nil
 // operands: + bias, + add, · scale, · mul.
 func (g *gen) epilogueAVX2() {

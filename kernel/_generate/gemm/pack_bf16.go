@@ -1,0 +1,183 @@
+package main
+
+import (
+	"github.com/mmcloughlin/avo/attr"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// The functions that pack bfloat16 operands, for machines with AVX512_BF16. A
+// word is a pair of bfloat16, of k in its lower half and of k+1 in its upper.
+
+// joinOrder states the constant that takes halfwords i and 16+i to word i.
+func (g *gen) joinOrder() {
+	g.order = g.StaticGlobal("joinOrder")
+	g.DataAttributes(attr.RODATA | attr.NOPTR)
+	for i := range 16 {
+		g.AppendDatum(U32(i | (16+i)<<16))
+	}
+}
+
+// joiner sets Z31 up and returns a function that rounds a row's 16 floats (a)
+// and those of the next row (b) and joins them to 16 words (dst).
+func (g *gen) joiner() func(a, b, dst VecPhysical) {
+	g.VMOVDQU32(g.order, Z31)
+	return func(a, b, dst VecPhysical) {
+		g.vcvtne2ps2bf16(a, b, dst)
+		g.VPERMW(dst, Z31, dst)
+	}
+}
+
+// columnMask sets a mask register for the first n of 16 elements, n ≤ 16.
+func (g *gen) columnMask(n, t Register, k OpmaskPhysical) {
+	g.MOVL(U32(0xffff), t.(GPPhysical).As32())
+	g.BZHIL(n.(GPPhysical).As32(), t.(GPPhysical).As32(), t.(GPPhysical).As32())
+	g.KMOVW(t.(GPPhysical).As32(), k)
+}
+
+// eachPair emits a loop over pairs of k rows: body is given row and next; of an
+// odd k the last row stands alone and body is told so.
+func (g *gen) eachPair(k, row, next, stride GPPhysical, body func(name string, alone bool)) {
+	g.SUBQ(Imm(2), k)
+	g.JLT(LabelRef("odd"))
+	g.Label("pair")
+	g.LEAQ(Mem{Base: row, Index: stride, Scale: 1}, next)
+	body("pair", false)
+	g.LEAQ(Mem{Base: row, Index: stride, Scale: 2}, row)
+	g.SUBQ(Imm(2), k)
+	g.JGE(LabelRef("pair"))
+	g.Label("odd")
+	g.ADDQ(Imm(2), k)
+	g.JEQ(LabelRef("done"))
+	body("odd", true)
+	g.Label("done")
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// pairPanelsBF16 packs k rows of n columns into panels of 32 words a pair of
+// rows; a last, narrower panel is filled up with zeros.
+func (g *gen) pairPanelsBF16() {
+	g.function("pairPanels32BF16", "func(dst, src *float32, stride, panel, k, n int)")
+	dst, src, stride, panel, k, n := RDI, RSI, RAX, RBX, RDX, RCX
+	d, p, next, rest, ahead := R8, R9, R10, R11, R12
+	g.Load(g.Param("dst"), dst)
+	g.Load(g.Param("src"), src)
+	g.Load(g.Param("stride"), stride)
+	g.Load(g.Param("panel"), panel)
+	g.Load(g.Param("k"), k)
+	g.Load(g.Param("n"), n)
+	join := g.joiner()
+	g.MOVQ(n, rest)
+	g.ANDQ(Imm(31), rest)
+	g.columnMasks(rest, R13, R14)
+	g.MOVQ(stride, ahead)
+	g.SHLQ(Imm(3), ahead)
+	g.SHRQ(Imm(5), n)
+	row := R14
+	g.eachPair(k, src, next, stride, func(name string, alone bool) {
+		g.MOVQ(dst, d)
+		g.MOVQ(src, row)
+		if alone {
+			g.VPXORD(Z2, Z2, Z2)
+			g.VPXORD(Z3, Z3, Z3)
+		}
+		store := func() {
+			join(Z0, Z2, Z4)
+			join(Z1, Z3, Z5)
+			g.VMOVUPS(Z4, Mem{Base: d})
+			g.VMOVUPS(Z5, Mem{Base: d, Disp: 64})
+		}
+		g.MOVQ(n, p)
+		g.TESTQ(p, p)
+		g.JEQ(LabelRef(name + "edge"))
+		g.Label(name + "panel")
+		g.VMOVUPS(Mem{Base: row}, Z0)
+		g.VMOVUPS(Mem{Base: row, Disp: 64}, Z1)
+		g.PREFETCHT0(Mem{Base: row, Index: ahead, Scale: 1})
+		g.PREFETCHT0(Mem{Base: row, Index: ahead, Scale: 1, Disp: 64})
+		if !alone {
+			g.VMOVUPS(Mem{Base: next}, Z2)
+			g.VMOVUPS(Mem{Base: next, Disp: 64}, Z3)
+			g.PREFETCHT0(Mem{Base: next, Index: ahead, Scale: 1})
+			g.PREFETCHT0(Mem{Base: next, Index: ahead, Scale: 1, Disp: 64})
+		}
+		store()
+		g.ADDQ(U32(128), row)
+		g.ADDQ(U32(128), next)
+		g.ADDQ(panel, d)
+		g.DECQ(p)
+		g.JNE(LabelRef(name + "panel"))
+		g.Label(name + "edge")
+		g.TESTQ(rest, rest)
+		g.JEQ(LabelRef(name + "next"))
+		g.VMOVUPS_Z(Mem{Base: row}, K1, Z0)
+		g.VMOVUPS_Z(Mem{Base: row, Disp: 64}, K2, Z1)
+		if !alone {
+			g.VMOVUPS_Z(Mem{Base: next}, K1, Z2)
+			g.VMOVUPS_Z(Mem{Base: next, Disp: 64}, K2, Z3)
+		}
+		store()
+		g.Label(name + "next")
+		g.ADDQ(U32(128), dst)
+	})
+}
+
+// pairTileBF16 packs k rows of n ≤ 16 columns as n words a pair of rows.
+func (g *gen) pairTileBF16() {
+	g.function("pairTileBF16", "func(dst, src *float32, stride, k, n int)")
+	dst, src, stride, k, n, next := RDI, RSI, RAX, RDX, RCX, R8
+	g.Load(g.Param("dst"), dst)
+	g.Load(g.Param("src"), src)
+	g.Load(g.Param("stride"), stride)
+	g.Load(g.Param("k"), k)
+	g.Load(g.Param("n"), n)
+	join := g.joiner()
+	g.columnMask(n, R9, K1)
+	g.SHLQ(Imm(2), n)
+	g.eachPair(k, src, next, stride, func(_ string, alone bool) {
+		g.VMOVUPS_Z(Mem{Base: src}, K1, Z0)
+		if alone {
+			g.VPXORD(Z1, Z1, Z1)
+		} else {
+			g.VMOVUPS_Z(Mem{Base: next}, K1, Z1)
+		}
+		join(Z0, Z1, Z2)
+		g.VMOVUPS(Z2, K1, Mem{Base: dst})
+		g.ADDQ(n, dst)
+	})
+}
+
+// pairRowBF16 rounds a row of n floats to bfloat16; a last half word is zero.
+func (g *gen) pairRowBF16() {
+	g.function("pairRowBF16", "func(dst, src *float32, n int)")
+	dst, src, n := RDI, RSI, RDX
+	g.Load(g.Param("dst"), dst)
+	g.Load(g.Param("src"), src)
+	g.Load(g.Param("n"), n)
+	g.SUBQ(Imm(32), n)
+	g.JLT(LabelRef("rest"))
+	g.Label("words")
+	g.VMOVUPS(Mem{Base: src}, Z0)
+	g.VMOVUPS(Mem{Base: src, Disp: 64}, Z1)
+	g.vcvtne2ps2bf16(Z0, Z1, Z2)
+	g.VMOVUPS(Z2, Mem{Base: dst})
+	g.ADDQ(U32(128), src)
+	g.ADDQ(Imm(64), dst)
+	g.SUBQ(Imm(32), n)
+	g.JGE(LabelRef("words"))
+	g.Label("rest")
+	g.ADDQ(Imm(32), n)
+	g.JLE(LabelRef("done"))
+	g.columnMasks(n, RAX, RBX)
+	g.VMOVUPS_Z(Mem{Base: src}, K1, Z0)
+	g.VMOVUPS_Z(Mem{Base: src, Disp: 64}, K2, Z1)
+	g.vcvtne2ps2bf16(Z0, Z1, Z2)
+	g.INCQ(n)
+	g.SHRQ(Imm(1), n)
+	g.columnMask(n, RAX, K1)
+	g.VMOVUPS(Z2, K1, Mem{Base: dst})
+	g.Label("done")
+	g.VZEROUPPER()
+	g.RET()
+}
