@@ -162,14 +162,14 @@ func relax()
 
 func init() {
 	avx2 := &gemmKernel{
-		mr: 6, nr: 16, kc: 256, mc: 72, step: 1,
+		mr: 6, nr: 16, kc: 256, mc: 72, nc: 256, step: 1,
 		tile: []func(*tileArgs){nil, tile1x16AVX2, tile2x16AVX2, tile3x16AVX2,
 			tile4x16AVX2, tile5x16AVX2, tile6x16AVX2},
 		copyPanels: copyPanels16AVX2,
 		copyTile:   copyTile8AVX2,
 	}
 	avx512 := &gemmKernel{
-		mr: 12, nr: 32, kc: 256, mc: 120, step: 1,
+		mr: 12, nr: 32, kc: 512, mc: 120, nc: 384, step: 1,
 		tile: []func(*tileArgs){nil, tile1x32AVX512, tile2x32AVX512, tile3x32AVX512,
 			tile4x32AVX512, tile5x32AVX512, tile6x32AVX512, tile7x32AVX512, tile8x32AVX512,
 			tile9x32AVX512, tile10x32AVX512, tile11x32AVX512, tile12x32AVX512},
@@ -177,14 +177,14 @@ func init() {
 		copyTile:   copyTile16AVX2,
 	}
 	bf16 := &gemmKernel{
-		mr: 12, nr: 32, kc: 512, mc: 120, pairs: true, step: 1,
+		mr: 12, nr: 32, kc: 768, mc: 120, nc: 384, pairs: true, step: 1,
 		tile: []func(*tileArgs){nil, tile1x32BF16, tile2x32BF16, tile3x32BF16,
 			tile4x32BF16, tile5x32BF16, tile6x32BF16, tile7x32BF16, tile8x32BF16,
 			tile9x32BF16, tile10x32BF16, tile11x32BF16, tile12x32BF16},
 		pairTile: pairTileBF16,
 	}
 	amx := &gemmKernel{
-		mr: 32, nr: 32, kc: 1024, mc: 128, pairs: true, step: 16, tile: make([]func(*tileArgs), 33),
+		mr: 32, nr: 32, kc: 1024, mc: 128, nc: 256, pairs: true, step: 16, tile: make([]func(*tileArgs), 33),
 	}
 	for i := range amx.tile {
 		amx.tile[i] = tile32x32AMX

@@ -4,7 +4,9 @@ import "unsafe"
 
 // gemmKernel is one implementation of the product's inner parts. C is computed
 // in tiles of up to mr×nr elements whose sums stay in registers; k goes in
-// blocks of up to kc, rows in blocks of up to mc (a multiple of mr).
+// blocks of up to kc, rows in blocks of up to mc (a multiple of mr), columns in
+// blocks of up to nc, so that their packed part of B stays in the second-level
+// cache.
 //
 // B is packed into panels of nr columns, [k][nr], so that a panel's block stays
 // in the first-level cache while the rows pass. A is read where it lies if its
@@ -14,18 +16,19 @@ import "unsafe"
 // k+1. A is then rounded too: once, row by row, before the blocks begin (see
 // stageA), or if it is transposed block by block, as tiles.
 type gemmKernel struct {
-	mr, nr, kc, mc int
-	pairs          bool
-	step           int               // words of k that a microkernel takes at once
-	tile           []func(*tileArgs) // by rows
-	transpose      func(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)
-	copyPanels     func(dst, src *float32, stride, panel, panels, k int, mask *int32)
-	copyTile       func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
-	round          func(x *float32, n int)
-	pairPanels     func(dst, src *float32, stride, panel, k, n int)
-	pairTile       func(dst, src *float32, stride, k, n int) // nil: tiles are packed by rows
-	pairRow        func(dst, src *float32, n int)
-	epilogue       func(c, bias, add, scale, mul *float32, n int, mask *int32)
+	mr, nr     int
+	kc, mc, nc int
+	pairs      bool
+	step       int               // words of k that a microkernel takes at once
+	tile       []func(*tileArgs) // by rows
+	transpose  func(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)
+	copyPanels func(dst, src *float32, stride, panel, panels, k int, mask *int32)
+	copyTile   func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
+	round      func(x *float32, n int)
+	pairPanels func(dst, src *float32, stride, panel, k, n int)
+	pairTile   func(dst, src *float32, stride, k, n int) // nil: tiles are packed by rows
+	pairRow    func(dst, src *float32, n int)
+	epilogue   func(c, bias, add, scale, mul *float32, n int, mask *int32)
 }
 
 // words returns the words that k elements take, filled up to whole steps.
@@ -120,7 +123,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 		}
 		var panels []float32
 		// A few rows do not repay the packing of B: it is read where it lies.
-		direct := g.packed == nil && !g.b.T && g.prec == FP32 && i1-i0 <= 2*t.mr
+		direct := g.packed == nil && !g.b.T && g.prec == FP32 && i1-i0 <= 3*t.mr
 		switch {
 		case k == 0:
 		case g.packed != nil:

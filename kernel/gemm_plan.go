@@ -1,9 +1,5 @@
 package kernel
 
-// maxStrip bounds a block's columns, so that its packed part of B (a block of k
-// times that) stays in the second-level cache.
-const maxStrip = 256
-
 // plan chooses the implementation and cuts C into blocks for the given number of
 // workers. The cut does not change the result.
 func (g *gemmJob) plan(workers int) {
@@ -15,34 +11,37 @@ func (g *gemmJob) plan(workers int) {
 		g.rows, g.cols, g.strips = 32, g.n, 1
 		return
 	}
-	mr, nr := g.kernel.mr, g.kernel.nr
+	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.kernel.nc
 	if workers == 1 {
-		g.rows, g.cols = g.m, blocks(g.n, maxStrip, nr)
+		g.rows, g.cols = g.m, blocks(g.n, nc, nr)
 		g.strips = (g.n + g.cols - 1) / g.cols
 		return
 	}
-	const perWorker = 8 // more blocks than that are not worth their overhead
+	const perWorker = 6 // more blocks than that are not worth their overhead
 	best := 0.0
-	a := 8
+	// The unit is one product of the microkernel, a sixteenth of a cycle, or a
+	// thirty-second with pairs. Fetching an element of A takes a quarter of a
+	// cycle, packing it as much again, packing one of B a whole one, as it comes
+	// from far away; the end of a row of the block takes some 40 cycles for all of k.
+	a, b, end := 4.0, 16.0, 640.0
 	if g.a.T {
-		a = 16
+		a = 12
+	}
+	if g.kernel.pairs {
+		end = 1280
+	}
+	if g.packed != nil {
+		b = 0
 	}
 	for down := 1; down <= perWorker*workers; down++ {
 		rows := part(g.m, down, mr)
-		for across := max(1, (g.n+maxStrip-1)/maxStrip); ; across++ {
+		for across := max(1, (g.n+nc-1)/nc); ; across++ {
 			cols := part(g.n, across, nr)
 			strips := (g.n + cols - 1) / cols
 			tasks := (g.m + rows - 1) / rows * strips
-			// The unit is one product of the microkernel, a sixteenth of a cycle.
-			// Fetching an element of A takes about half a cycle, packing it as
-			// much again, and so does packing one of B; the end of a row of the
-			// block takes some 40 cycles for all of k.
-			task := float64(rows) * (float64(cols+a) + 640/float64(g.k+1))
-			if g.packed == nil {
-				task += float64(8 * cols)
-			}
+			task := float64(rows)*(float64(cols)+a+end/float64(g.k+1)) + b*float64(cols)
 			// At the end some workers wait for others, on average a part of a block.
-			cost := task * (float64((tasks+workers-1)/workers) + 0.4)
+			cost := task * (float64((tasks+workers-1)/workers) + 0.3)
 			if best == 0 || cost < best {
 				best = cost
 				g.rows, g.cols, g.strips = rows, cols, strips
