@@ -204,6 +204,9 @@ type Layer struct {
 	Method     string  `json:"method,omitempty"` // when other than the checkpoint's
 	Rank       int     `json:"rank,omitempty"`   // each matrix is two factors of this rank (svd)
 	Masked     bool    `json:"masked,omitempty"` // zero weights stay zero in training (magnitude)
+	// Weights is the block whose matrices this one uses, with P of its own where
+	// there is one; "" when it has its own.
+	Weights string `json:"weights,omitempty"`
 	// Padded counts dead units that fill the block up to Width on export.
 	Padded int `json:"padded,omitempty"`
 }
@@ -268,6 +271,11 @@ func (f *Fusion) check() error {
 	for name, layer := range f.Layers {
 		if layer.Width < 1 {
 			return fmt.Errorf("layers: %q: expected a width of at least 1, found %d", name, layer.Width)
+		}
+		if owner := layer.Weights; owner != "" {
+			if o, ok := f.Layers[owner]; !ok || o.Weights != "" || o.Width != layer.Width {
+				return fmt.Errorf("layers: %q: weights: expected a layer of %d units that has its own, found %q", name, layer.Width, owner)
+			}
 		}
 		if layer.Padded < 0 || layer.Padded >= layer.Width {
 			return fmt.Errorf("layers: %q: expected 0 to %d padded units, found %d", name, layer.Width-1, layer.Padded)

@@ -65,6 +65,9 @@ type BlockConfig struct {
 	Masked bool // zero weights stay zero in training (method magnitude)
 	Scale  bool // a tensor <block>.mlp_scale holds P
 	Step   bool // a tensor <block>.mlp_step holds step multipliers
+	// Weights is the block whose matrices this one uses, one before it; "" when
+	// it has its own.
+	Weights string
 }
 
 // hfConfig is config.json as transformers writes it.

@@ -60,10 +60,8 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 			t.initialise(opt.Seed, cfg.InitStd)
 		}
 	}
-	for _, b := range m.Blocks {
-		if err := b.MLP.settle(); err != nil {
-			return nil, nil, fmt.Errorf("%s: %s: %w", dir.Path, b.ScaleName(), err)
-		}
+	if err := settle(m.Blocks); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
 	return m, report, nil
 }
@@ -92,7 +90,7 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 		b := Block{Name: name}
 		prefix := families[cfg.Type].prefix
 		cfg.Blocks[name] = BlockConfig{
-			Width: l.Width, Rank: l.Rank, Masked: l.Masked,
+			Width: l.Width, Rank: l.Rank, Masked: l.Masked, Weights: l.Weights,
 			Scale: lookup(dir.Weights, prefix, b.ScaleName()) != nil,
 			Step:  lookup(dir.Weights, prefix, b.StepName()) != nil,
 		}
@@ -101,9 +99,17 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name := range cfg.Blocks {
-		if !slices.ContainsFunc(blocks, func(b *Block) bool { return b.Name == name }) {
+	for name, form := range cfg.Blocks {
+		at := slices.IndexFunc(blocks, func(b *Block) bool { return b.Name == name })
+		if at < 0 {
 			return nil, fmt.Errorf("%s: config.json: mlpfusion: expected layers of this model such as %s, found %s", dir.Path, blocks[0].Name, name)
+		}
+		if form.Weights == "" {
+			continue
+		}
+		o := Owner(blocks[:at], blocks[at])
+		if o == nil || o.Form.Scale != form.Scale || o.Form.Rank+form.Rank > 0 || o.Form.Masked || form.Masked || o.Form.Step || form.Step {
+			return nil, fmt.Errorf("%s: config.json: mlpfusion: layer %s: weights: expected a dense layer before it, with P as it has, found %s", dir.Path, name, form.Weights)
 		}
 	}
 	return cfg, nil

@@ -26,8 +26,8 @@ type MLP struct {
 	// expert, the tokens routed to it in the tokens' order.
 	Offsets []int32
 
-	// unitNorm is 1/P_k, the weight of unit k's squared gradient in the
-	// clipping norm.
+	// unitNorm is the weight of unit k's squared gradient in the clipping norm,
+	// see settle.
 	unitNorm []float32
 }
 
@@ -49,16 +49,35 @@ func (b *builder) mlp(block Block) *MLP {
 	if form.Step {
 		m.Step = b.fixed(blk.StepName(), width)
 	}
-	if blk.Gate != "" {
-		m.GateV, m.Gate = b.projection(blk, m, blk.Gate, hidden, width, false)
+	switch owner := Owner(b.blocks, blk); {
+	case owner == nil:
+		if blk.Gate != "" {
+			m.GateV, m.Gate = b.projection(blk, m, blk.Gate, hidden, width, false)
+		}
+		m.UpV, m.Up = b.projection(blk, m, blk.Up, hidden, width, false)
+		m.DownV, m.Down = b.projection(blk, m, blk.Down, width, hidden, true)
+	case b.alloc:
+		m.Gate, m.Up, m.Down = owner.MLP.Gate, owner.MLP.Up, owner.MLP.Down
 	}
-	m.UpV, m.Up = b.projection(blk, m, blk.Up, hidden, width, false)
-	m.DownV, m.Down = b.projection(blk, m, blk.Down, width, hidden, true)
 	if b.alloc {
 		blk.MLP = m
 	}
 	b.blocks = append(b.blocks, blk)
 	return m
+}
+
+// Owner returns the block whose matrices b uses; nil when it has its own. Which
+// blocks may be so tied is checked by ReadConfig.
+func Owner(blocks []*Block, b *Block) *Block {
+	if b.Form.Weights == "" {
+		return nil
+	}
+	for _, o := range blocks {
+		if o.Name == b.Form.Weights {
+			return o
+		}
+	}
+	return nil
 }
 
 // projection states one matrix of a block, or its two factors. Unit k is row k
@@ -85,13 +104,40 @@ func (b *builder) projection(blk *Block, m *MLP, name string, in, out int, reads
 	return nil, last
 }
 
-// settle computes what depends on the loaded P, whose elements are positive.
-func (m *MLP) settle() error {
-	for k, p := range m.Scale {
-		if !(p > 0) {
-			return fmt.Errorf("expected positive cluster sizes, found %v for unit %d", p, k)
+// settle checks the loaded P and computes from it the weights of squared
+// gradients in the clipping norm. A unit's gradient is P_k times that of one of
+// its copies, so it counts 1/P_k. Where several blocks use one set of matrices
+// it is Σ_e P_ek times such a gradient, each for the tokens of one block: were
+// these orthogonal and of one size, it would have to count Σ_e P_ek / Σ_e P_ek².
+// Such a block may have units that it does not use, P_k = 0.
+func settle(blocks []*Block) error {
+	users := map[*Block][]*Block{}
+	for _, b := range blocks {
+		owner := Owner(blocks, b)
+		if owner == nil {
+			owner = b
 		}
-		m.unitNorm[k] = 1 / p
+		users[owner] = append(users[owner], b)
+	}
+	for _, b := range blocks {
+		if len(users[b]) == 0 || b.MLP.Scale == nil {
+			continue
+		}
+		for k := range b.MLP.Scale {
+			var sum, squares float32
+			for _, u := range users[b] {
+				p := u.MLP.Scale[k]
+				if !(p >= 0) {
+					return fmt.Errorf("%s: expected cluster sizes of at least 0, found %v for unit %d", u.ScaleName(), p, k)
+				}
+				sum += p
+				squares += p * p
+			}
+			if !(sum > 0) || squares-squares != 0 {
+				return fmt.Errorf("%s: expected positive cluster sizes, found %v for unit %d", b.ScaleName(), sum, k)
+			}
+			b.MLP.unitNorm[k] = sum / squares
+		}
 	}
 	return nil
 }
