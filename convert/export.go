@@ -56,7 +56,10 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 	for i, t := range stated {
 		e.found[t.Name] = found[i]
 	}
-	if err := e.chooseWidth(cfg.Intermediate, opt.Pad); err != nil {
+	if err := e.readScales(); err != nil {
+		return nil, err
+	}
+	if err := e.chooseWidth(opt.Pad); err != nil {
 		return nil, err
 	}
 	o, err := checkpoint.CreateOutput(out, opt.Overwrite)
@@ -87,29 +90,60 @@ type exporter struct {
 	src    *checkpoint.Dir
 	found  map[string]*checkpoint.Tensor // by stated name
 	blocks []*model.Block
+	scale  map[*model.Block][]float32 // P where there is one
 	result *Exported
 }
 
-// chooseWidth finds the one width that the result has.
-func (e *exporter) chooseWidth(intermediate int, pad bool) error {
-	widest, narrowest := e.blocks[0], e.blocks[0]
+// readScales reads the cluster sizes of all blocks.
+func (e *exporter) readScales() error {
+	e.scale = map[*model.Block][]float32{}
 	for _, b := range e.blocks {
-		if b.Width > widest.Width {
+		if b.Form.Scale {
+			p := make([]float32, b.Width)
+			if err := e.found[b.ScaleName()].ReadFloat32(p); err != nil {
+				return fmt.Errorf("%s: %w", e.src.Path, err)
+			}
+			e.scale[b] = p
+		}
+	}
+	return nil
+}
+
+// units lists the hidden units of a block in its plain form: those of the
+// matrices it uses, less those that are not its own, whose P is 0.
+func (e *exporter) units(b *model.Block) []int {
+	p := e.scale[b]
+	var units []int
+	for k := range b.Width {
+		if p == nil || p[k] != 0 {
+			units = append(units, k)
+		}
+	}
+	return units
+}
+
+// chooseWidth finds the one width that the result has.
+func (e *exporter) chooseWidth(pad bool) error {
+	widest, narrowest := e.blocks[0], e.blocks[0]
+	width := map[*model.Block]int{}
+	for _, b := range e.blocks {
+		width[b] = len(e.units(b))
+		if width[b] > width[widest] {
 			widest = b
 		}
-		if b.Width < narrowest.Width {
+		if width[b] < width[narrowest] {
 			narrowest = b
 		}
 	}
-	e.result.Width = widest.Width
-	if widest.Width == narrowest.Width || pad {
+	e.result.Width = width[widest]
+	if width[widest] == width[narrowest] || pad {
 		for _, b := range e.blocks {
-			e.result.Padded += widest.Width - b.Width
+			e.result.Padded += e.result.Width - width[b]
 		}
 		return nil
 	}
 	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one intermediate size for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or fuse with --layers all",
-		e.src.Path, narrowest.Width, narrowest.Name, widest.Width, widest.Name)
+		e.src.Path, width[narrowest], narrowest.Name, width[widest], widest.Name)
 }
 
 func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
@@ -128,6 +162,14 @@ func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 	}
 	var specs []checkpoint.Spec
 	done := map[*model.Block]bool{}
+	add := func(b *model.Block) {
+		if !done[b] {
+			done[b] = true
+			for _, p := range e.shapes(b) {
+				specs = append(specs, checkpoint.Spec{Name: p.name, DType: e.stored(b), Shape: p.shape})
+			}
+		}
+	}
 	for _, name := range e.src.Weights.Names() {
 		t, _ := e.src.Weights.Tensor(name)
 		b, mine := owner[name]
@@ -135,13 +177,10 @@ func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 			specs = append(specs, t.Spec())
 			continue
 		}
-		if done[b] {
-			continue
-		}
-		done[b] = true
-		for _, p := range e.shapes(b) {
-			specs = append(specs, checkpoint.Spec{Name: p.name, DType: e.stored(b), Shape: p.shape})
-		}
+		add(b)
+	}
+	for _, b := range e.blocks {
+		add(b) // with matrices of another's, and no P
 	}
 	w, err := checkpoint.Create(o.Dir, specs, checkpoint.WriteOptions{MaxShardBytes: maxShard, Metadata: map[string]string{"format": "pt"}})
 	if err != nil {
@@ -178,21 +217,27 @@ func (e *exporter) stored(b *model.Block) checkpoint.DType {
 }
 
 // first is the checkpoint's tensor of a block's up matrix, or its last factor.
-func (e *exporter) first(b *model.Block) *checkpoint.Tensor {
+func (e *exporter) first(b *model.Block) *checkpoint.Tensor { return e.found[firstName(e.source(b))] }
+
+func firstName(b *model.Block) string {
 	if b.Form.Rank > 0 {
-		return e.found[b.Up+".factor_u"]
+		return b.Up + ".factor_u"
 	}
-	return e.found[b.Up+".weight"]
+	return b.Up + ".weight"
+}
+
+// source is the block whose matrices b uses, which may be b.
+func (e *exporter) source(b *model.Block) *model.Block {
+	if o := model.Owner(e.blocks, b); o != nil {
+		return o
+	}
+	return b
 }
 
 // shapes lists the tensors of a block in its plain form, under the names the
 // checkpoint uses, which may lack the family's prefix.
 func (e *exporter) shapes(b *model.Block) []part {
-	stated := b.Up + ".weight"
-	if b.Form.Rank > 0 {
-		stated = b.Up + ".factor_u"
-	}
-	prefix := strings.TrimSuffix(stated, e.first(b).Name)
+	prefix := strings.TrimSuffix(firstName(e.source(b)), e.first(b).Name)
 	var list []part
 	for _, name := range b.Matrices() {
 		out, in := e.result.Width, b.Hidden
@@ -237,14 +282,16 @@ func (e *exporter) plain(b *model.Block) ([]part, error) {
 		return w, nil
 	}
 	c, wide, p := b.Width, e.result.Width, b.Hidden
+	units, scale := e.units(b), e.scale[b]
 	list, at := e.shapes(b), 0
 	next := func(values []float32) {
 		list[at].values = values
 		at++
 	}
-	for _, name := range b.Matrices() {
+	from := e.source(b)
+	for _, name := range from.Matrices() {
 		rows, cols := c, p
-		if name == b.Down {
+		if name == from.Down {
 			rows, cols = p, c
 		}
 		w, err := matrix(name, rows, cols)
@@ -257,27 +304,30 @@ func (e *exporter) plain(b *model.Block) ([]part, error) {
 				return nil, err
 			}
 		}
-		if name != b.Down {
-			next(slices.Concat(w, make([]float32, (wide-c)*p)))
+		plain := make([]float32, wide*p)
+		if name == from.Down {
+			for i, k := range units {
+				f := float32(1)
+				if scale != nil {
+					f = scale[k]
+				}
+				for r := range p {
+					plain[r*wide+i] = f * w[r*c+k]
+				}
+			}
+		} else {
+			for i, k := range units {
+				copy(plain[i*p:], w[k*p:(k+1)*p])
+			}
 			if b.Bias {
-				next(slices.Concat(bias, make([]float32, wide-c)))
-			}
-			continue
-		}
-		if b.Form.Scale {
-			scale, err := read(b.ScaleName())
-			if err != nil {
-				return nil, err
-			}
-			for i := range w {
-				w[i] *= scale[i%c]
+				own := make([]float32, wide)
+				for i, k := range units {
+					own[i] = bias[k]
+				}
+				bias = own
 			}
 		}
-		padded := make([]float32, p*wide)
-		for r := range p {
-			copy(padded[r*wide:], w[r*c:(r+1)*c])
-		}
-		next(padded)
+		next(plain)
 		if b.Bias {
 			next(bias)
 		}
@@ -303,8 +353,8 @@ func (e *exporter) writeConfig(o *checkpoint.Output, widthKey string) error {
 			if !ok {
 				continue
 			}
-			l.Padded, l.Width = e.result.Width-b.Width, e.result.Width
-			l.Rank, l.Masked = 0, false
+			l.Padded, l.Width = e.result.Width-len(e.units(b)), e.result.Width
+			l.Rank, l.Masked, l.Weights = 0, false, ""
 			f.Layers[b.Name] = l
 		}
 		if err := cfg.SetFusion(*f); err != nil {

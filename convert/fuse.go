@@ -24,6 +24,7 @@ import (
 type FuseOptions struct {
 	Plan
 	Method  string // a name of package fusion
+	Experts int    // that merging leaves of each mixture; 0: a quarter
 	Fusion  fusion.Options
 	Threads int // 0: all
 	// Calibration gives a block's inputs to the methods that use them; nil
@@ -122,20 +123,22 @@ func weightBytes(dir string) (n int64) {
 type fuser struct {
 	src    *checkpoint.Dir
 	opt    FuseOptions
-	method fusion.Method
-	work   string // folder of finished blocks
-	cfg    *model.Config
-	stated []model.Tensor
-	found  []*checkpoint.Tensor // of stated; nil: the head lacks it
-	blocks []*model.Block
-	widths map[int]int
-	chosen []int // places of the blocks to compress
-	layers map[string]checkpoint.Layer
-	mu     sync.Mutex
+	method fusion.Method // nil where mixture is set
+	// mixture compresses all experts of a layer together.
+	mixture fusion.MixtureMethod
+	work    string // folder of finished blocks
+	cfg     *model.Config
+	stated  []model.Tensor
+	found   []*checkpoint.Tensor // of stated; nil: the head lacks it
+	blocks  []*model.Block
+	widths  map[int]int
+	chosen  []int // places of the blocks to compress
+	layers  map[string]checkpoint.Layer
+	mu      sync.Mutex
 }
 
 func (f *fuser) prepare() (err error) {
-	if f.method, err = fusion.Lookup(f.opt.Method); err != nil {
+	if err := f.lookup(); err != nil {
 		return err
 	}
 	switch f.opt.Store {
@@ -161,10 +164,13 @@ func (f *fuser) prepare() (err error) {
 	} else if earlier != nil {
 		maps.Copy(f.layers, earlier.Layers) // blocks compressed before stay as they are
 	}
-	for i := range f.blocks {
-		if _, ok := f.widths[i]; ok {
+	for i, b := range f.blocks {
+		if _, ok := f.widths[i]; ok && (f.mixture == nil || b.Router != "") {
 			f.chosen = append(f.chosen, i)
 		}
+	}
+	if len(f.chosen) == 0 {
+		return fmt.Errorf("%s: method %s: expected mixtures of experts in the chosen layers, found none", f.src.Path, f.opt.Method)
 	}
 	_, err = os.Stat(f.work)
 	if err == nil && !f.opt.Resume {
@@ -182,15 +188,16 @@ func (f *fuser) compressAll(ctx context.Context) error {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
+	groups := f.groups()
 	at := 1
 	if f.opt.Calibration == nil {
-		at = min(threads, f.together(), len(f.chosen))
+		at = min(threads, f.together(groups), len(groups))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	next := make(chan int, len(f.chosen))
-	for i := range f.chosen {
-		next <- i
+	next := make(chan []int, len(groups))
+	for _, g := range groups {
+		next <- g
 	}
 	close(next)
 	var wg sync.WaitGroup
@@ -198,11 +205,11 @@ func (f *fuser) compressAll(ctx context.Context) error {
 		wg.Go(func() {
 			pool := kernel.NewPool(max(1, threads/max(1, at)))
 			defer pool.Close()
-			for i := range next {
+			for group := range next {
 				if ctx.Err() != nil {
 					return
 				}
-				if err := f.compress(ctx, pool, i); err != nil {
+				if err := f.compress(ctx, pool, group); err != nil {
 					cancel(err)
 					return
 				}
@@ -213,49 +220,86 @@ func (f *fuser) compressAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// together is how many blocks fit into memory at once: the largest block's
-// matrix three times over plus what a small process may use anyway.
-func (f *fuser) together() int {
+// together is how many groups of blocks fit into memory at once: the largest
+// one's matrix three times over plus what a small process may use anyway.
+func (f *fuser) together(groups [][]int) int {
 	const slack = 100 << 20
 	largest := 1
-	for _, i := range f.chosen {
-		b := f.blocks[i]
-		largest = max(largest, 4*b.Width*(len(b.Matrices())*b.Hidden+1))
+	for _, g := range groups {
+		size := 0
+		for _, i := range g {
+			b := f.blocks[i]
+			size += 4 * b.Width * (len(b.Matrices())*b.Hidden + 1)
+		}
+		largest = max(largest, size)
 	}
 	return 1 + slack/(3*largest)
 }
 
-// compress makes the i-th chosen block, or takes it from the interrupted run.
-func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, i int) error {
-	place := f.chosen[i]
-	b := f.blocks[place]
-	step := Step{Block: b.Name, Index: i, Of: len(f.chosen), Width: f.widths[place], From: b.Width}
-	f.report(step)
-	path := f.path(place)
-	info, block, err := f.load(path, b)
+// finished is a compressed block.
+type finished struct {
+	info  checkpoint.Layer
+	block *fusion.Block
+}
+
+// compress makes a group's blocks, or takes them from the interrupted run.
+func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, group []int) error {
+	step := func(place int) Step {
+		b := f.blocks[place]
+		return Step{Block: b.Name, Index: slices.Index(f.chosen, place), Of: len(f.chosen), Width: f.widths[place], From: b.Width}
+	}
+	for _, place := range group {
+		f.report(step(place))
+	}
+	all, err := f.loadAll(group)
+	kept := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
-		info, block, err = f.make(ctx, pool, place)
-		if err == nil {
-			err = saveBlock(path, f.recipe(b), info, block)
+		if f.mixture != nil {
+			all, err = f.makeMixture(ctx, pool, group)
+		} else {
+			all, err = f.make(ctx, pool, group[0])
 		}
-	} else {
-		step.Kept = true
+		for i := 0; err == nil && i < len(all); i++ {
+			err = f.save(group[i], all[i])
+		}
 	}
 	if err != nil {
 		return err
 	}
-	if f.opt.Calibration != nil {
-		if err := f.opt.Calibration.Replace(place, block); err != nil {
-			return err
+	for i, place := range group {
+		if f.opt.Calibration != nil {
+			if err := f.opt.Calibration.Replace(place, all[i].block); err != nil {
+				return err
+			}
 		}
+		f.mu.Lock()
+		f.layers[f.blocks[place].Name] = all[i].info
+		f.mu.Unlock()
+		s := step(place)
+		s.Done, s.Kept, s.Info = true, kept, all[i].info
+		f.report(s)
 	}
-	f.mu.Lock()
-	f.layers[b.Name] = info
-	f.mu.Unlock()
-	step.Done, step.Info = true, info
-	f.report(step)
 	debug.FreeOSMemory() // the next block starts from a small process
 	return nil
+}
+
+// loadAll reads a group's blocks; the error is fs.ErrNotExist when one is not
+// there.
+func (f *fuser) loadAll(group []int) ([]finished, error) {
+	all := make([]finished, len(group))
+	for i, place := range group {
+		var err error
+		if all[i].info, all[i].block, err = f.load(f.path(place), f.blocks[place]); err != nil {
+			return nil, err
+		}
+		for j, owner := range group[:i] {
+			if f.blocks[owner].Name == all[i].info.Weights {
+				from := all[j].block
+				all[i].block.Gate, all[i].block.Up, all[i].block.Down = from.Gate, from.Up, from.Down
+			}
+		}
+	}
+	return all, nil
 }
 
 func (f *fuser) report(s Step) {
@@ -303,28 +347,33 @@ func (f *fuser) values(name string) ([]float32, error) {
 }
 
 // make reads a block's weights and compresses them.
-func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) (info checkpoint.Layer, _ *fusion.Block, err error) {
+func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finished, error) {
 	b := f.blocks[place]
 	m, err := f.read(place)
 	if err != nil {
-		return info, nil, err
+		return nil, err
 	}
 	opt := f.opt.Fusion
 	opt.Width, opt.Pool = f.widths[place], pool
 	if f.opt.Calibration != nil {
 		if opt.Inputs, err = f.opt.Calibration.Inputs(place); err != nil {
-			return info, nil, err
+			return nil, err
 		}
 	}
 	block, err := f.method.Compress(ctx, m, opt)
 	if err != nil {
-		return info, nil, fmt.Errorf("%s: %s: %w", f.src.Path, b.Name, err)
+		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, b.Name, err)
 	}
-	info = checkpoint.Layer{Width: block.Width, Original: b.Width, Inertia: block.Inertia, Total: block.InputInertia, Silhouette: block.Silhouette, Method: f.opt.Method, Masked: block.Masked}
+	return []finished{{f.info(b, block), block}}, nil
+}
+
+// info is what config.json says of a compressed block.
+func (f *fuser) info(b *model.Block, block *fusion.Block) checkpoint.Layer {
+	info := checkpoint.Layer{Width: block.Width, Original: b.Width, Inertia: block.Inertia, Total: block.InputInertia, Silhouette: block.Silhouette, Method: f.opt.Method, Masked: block.Masked}
 	if block.Factors != nil {
 		info.Rank = block.Factors.Rank
 	}
-	return info, block, nil
+	return info
 }
 
 // tensor returns a block's tensor, which Bind has found.
@@ -338,18 +387,18 @@ func (f *fuser) tensor(name string) *checkpoint.Tensor {
 func (f *fuser) recipe(b *model.Block) string {
 	o := f.opt.Fusion
 	i := slices.Index(f.blocks, b)
-	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d calibration=%s",
-		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, f.opt.CalibrationName)
+	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d calibration=%s experts=%d",
+		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, f.opt.CalibrationName, f.opt.Experts)
 }
 
-// parts lists a block's tensors under the names of a family, with the shapes
+// parts lists a block's own tensors under the names of a family, with the shapes
 // they are stored in.
 func parts(b *model.Block, block *fusion.Block) []part {
 	p, c := b.Hidden, block.Width
 	var list []part
 	matrix := func(name string, out, in int, w, u, v, bias []float32) {
-		if name == "" {
-			return
+		if w == nil && u == nil {
+			return // no gate, or another block's
 		}
 		if f := block.Factors; f != nil {
 			list = append(list, part{name + ".factor_v", []int{f.Rank, in}, v}, part{name + ".factor_u", []int{out, f.Rank}, u})
@@ -388,16 +437,20 @@ type blockState struct {
 	Info   checkpoint.Layer `json:"info"`
 }
 
-// saveBlock keeps a finished block for a resumed run.
-func saveBlock(path, recipe string, info checkpoint.Layer, block *fusion.Block) error {
+// save keeps a finished block for a resumed run: what is its own.
+func (f *fuser) save(place int, done finished) error {
+	block := *done.block
+	if done.info.Weights != "" {
+		block.Gate, block.Up, block.Down = nil, nil, nil
+	}
 	var sections []checkpoint.Section
-	for name, v := range blockValues(block) {
+	for name, v := range blockValues(&block) {
 		if *v != nil {
 			sections = append(sections, checkpoint.Section{Name: name, Float32: *v})
 		}
 	}
 	slices.SortFunc(sections, func(a, b checkpoint.Section) int { return strings.Compare(a.Name, b.Name) })
-	return checkpoint.SaveSnapshot(path, blockState{recipe, info}, sections)
+	return checkpoint.SaveSnapshot(f.path(place), blockState{f.recipe(f.blocks[place]), done.info}, sections)
 }
 
 // blockValues names all the slices a block may hold.

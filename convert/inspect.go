@@ -20,8 +20,9 @@ type Contents struct {
 	Labels     []string           `json:"labels"`
 	Fusion     *checkpoint.Fusion `json:"fusion,omitempty"`
 	Blocks     []BlockContents    `json:"blocks"`
-	// MLPFLOPs are the multiply-adds of all MLPs for one token, times two; and
-	// of the original's.
+	// MLPFLOPs are the multiply-adds of all MLPs for one token, times two, and of
+	// the original's. A token passes through one expert of a mixture: they count
+	// as their mean.
 	MLPFLOPs         int `json:"mlp_flops_per_token"`
 	OriginalMLPFLOPs int `json:"original_mlp_flops_per_token"`
 }
@@ -39,7 +40,12 @@ type BlockContents struct {
 	FLOPs         int     `json:"flops_per_token"`
 	OriginalFLOPs int     `json:"original_flops_per_token"`
 	Explained     float64 `json:"inertia_explained,omitempty"` // 1 − inertia/total
-	// Sizes are the cluster sizes, where P is kept.
+	// Router is the tensor that chooses among the experts of which this is one, ""
+	// for a dense MLP. Weights is the block whose matrices it uses, "" for its own.
+	Router  string `json:"router,omitempty"`
+	Weights string `json:"weights,omitempty"`
+	// Sizes are the cluster sizes, where P is kept, without units that are not
+	// its own.
 	Sizes []int `json:"cluster_sizes,omitempty"`
 	Dead  int   `json:"dead_units,omitempty"` // added by export
 }
@@ -71,8 +77,9 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 			c.Parameters += found[i].Elements()
 		}
 	}
+	var flops, original float64
 	for _, b := range blocks {
-		bc := BlockContents{Name: b.Name, Layer: b.Layer, Width: b.Width, Original: cfg.Intermediate, Rank: b.Form.Rank}
+		bc := BlockContents{Name: b.Name, Layer: b.Layer, Width: b.Width, Original: cfg.Intermediate, Rank: b.Form.Rank, Router: b.Router, Weights: b.Form.Weights}
 		if fused != nil {
 			if l, ok := fused.Layers[b.Name]; ok {
 				bc.Method, bc.Dead = l.Method, l.Padded
@@ -84,10 +91,16 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 				}
 			}
 		}
-		for _, name := range b.Matrices() {
+		from := b
+		if o := model.Owner(blocks, b); o != nil {
+			from = o
+		}
+		for _, name := range from.Matrices() {
 			for _, t := range []string{".weight", ".bias", ".factor_u", ".factor_v"} {
 				if src := at[name+t]; src != nil {
-					bc.Parameters += src.Elements()
+					if from == b {
+						bc.Parameters += src.Elements()
+					}
 					if len(src.Shape) == 2 {
 						bc.FLOPs += 2 * src.Elements()
 					}
@@ -106,13 +119,18 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 				return nil, err
 			}
 			for _, v := range p {
-				bc.Sizes = append(bc.Sizes, int(math.Round(float64(v))))
+				if v != 0 {
+					bc.Sizes = append(bc.Sizes, int(math.Round(float64(v))))
+				}
 			}
 			slices.Sort(bc.Sizes)
+			bc.FLOPs = bc.FLOPs / b.Width * len(bc.Sizes)
 		}
-		c.MLPFLOPs += bc.FLOPs
-		c.OriginalMLPFLOPs += bc.OriginalFLOPs
+		share := 1 / float64(max(1, b.Experts))
+		flops += share * float64(bc.FLOPs)
+		original += share * float64(bc.OriginalFLOPs)
 		c.Blocks = append(c.Blocks, bc)
 	}
+	c.MLPFLOPs, c.OriginalMLPFLOPs = int(math.Round(flops)), int(math.Round(original))
 	return c, nil
 }

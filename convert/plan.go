@@ -21,6 +21,9 @@ type Plan struct {
 	// those there are. With neither it is a quarter, the paper's.
 	Width int
 	Ratio float64
+	// Together lets the width of a mixture's experts, which share their units,
+	// go up to the units of all of them.
+	Together bool
 }
 
 // Choose returns the blocks of the plan and the width of each, by its place in
@@ -38,22 +41,25 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 		if !wanted[b] {
 			continue
 		}
-		if b.Form.Rank > 0 || b.Form.Scale || b.Form.Masked {
+		if b.Form.Rank > 0 || b.Form.Scale || b.Form.Masked || b.Form.Weights != "" {
 			return nil, fmt.Errorf("%s: expected a block that is not compressed yet; start from the original or export first", b.Name)
 		}
-		w := p.Width
+		w, most := p.Width, b.Width
+		if p.Together && b.Router != "" {
+			most *= b.Experts
+		}
 		if w == 0 {
 			ratio := p.Ratio
 			if ratio == 0 {
 				ratio = 0.25
 			}
-			if !(ratio > 0 && ratio <= 1) {
-				return nil, fmt.Errorf("ratio: expected a number above 0 and at most 1, found %g", ratio)
+			if !(ratio > 0 && ratio <= float64(most)/float64(b.Width)) {
+				return nil, fmt.Errorf("ratio: expected a number above 0 and at most %d, found %g", most/b.Width, ratio)
 			}
 			w = max(1, int(math.Round(ratio*float64(b.Width))))
 		}
-		if w < 1 || w > b.Width {
-			return nil, fmt.Errorf("width: expected 1 to the %d units of %s, found %d", b.Width, b.Name, w)
+		if w < 1 || w > most {
+			return nil, fmt.Errorf("width: expected 1 to the %d units of %s, found %d", most, b.Name, w)
 		}
 		widths[i] = w
 	}

@@ -58,7 +58,7 @@ func showContents(w io.Writer, c *convert.Contents) {
 	fmt.Fprintf(w, "\n  all MLPs: %s FLOPs a token, %s originally (%s)\n",
 		significant(float64(c.MLPFLOPs)), significant(float64(c.OriginalMLPFLOPs)), change(float64(c.OriginalMLPFLOPs), float64(c.MLPFLOPs)))
 	for _, b := range c.Blocks {
-		if b.Sizes != nil {
+		if b.Sizes != nil && b.Router == "" { // experts are too many for a picture of each
 			fmt.Fprintf(w, "\n  cluster sizes of %s\n", b.Name)
 			histogram(w, b.Sizes)
 		}

@@ -1,0 +1,123 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+
+	"mlpfusion/fusion"
+	"mlpfusion/kernel"
+)
+
+// lookup finds the method: one for blocks on their own or one for mixtures.
+func (f *fuser) lookup() error {
+	var err error
+	if f.mixture, err = fusion.LookupMixture(f.opt.Method); err != nil {
+		f.mixture = nil
+		f.method, err = fusion.Lookup(f.opt.Method)
+		if err == nil && f.opt.Experts != 0 {
+			return fmt.Errorf("method %s: expected no number of experts, found %d: it compresses each expert on its own", f.opt.Method, f.opt.Experts)
+		}
+		return err
+	}
+	if f.opt.Budget != 0 {
+		return fmt.Errorf("method %s: expected a width or a ratio, found a budget", f.opt.Method)
+	}
+	if merges := f.opt.Method != "shared"; merges {
+		if f.opt.Calibration == nil {
+			return fmt.Errorf("method %s: expected calibration texts, found none", f.opt.Method)
+		}
+		if f.opt.Width == 0 && f.opt.Ratio == 0 {
+			f.opt.Ratio = 1 // merged experts keep their width
+		}
+	} else {
+		f.opt.Together = true
+		if f.opt.Experts != 0 {
+			return fmt.Errorf("method shared: expected no number of experts, found %d: all experts stay, and share their units", f.opt.Experts)
+		}
+	}
+	return nil
+}
+
+// groups returns the places of the blocks that are compressed together: each
+// alone, or the experts of each mixture.
+func (f *fuser) groups() [][]int {
+	var groups [][]int
+	for i, place := range f.chosen {
+		if f.mixture != nil && i > 0 && f.blocks[f.chosen[i-1]].Router == f.blocks[place].Router {
+			last := len(groups) - 1
+			groups[last] = append(groups[last], place)
+		} else {
+			groups = append(groups, []int{place})
+		}
+	}
+	return groups
+}
+
+// makeMixture reads a mixture's weights and compresses them.
+func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int) ([]finished, error) {
+	first := f.blocks[group[0]]
+	if len(group) != first.Experts {
+		return nil, fmt.Errorf("%s: %s: expected %d experts, found %d", f.src.Path, first.Router, first.Experts, len(group))
+	}
+	m := &fusion.Mixture{}
+	var inputs union
+	for _, place := range group {
+		expert, err := f.read(place)
+		if err != nil {
+			return nil, err
+		}
+		m.Experts = append(m.Experts, expert)
+		if f.opt.Calibration != nil {
+			in, err := f.opt.Calibration.Inputs(place)
+			if err != nil {
+				return nil, err
+			}
+			inputs = append(inputs, in)
+		}
+	}
+	var err error
+	if m.Router, err = f.values(first.Router); err != nil {
+		return nil, err
+	}
+	opt := fusion.MixtureOptions{Options: f.opt.Fusion, Experts: f.opt.Experts}
+	opt.Width, opt.Pool = f.widths[group[0]], pool
+	if opt.Experts == 0 {
+		opt.Experts = max(1, len(group)/4)
+	}
+	if inputs != nil {
+		opt.Inputs = inputs
+	}
+	fused, err := f.mixture.Compress(ctx, m, opt)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, first.Router, err)
+	}
+	all := make([]finished, len(group))
+	owner := map[int]string{} // of each set of weights, its first expert
+	for e, place := range group {
+		b := f.blocks[place]
+		block := fused.Expert(e)
+		info := f.info(b, block)
+		if name, ok := owner[fused.Of[e]]; ok {
+			// What is said of the clustering is said once.
+			info.Weights, info.Inertia, info.Total, info.Silhouette = name, 0, 0, 0
+		} else {
+			owner[fused.Of[e]] = b.Name
+		}
+		all[e] = finished{info, block}
+	}
+	return all, nil
+}
+
+// union is the inputs of all experts of a layer, one after the other: all the
+// tokens that it does not drop.
+type union []fusion.Inputs
+
+// Each implements fusion.Inputs.
+func (u union) Each(f func(x []float32, tokens int) error) error {
+	for _, in := range u {
+		if err := in.Each(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
