@@ -1,0 +1,245 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/fusion"
+	"mlpfusion/model"
+)
+
+// switchConfig has three experts in layer 1 of each stack and a label head.
+const switchConfig = `{"architectures": ["SwitchTransformersForSequenceClassification"], "model_type": "switch_transformers",
+	"d_model": 8, "d_kv": 4, "d_ff": 12, "num_heads": 2, "num_layers": 2, "num_decoder_layers": 2, "vocab_size": 96,
+	"num_experts": 3, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "expert_capacity": 64, "decoder_start_token_id": 0}`
+
+// randomModel writes a checkpoint of the configuration with random weights.
+func randomModel(t testing.TB, config string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	cfg, err := model.ParseConfig([]byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stated, _, err := model.Describe(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	var specs []checkpoint.Spec
+	for _, s := range stated {
+		specs = append(specs, checkpoint.Spec{Name: s.Name, DType: checkpoint.F32, Shape: s.Shape})
+	}
+	w, err := checkpoint.Create(dir, specs, checkpoint.WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, s := range specs {
+		n := 1
+		for _, d := range s.Shape {
+			n *= d
+		}
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(0.5 * r.NormFloat64())
+		}
+		if err := w.WriteFloat32(s.Name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// randomInputs is a Calibration of random inputs, others for each block.
+type randomInputs struct{ hidden int }
+
+func (r randomInputs) Inputs(block int) (fusion.Inputs, error) { return noise{r.hidden, block}, nil }
+func (randomInputs) Rewind()                                   {}
+func (randomInputs) Replace(int, *fusion.Block) error          { return nil }
+
+type noise struct{ hidden, seed int }
+
+func (n noise) Each(f func(x []float32, tokens int) error) error {
+	r := rand.New(rand.NewPCG(uint64(n.seed), 3))
+	x := make([]float32, 20*n.hidden)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return f(x, 20)
+}
+
+// TestMixtures fuses a mixture of experts by every method, loads the result,
+// exports it with one width and compares logits.
+func TestMixtures(t *testing.T) {
+	from := randomModel(t, switchConfig)
+	for _, method := range slices.Concat(fusion.Names(), fusion.MixtureNames(), []string{"mc-smoe at full width"}) {
+		t.Run(method, func(t *testing.T) {
+			method, full := strings.CutSuffix(method, " at full width")
+			dir := t.TempDir()
+			small, plain := filepath.Join(dir, "small"), filepath.Join(dir, "plain")
+			opt := FuseOptions{Plan: Plan{Width: 5}, Method: method, Calibration: randomInputs{8}}
+			if strings.HasSuffix(method, "smoe") {
+				opt.Experts = 2
+			}
+			if full {
+				opt.Width = 0
+			}
+			r := fuse(t, from, small, opt)
+			if len(r.Layers) != 6 {
+				t.Errorf("%d blocks were compressed, want the 6 experts", len(r.Layers))
+			}
+			logits := forward(t, small)
+			if _, err := Export(context.Background(), openDir(t, small), plain, ExportOptions{Pool: newPool(t), Sample: sample, Pad: true}); err != nil {
+				t.Fatal(err)
+			}
+			if d := farthest(logits, forward(t, plain)); d > 1e-4 {
+				t.Errorf("export changed the logits by %g", d)
+			}
+			if openDir(t, plain).Weights.Names() == nil || len(openDir(t, plain).Weights.Names()) != len(openDir(t, from).Weights.Names()) {
+				t.Errorf("exported tensors %v, want those of the original", openDir(t, plain).Weights.Names())
+			}
+			again := filepath.Join(dir, "again")
+			opt.Threads = 1
+			fuse(t, from, again, opt)
+			sameFiles(t, small, again)
+		})
+	}
+}
+
+// TestSharedUnits checks what a checkpoint says of shared units, up to more of
+// them than an expert has: at as many as there are nothing changes.
+func TestSharedUnits(t *testing.T) {
+	from := randomModel(t, switchConfig)
+	for _, width := range []int{7, 20, 36} {
+		small := filepath.Join(t.TempDir(), "small")
+		fuse(t, from, small, FuseOptions{Plan: Plan{Width: width}, Method: "shared"})
+		c, err := Inspect(openDir(t, small))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range c.Blocks {
+			if b.Router == "" {
+				continue
+			}
+			first := strings.TrimSuffix(b.Name, b.Name[len(b.Name)-1:]) + "0"
+			parameters, weights := 2*8*width, ""
+			if b.Name != first {
+				parameters, weights = 0, first
+			}
+			units := 0
+			for _, n := range b.Sizes {
+				units += n
+			}
+			if b.Parameters != parameters || b.Weights != weights || units != 12 || b.FLOPs != 4*8*len(b.Sizes) {
+				t.Errorf("width %d: %s has %d parameters, the weights of %q, clusters %v and %d FLOPs", width, b.Name, b.Parameters, b.Weights, b.Sizes, b.FLOPs)
+			}
+		}
+		if d := farthest(forward(t, small), forward(t, from)); width == 36 && d > 1e-5 {
+			t.Errorf("with all units shared the logits differ by %g", d)
+		}
+	}
+}
+
+// TestMixtureResume stops a run after its first mixture and goes on.
+func TestMixtureResume(t *testing.T) {
+	from := randomModel(t, switchConfig)
+	for _, method := range fusion.MixtureNames() {
+		dir := t.TempDir()
+		whole, parts := filepath.Join(dir, "whole"), filepath.Join(dir, "parts")
+		opt := FuseOptions{Plan: Plan{Width: 5}, Method: method, Calibration: randomInputs{8}}
+		fuse(t, from, whole, opt)
+		ctx, cancel := context.WithCancel(context.Background())
+		opt.Fusion.Clustering = "ward"
+		opt.Progress = func(s Step) {
+			if s.Done {
+				cancel()
+			}
+		}
+		if _, err := Fuse(ctx, openDir(t, from), parts, opt); err == nil {
+			t.Fatal("a stopped run ended well")
+		}
+		kept := 0
+		opt.Resume, opt.Progress = true, func(s Step) {
+			if s.Kept {
+				kept++
+			}
+		}
+		if _, err := Fuse(context.Background(), openDir(t, from), parts, opt); err != nil || kept != 3 {
+			t.Fatalf("%s: %d blocks taken from the stopped run (%v), want the 3 experts of a layer", method, kept, err)
+		}
+		sameFiles(t, whole, parts)
+	}
+}
+
+func TestMixtureRefusals(t *testing.T) {
+	moe := randomModel(t, switchConfig)
+	for _, c := range []struct {
+		from string
+		opt  FuseOptions
+		want string
+	}{
+		{moe, FuseOptions{Method: "shared", Experts: 2}, "expected no number of experts, found 2"},
+		{moe, FuseOptions{Method: "fusion", Experts: 2}, "expected no number of experts, found 2"},
+		{moe, FuseOptions{Method: "shared", Budget: 0.5}, "found a budget"},
+		{moe, FuseOptions{Method: "shared", Plan: Plan{Width: 37}}, "width: expected 1 to the 36 units of encoder.block.1.layer.1.mlp.experts.expert_0, found 37"},
+		{moe, FuseOptions{Method: "shared", Plan: Plan{Ratio: 3.1}}, "ratio: expected a number above 0 and at most 3, found 3.1"},
+		{moe, FuseOptions{Method: "mc-smoe"}, "expected calibration texts, found none"},
+		{moe, FuseOptions{Method: "hc-smoe", Experts: 4, Calibration: randomInputs{8}}, "experts to keep: expected 1 to 3, the layer's own number, found 4"},
+		{moe, FuseOptions{Method: "mc-smoe", Calibration: randomInputs{8}, Plan: Plan{Width: 13}}, "width: expected 1 to the 12 units"},
+		{moe, FuseOptions{Method: "shared", Plan: Plan{Layers: "0"}}, "expected mixtures of experts in the chosen layers, found none"},
+		{filepath.Join(testdata, "bert"), FuseOptions{Method: "shared"}, "expected mixtures of experts in the chosen layers, found none"},
+	} {
+		out := filepath.Join(t.TempDir(), "small")
+		if _, err := Fuse(context.Background(), openDir(t, c.from), out, c.opt); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one with %q", c.opt.Method, err, c.want)
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Error("something was written")
+		}
+	}
+	small := filepath.Join(t.TempDir(), "small")
+	fuse(t, moe, small, FuseOptions{Plan: Plan{Width: 7}, Method: "shared"})
+	if _, err := Fuse(context.Background(), openDir(t, small), small+"2", FuseOptions{Method: "fusion"}); err == nil || !strings.Contains(err.Error(), "not compressed yet") {
+		t.Errorf("fusing twice: error %v", err)
+	}
+	// A checkpoint that is tied in a way that cannot be.
+	text, err := os.ReadFile(filepath.Join(small, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(e int) string { return fmt.Sprintf("encoder.block.1.layer.1.mlp.experts.expert_%d", e) }
+	for from, to := range map[string]string{
+		`"weights": "` + name(0): `"weights": "` + name(1),
+		`"width": 7`:             `"width": 0`,
+	} {
+		changed := strings.Replace(string(text), from, to, 1)
+		if err := os.WriteFile(filepath.Join(small, "config.json"), []byte(changed), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		d, err := checkpoint.OpenDir(small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := model.Load(d, model.LoadOptions{NewHead: true}); changed == string(text) || err == nil {
+			t.Errorf("loaded with %s in place of %s", to, from)
+		}
+		d.Close()
+	}
+}
