@@ -15,6 +15,14 @@ type Model struct {
 	Blocks  []*Block     // MLPs, in order of depth
 	family  *family
 	net     network
+
+	// RouterLosses has Loss add the routers' losses of a model with mixtures of
+	// experts, weighted as the configuration says; meant for trained routers.
+	RouterLosses bool
+	// RouterZLoss and BalanceLoss are what the last Loss added before weighting:
+	// of the encoder and of the decoder.
+	RouterZLoss, BalanceLoss [2]float64
+
 	output  Output
 	rows    []int32 // that the head reads
 	targets []int32 // of those rows
@@ -171,6 +179,14 @@ func (m *Model) ForwardAll(t *nn.Tape, in *Input, out *Output) {
 // of nn.Tape.Loss on the labels, of a language model that of
 // nn.Tape.VocabularyLoss on the batch's targets.
 func (m *Model) Loss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) float64 {
+	loss := m.headLoss(t, kind, in, labels)
+	if m.RouterLosses {
+		loss += m.routerLosses(t)
+	}
+	return loss
+}
+
+func (m *Model) headLoss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) float64 {
 	if m.Config.Head != LanguageModel {
 		return t.Loss(kind, m.Forward(t, in), labels)
 	}

@@ -62,6 +62,93 @@ func switchConfig(h *hfConfig, r *configReader) *Config {
 // step of 0 is for none.
 func sparse(i, step int) bool { return step == 1 || step > 1 && i%step == 1 }
 
+// Usage counts what a router has done since it was last cleared.
+type Usage struct {
+	Name    string  // of the mixture, e.g. encoder.block.1.layer.1.mlp
+	Tokens  []int64 // seen by each expert
+	Dropped int64   // beyond their expert's capacity
+}
+
+// Clear begins to count anew.
+func (u *Usage) Clear() {
+	clear(u.Tokens)
+	u.Dropped = 0
+}
+
+// mixtures lists the model's mixtures of experts, of the encoder and of the
+// decoder, in order of depth.
+func (m *Model) mixtures() (stacks [2][]*mixture) {
+	n, ok := m.net.(*t5)
+	if !ok {
+		return stacks
+	}
+	for i, s := range [2]*t5Stack{n.encoder, n.decoder} {
+		for _, l := range s.layers {
+			if l.experts != nil {
+				stacks[i] = append(stacks[i], l.experts)
+			}
+		}
+	}
+	return stacks
+}
+
+// Usage returns the counts of each mixture of experts, in order of depth; they go
+// on with every forward pass.
+func (m *Model) Usage() []*Usage {
+	var list []*Usage
+	for _, stack := range m.mixtures() {
+		for _, x := range stack {
+			list = append(list, x.usage)
+		}
+	}
+	return list
+}
+
+// Routings returns what the routers chose in the last forward pass, in order of
+// depth.
+func (m *Model) Routings() []*nn.Routing {
+	var list []*nn.Routing
+	for _, stack := range m.mixtures() {
+		for _, x := range stack {
+			list = append(list, x.routing)
+		}
+	}
+	return list
+}
+
+// FreezeRouters has training leave the routers as they are, as the paper does.
+func (m *Model) FreezeRouters() {
+	for _, stack := range m.mixtures() {
+		for _, x := range stack {
+			x.router.W.Frozen = true
+			if x.router.B != nil {
+				x.router.B.Frozen = true
+			}
+		}
+	}
+}
+
+// routerLosses returns the routers' losses of the forward pass that has just
+// run, weighted, and adds their gradients.
+func (m *Model) routerLosses(t *nn.Tape) (loss float64) {
+	n, ok := m.net.(*t5)
+	if !ok {
+		return 0
+	}
+	c := m.Config.T5
+	for i, s := range [2]*t5Stack{n.encoder, n.decoder} {
+		s.routings = s.routings[:0]
+		for _, l := range s.layers {
+			if l.experts != nil {
+				s.routings = append(s.routings, l.experts.routing)
+			}
+		}
+		m.RouterZLoss[i], m.BalanceLoss[i] = t.RouterLosses(s.routings, c.RouterZLoss, c.BalanceLoss)
+		loss += c.RouterZLoss*m.RouterZLoss[i] + c.BalanceLoss*m.BalanceLoss[i]
+	}
+	return loss
+}
+
 // mixture is a sublayer in which each token passes through the one expert that a
 // router chooses.
 type mixture struct {
@@ -71,13 +158,6 @@ type mixture struct {
 	outputs []*nn.Tensor // of the last forward, by expert; nil where it saw no token
 	routing *nn.Routing  // of the last forward
 	usage   *Usage
-}
-
-// Usage counts what the routers have done since it was last cleared.
-type Usage struct {
-	Name    string  // of the mixture, e.g. encoder.block.1.layer.1.mlp
-	Tokens  []int64 // seen by each expert
-	Dropped int64   // beyond their expert's capacity
 }
 
 // mixture states the experts of the sublayer blk, each a block of its own.

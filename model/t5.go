@@ -147,6 +147,8 @@ type t5Stack struct {
 	layers []*t5Block
 	bias   *nn.PositionBias // of all layers' self-attention
 	norm   *nn.RMSNorm      // after the last layer
+
+	routings []*nn.Routing // of its mixtures in the last forward
 }
 
 type t5Block struct {

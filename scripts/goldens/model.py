@@ -137,10 +137,11 @@ def clip(model, limit=1.0):
     scales = unit_scales(model)
     if not scales:
         return torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-    norm = sum((p.grad.square() / scales.get(name, 1)).sum() for name, p in named(model)).sqrt()
+    norm = sum((p.grad.square() / scales.get(name, 1)).sum() for name, p in named(model) if p.grad is not None).sqrt()
     factor = (limit / (norm + 1e-6)).clamp(max=1.0)
     for _, p in named(model):
-        p.grad *= factor
+        if p.grad is not None:  # of an expert that saw no token it is
+            p.grad *= factor
     return norm
 
 

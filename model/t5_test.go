@@ -1,0 +1,170 @@
+package model_test
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"testing"
+
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+)
+
+// textToText are encoder–decoders with a language model's head and what PyTorch
+// computed with them (scripts/goldens/t5.py).
+var textToText = []string{"t5", "t5-gated", "t5-untied", "t5-fused", "switch"}
+
+func (g golden) pairs(batch string) *model.Input {
+	in := g.text(batch)
+	in.DecoderIDs, in.DecoderOffsets = g.ints(batch+".decoder_ids"), g.ints(batch+".decoder_offsets")
+	return in
+}
+
+// TestTextToTextForward checks the hidden states of encoder and decoder and, for
+// each prefix of each text to be said, the logits of the next token.
+func TestTextToTextForward(t *testing.T) {
+	for _, name := range textToText {
+		t.Run(name, func(t *testing.T) {
+			g := openGolden(t, name)
+			m := load(t, name, model.LoadOptions{})
+			pool := kernel.NewPool(2)
+			defer pool.Close()
+			tape := nn.NewTape(pool)
+			in := g.pairs("a")
+			if err := m.Check(in); err != nil {
+				t.Fatal(err)
+			}
+			tape.Reset(0)
+			out := &model.Output{AllTokens: true, KeepHidden: true}
+			m.ForwardAll(tape, in, out)
+			if len(out.Hidden) != m.Depth()+1 {
+				t.Fatalf("%d hidden states for %d layers", len(out.Hidden), m.Depth())
+			}
+			for i, h := range out.Hidden {
+				if d := largest(h.Data, g.floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
+					t.Errorf("hidden state %d is off by %g", i, d)
+				}
+			}
+			prefixes := &model.Input{Offsets: []int32{0}, DecoderOffsets: []int32{0}}
+			for i, end := range in.DecoderOffsets[1:] {
+				for to := in.DecoderOffsets[i] + 1; to <= end; to++ {
+					prefixes.IDs = append(prefixes.IDs, in.IDs[in.Offsets[i]:in.Offsets[i+1]]...)
+					prefixes.Offsets = append(prefixes.Offsets, int32(len(prefixes.IDs)))
+					prefixes.DecoderIDs = append(prefixes.DecoderIDs, in.DecoderIDs[in.DecoderOffsets[i]:to]...)
+					prefixes.DecoderOffsets = append(prefixes.DecoderOffsets, int32(len(prefixes.DecoderIDs)))
+				}
+			}
+			tape.Reset(0)
+			if d := largest(m.Forward(tape, prefixes).Data, g.floats("logits")); d > 1e-4 {
+				t.Errorf("logits are off by %g", d)
+			}
+		})
+	}
+}
+
+// TestTextToTextGradients checks the loss, the routers' among it, and every
+// parameter's gradient, and that two workers give the bytes of one.
+func TestTextToTextGradients(t *testing.T) {
+	for _, name := range textToText {
+		t.Run(name, func(t *testing.T) {
+			g := openGolden(t, name)
+			var first [][]float32
+			for _, workers := range []int{1, 2} {
+				m := load(t, name, model.LoadOptions{})
+				m.RouterLosses = name == "switch"
+				pool := kernel.NewPool(workers)
+				defer pool.Close()
+				tape := nn.NewTape(pool)
+				tape.Train = true
+				for step := range 2 { // twice, so that what a step leaves behind would be seen
+					tape.Reset(step)
+					m.ZeroGrad()
+					loss := m.Loss(tape, nn.CrossEntropy, g.pairs("a"), nil)
+					if want := float64(g.floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
+						t.Errorf("loss %g, want %g", loss, want)
+					}
+					tape.Backward()
+				}
+				if m.RouterLosses {
+					z, balance := g.floats("z_losses"), g.floats("balance_losses")
+					for i := range z {
+						if math.Abs(m.RouterZLoss[i]-float64(z[i])) > 1e-5 || math.Abs(m.BalanceLoss[i]-float64(balance[i])) > 1e-5 {
+							t.Errorf("routers' losses %g and %g, want %g and %g", m.RouterZLoss[i], m.BalanceLoss[i], z[i], balance[i])
+						}
+					}
+				}
+				for i, p := range m.Params {
+					p.Weight.SettleGrad()
+					if workers == 2 {
+						if !slices.Equal(first[i], p.Grad) {
+							t.Errorf("%s: two workers' gradient differs from one's", p.Name)
+						}
+						continue
+					}
+					first = append(first, slices.Clone(p.Grad))
+					if d := relative(p.Grad, g.grad(p)); d > 1e-3 {
+						t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestRouting checks each token's expert and which tokens are dropped, the
+// counts, and that an expert's rows are told by example.
+func TestRouting(t *testing.T) {
+	for _, name := range []string{"switch", "switch-label", "switch-fused"} {
+		t.Run(name, func(t *testing.T) {
+			g := openGolden(t, name)
+			m := load(t, name, model.LoadOptions{})
+			pool := kernel.NewPool(2)
+			defer pool.Close()
+			tape := nn.NewTape(pool)
+			in := &model.Input{IDs: g.ints("a.ids"), Offsets: g.ints("a.offsets")}
+			if name == "switch" {
+				in = g.pairs("a")
+			}
+			tape.Reset(0)
+			tape.Train = true // keeps the states of all layers
+			m.Forward(tape, in)
+			routings, usage, blocks := m.Routings(), m.Usage(), m.Blocks
+			dropped := 0
+			for i, r := range routings {
+				want := g.ints("expert." + strconv.Itoa(i))
+				seen := make([]int64, r.Experts)
+				for token, e := range want {
+					got := r.Expert[token]
+					if r.Slot[token] < 0 {
+						got = -1
+						dropped++
+					} else {
+						seen[got]++
+					}
+					if got != e {
+						t.Errorf("mixture %d: token %d goes to expert %d, want %d", i, token, got, e)
+					}
+				}
+				if !slices.Equal(seen, usage[i].Tokens) || int64(r.Dropped) != usage[i].Dropped {
+					t.Errorf("%s: counted %v, dropped %d; want %v and %d", usage[i].Name, usage[i].Tokens, usage[i].Dropped, seen, r.Dropped)
+				}
+				for blocks[0].Experts == 0 {
+					blocks = blocks[1:]
+				}
+				for e, b := range blocks[:r.Experts] {
+					if b.Expert != e || b.Experts != r.Experts || int64(b.MLP.X.Rows) != seen[e] {
+						t.Errorf("%s: expert %d of %d saw %d tokens, want %d of %d and %d", b.Name, b.Expert, b.Experts, b.MLP.X.Rows, e, r.Experts, seen[e])
+					}
+					if n := len(b.MLP.Offsets); n != len(in.Offsets) || b.MLP.Offsets[0] != 0 || int(b.MLP.Offsets[n-1]) != b.MLP.X.Rows {
+						t.Errorf("%s: its rows begin at %v", b.Name, b.MLP.Offsets)
+					}
+				}
+				blocks = blocks[r.Experts:]
+			}
+			if dropped == 0 {
+				t.Error("the golden drops no token")
+			}
+		})
+	}
+}
