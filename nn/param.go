@@ -45,6 +45,10 @@ func (w *Weight) ZeroGrad() {
 	}
 }
 
+// Reached tells whether a backward has written the gradient since ZeroGrad; of
+// an embedding it has always.
+func (w *Weight) Reached() bool { return w.written || w.Touched != nil }
+
 // SettleGrad clears the gradient of a weight that no backward has written since
 // ZeroGrad, so that Grad may be read.
 func (w *Weight) SettleGrad() {

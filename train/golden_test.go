@@ -76,6 +76,9 @@ func batch(t testing.TB, r *checkpoint.Reader, name string) *task.Batch {
 	b := &task.Batch{IDs: ints(t, r, name+".ids"), Offsets: ints(t, r, name+".offsets")}
 	if slices.Contains(r.Names(), name+".targets") {
 		b.Targets = ints(t, r, name+".targets")
+		if slices.Contains(r.Names(), name+".decoder_ids") {
+			b.DecoderIDs, b.DecoderOffsets = ints(t, r, name+".decoder_ids"), ints(t, r, name+".decoder_offsets")
+		}
 	} else {
 		b.Types, b.Labels = ints(t, r, name+".types"), floats(t, r, name+".labels")
 	}
@@ -86,12 +89,13 @@ func batch(t testing.TB, r *checkpoint.Reader, name string) *task.Batch {
 // that embedding rows come and go, and compares losses, gradient norms and
 // final parameters.
 func TestTenSteps(t *testing.T) {
-	for _, name := range []string{"bert", "bert-regression", "bert-fused", "roberta", "distilbert", "gpt2", "gpt2-options", "gpt2-fused", "gpt2-classifier"} {
+	for _, name := range []string{"bert", "bert-regression", "bert-fused", "roberta", "distilbert", "gpt2", "gpt2-options", "gpt2-fused", "gpt2-classifier", "t5", "t5-gated", "t5-label", "t5-fused", "switch", "switch-label", "switch-fused"} {
 		t.Run(name, func(t *testing.T) {
 			g := openGolden(t, name)
 			m := load(t, name, model.LoadOptions{})
 			pool := kernel.NewPool(2)
 			defer pool.Close()
+			m.RouterLosses = name == "switch" // as its golden has them
 			s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 0)
 			batches := []*task.Batch{batch(t, g, "a"), batch(t, g, "b")}
 			losses, norms := floats(t, g, "losses"), floats(t, g, "norms")

@@ -27,6 +27,9 @@ var PaperOptimizer = OptimizerConfig{Beta1: 0.9, Beta2: 0.98, Eps: 1e-6, WeightD
 // still move, by momentum and decay. Those steps are put off until the row is
 // next read (CatchUp) or all are wanted (Flush) and then replayed one by one, so
 // the result is the dense optimizer's to the last bit.
+//
+// A parameter that no backward has reached, of an expert that saw no token, is
+// left alone and does not count the step, as PyTorch does without a gradient.
 type Optimizer struct {
 	cfg    OptimizerConfig
 	pool   *kernel.Pool
@@ -46,6 +49,9 @@ type state struct {
 	p    *nn.Param
 	m, v []float32
 	done []int32 // per row of an embedding: the steps applied so far
+	idle int     // steps that it was left alone in
+	now  kernel.AdamW
+	skip bool // in the step under way
 }
 
 // piece is the part of a parameter that one iteration handles.
@@ -94,7 +100,7 @@ func (o *Optimizer) Norm() float64 { return o.norm }
 // Step applies the gradients at the given learning rate.
 func (o *Optimizer) Step(lr float64) {
 	for _, s := range o.states {
-		s.p.Weight.SettleGrad()
+		s.skip = !s.p.Weight.Reached()
 	}
 	scale := 1.0
 	o.pool.Run(len(o.pieces), (*normJob)(o))
@@ -115,6 +121,16 @@ func (o *Optimizer) Step(lr float64) {
 		GradScale:   float32(scale),
 	}
 	o.past = append(o.past, o.now)
+	for _, s := range o.states {
+		if s.skip {
+			s.idle++
+		}
+		s.now = o.now
+		if taken := float64(o.step - s.idle); s.idle > 0 && !s.skip {
+			s.now.Correction1 = float32(1 - math.Pow(o.cfg.Beta1, taken))
+			s.now.Correction2 = float32(1 - math.Pow(o.cfg.Beta2, taken))
+		}
+	}
 	o.pool.Run(len(o.pieces), (*stepJob)(o))
 }
 
@@ -125,6 +141,7 @@ func (o *normJob) Do(i, _ int) {
 	p := pc.s.p
 	var sum float64
 	switch {
+	case pc.s.skip:
 	case pc.s.done != nil:
 		for _, r := range p.Weight.Touched.Rows {
 			sum += kernel.SumSquares(p.Grad[int(r)*p.Cols : (int(r)+1)*p.Cols])
@@ -148,6 +165,9 @@ type stepJob Optimizer
 func (o *stepJob) Do(i, _ int) {
 	pc := o.pieces[i]
 	s, p := pc.s, pc.s.p
+	if s.skip {
+		return
+	}
 	if s.done != nil {
 		for _, r := range p.Weight.Touched.Rows {
 			(*Optimizer)(o).replay(s, int(r), o.step-1)
@@ -158,7 +178,7 @@ func (o *stepJob) Do(i, _ int) {
 		return
 	}
 	if p.Unit == nil || p.Unit.Step == nil {
-		(*Optimizer)(o).update(s, pc.from, pc.to, p.Grad[pc.from:pc.to], &o.now)
+		(*Optimizer)(o).update(s, pc.from, pc.to, p.Grad[pc.from:pc.to], &s.now)
 		return
 	}
 	for at := pc.from; at < pc.to; at += p.Cols {
@@ -189,7 +209,7 @@ func sgd(c *kernel.AdamW, w, grad []float32, rate float32) {
 // updateUnits is update for one row of a fused MLP's parameter, each hidden
 // unit's step multiplied by its own factor.
 func (o *Optimizer) updateUnits(s *state, from, to int) {
-	k, p := o.now, s.p
+	k, p := s.now, s.p
 	if !p.Decay {
 		k.Decay = 0
 	}
@@ -266,11 +286,24 @@ func (o *Optimizer) Moments(f func(name string, m, v []float32) error) error {
 	return nil
 }
 
-// Resume sets the number of steps taken, after the parameters and moments have
-// been restored.
-func (o *Optimizer) Resume(step int) {
+// Idle returns, by name, how many steps each parameter was left alone in; those
+// that took all of them are not listed.
+func (o *Optimizer) Idle() map[string]int {
+	idle := map[string]int{}
+	for _, s := range o.states {
+		if s.idle > 0 {
+			idle[s.p.Name] = s.idle
+		}
+	}
+	return idle
+}
+
+// Resume sets the number of steps taken, and of those that parameters were left
+// alone in, after the parameters and moments have been restored.
+func (o *Optimizer) Resume(step int, idle map[string]int) {
 	o.step, o.base, o.past = step, step, o.past[:0]
 	for _, s := range o.states {
+		s.idle = idle[s.p.Name]
 		for r := range s.done {
 			s.done[r] = int32(step)
 		}

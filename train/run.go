@@ -115,6 +115,8 @@ type runState struct {
 	Pending bool    `json:"pending"` // the last step's evaluation is still to be done
 	Best    *Point  `json:"best"`
 	Metrics int64   `json:"metrics_bytes"`
+	// Idle are the steps that the optimizer left parameters alone in.
+	Idle map[string]int `json:"idle,omitempty"`
 }
 
 const (
@@ -387,6 +389,7 @@ func (r *Runner) note(format string, args ...any) {
 // snapshot saves all that a resumed run needs.
 func (r *Runner) snapshot() error {
 	r.stepper.Optimizer.Flush()
+	r.state.Idle = r.stepper.Optimizer.Idle()
 	if err := r.metrics.Sync(); err != nil {
 		return err
 	}
@@ -437,7 +440,7 @@ func restore(path string, s *runState, m *model.Model, o *Optimizer) error {
 	if o == nil {
 		return nil
 	}
-	o.Resume(s.Step)
+	o.Resume(s.Step, s.Idle)
 	return o.Moments(func(name string, m, v []float32) error {
 		return errors.Join(read("m."+name, m), read("v."+name, v))
 	})
