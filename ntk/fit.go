@@ -33,7 +33,7 @@ type StepFit struct {
 // FitSteps fits a step multiplier a_k ≥ 0 for each hidden unit of each fused
 // block, so that the fused block's Adam kernel
 //
-//	K_b2 + Σ_k a_k·K_k,  K_k = the kernel of unit k's row of W1, b1_k and column of W2,
+//	K_b2 + Σ_k a_k·K_k,  K_k = the kernel of unit k's row of W1 (and of the gate), b1_k and column of W2,
 //
 // is closest to the original's in the Frobenius norm on the sequences of in,
 // some 80 to 128 of which suffice. b2 belongs to no unit: its step stays.
@@ -103,10 +103,10 @@ func fitBlock(pool *kernel.Pool, block *model.Block, f *factors, target *Kernel,
 }
 
 // unitPanel builds the gradients of some hidden units for all examples: of each
-// unit its row of W1, its b1 and its column of W2, 2p+1 values.
+// unit its rows of the matrices that make it, its biases and its column of W2.
 type unitPanel struct {
 	pool       *kernel.Pool
-	up, down   *layer
+	layers     []layer // the last is the one that reads units
 	offsets    []int32
 	from, to   int
 	data, sign []float32
@@ -114,14 +114,29 @@ type unitPanel struct {
 	products   bool // Do multiplies rather than builds
 }
 
+// length is the number of a unit's parameters.
+func (u *unitPanel) length() int {
+	n := 0
+	for i := range u.layers {
+		l := &u.layers[i]
+		if i == len(u.layers)-1 {
+			return n + l.out
+		}
+		n += l.in
+		if l.bias {
+			n++
+		}
+	}
+	return n
+}
+
 // unitKernels returns the Adam kernel of every hidden unit, units×n×n.
 func unitKernels(pool *kernel.Pool, mlp *model.MLP, f *factors) []float32 {
-	layers := expand(pool, mlp, f, nil)
-	p, c, n := layers[0].in, layers[0].out, f.examples()
-	length := 2*p + 1
+	c, n := mlp.Up.W.Rows, f.examples()
+	u := &unitPanel{pool: pool, layers: expand(pool, mlp, f, nil, 0, c), offsets: f.offsets, kernels: make([]float32, c*n*n)}
+	length := u.length()
 	step := max(1, panelParameters/length)
-	u := &unitPanel{pool: pool, up: &layers[0], down: &layers[1], offsets: f.offsets, kernels: make([]float32, c*n*n),
-		data: make([]float32, n*step*length), sign: make([]float32, n*step*length)}
+	u.data, u.sign = make([]float32, n*step*length), make([]float32, n*step*length)
 	for u.from = 0; u.from < c; u.from += step {
 		u.to = min(c, u.from+step)
 		u.products = false
@@ -133,8 +148,7 @@ func unitKernels(pool *kernel.Pool, mlp *model.MLP, f *factors) []float32 {
 }
 
 func (u *unitPanel) Do(i, w int) {
-	p, c, n := u.up.in, u.up.out, len(u.offsets)-1
-	length, count := 2*p+1, u.to-u.from
+	n, length, count := len(u.offsets)-1, u.length(), u.to-u.from
 	stride := count * length
 	scratch := u.pool.Scratch(w)
 	if u.products { // K = G·sign(G)ᵀ of unit i
@@ -146,23 +160,38 @@ func (u *unitPanel) Do(i, w int) {
 	}
 	t, tokens := int(u.offsets[i]), int(u.offsets[i+1]-u.offsets[i])
 	g := u.data[i*stride : (i+1)*stride]
-	outer := func(a, b, g []float32) {
-		scratch.Gemm(kernel.FP32, count, p, tokens, kernel.Mat{Data: a[t*c+u.from:], Stride: c, T: true}, kernel.Mat{Data: b[t*p:], Stride: p},
-			g, length, kernel.Epilogue{})
-	}
-	outer(u.up.d, u.up.x, g)
-	outer(u.down.x, u.down.d, g[p+1:])
-	for k := range count {
-		var b float32
-		for s := range tokens {
-			b += u.up.d[(t+s)*c+u.from+k]
-		}
-		if !u.up.bias {
-			b = 0
-		}
-		g[k*length+p] = b
+	if tokens == 0 {
+		clear(g)
+	} else {
+		u.build(g, t, tokens, scratch)
 	}
 	signs(u.sign[i*stride:(i+1)*stride], g)
+}
+
+// build writes the gradients of an example that has some tokens.
+func (u *unitPanel) build(g []float32, t, tokens int, scratch *kernel.Scratch) {
+	length, count, at := u.length(), u.to-u.from, 0
+	for i := range u.layers {
+		l := &u.layers[i]
+		a, b, wide, narrow := l.d, l.x, l.out, l.in // by units × what is on their other side
+		if i == len(u.layers)-1 {
+			a, b, wide, narrow = l.x, l.d, l.in, l.out
+		}
+		scratch.Gemm(kernel.FP32, count, narrow, tokens, kernel.Mat{Data: a[t*wide+u.from:], Stride: wide, T: true},
+			kernel.Mat{Data: b[t*narrow:], Stride: narrow}, g[at:], length, kernel.Epilogue{})
+		at += narrow
+		if i == len(u.layers)-1 || !l.bias {
+			continue
+		}
+		for k := range count {
+			var sum float32
+			for s := range tokens {
+				sum += a[(t+s)*wide+u.from+k]
+			}
+			g[k*length+at] = sum
+		}
+		at++
+	}
 }
 
 // outputBias writes the Adam kernel of b2 to k.
@@ -171,7 +200,9 @@ func outputBias(pool *kernel.Pool, f *factors, p int, k []float32) {
 	g, s := make([]float32, n*p), make([]float32, n*p)
 	for i := range n {
 		t := int(f.offsets[i])
-		kernel.AddColumns(g[i*p:(i+1)*p], f.dy[t*p:], p, int(f.offsets[i+1])-t)
+		if tokens := int(f.offsets[i+1]) - t; tokens > 0 {
+			kernel.AddColumns(g[i*p:(i+1)*p], f.dy[t*p:], p, tokens)
+		}
 	}
 	signs(s, g)
 	timesTransposed(pool, g, s, n, p, k)

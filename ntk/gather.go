@@ -17,14 +17,23 @@ type factors struct {
 
 func (f *factors) examples() int { return len(f.offsets) - 1 }
 
+func (f *factors) tokens() int { return int(f.offsets[f.examples()]) }
+
 // single tells whether every example has one token, as in a classifier's last
 // block, which only the first token of a sequence goes through.
-func (f *factors) single() bool { return int(f.offsets[f.examples()]) == f.examples() }
+func (f *factors) single() bool {
+	for i, end := range f.offsets[1:] {
+		if int(end) != i+1 {
+			return false
+		}
+	}
+	return true
+}
 
 // passTokens is the number of tokens of a pass through the model. A pass keeps
 // every tensor and every gradient, so that it must not be large; the products
 // gain nothing from more rows.
-const passTokens = 256
+const passTokens = 512
 
 // gather runs the model and its backward pass on the examples and returns the
 // factors of each block.
@@ -42,19 +51,18 @@ func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.In
 		to = passEnd(in, from)
 		part := in.Slice(from, to)
 		tape.Reset(0)
+		for _, b := range blocks { // no token may reach an expert
+			mlp := m.Blocks[b].MLP
+			mlp.X, mlp.Y, mlp.Offsets = nil, nil, nil
+		}
 		m.Loss(tape, nn.KernelFunction, part, nil)
 		tape.Backward()
 		for i, b := range blocks {
 			mlp := m.Blocks[b].MLP
 			if all[i] == nil {
-				tokens := len(in.IDs)
-				if mlp.X.Rows < len(part.IDs) {
-					tokens = n
-				}
-				size := tokens * m.Config.Hidden
-				all[i] = &factors{x: make([]float32, 0, size), dy: make([]float32, 0, size), offsets: []int32{0}}
+				all[i] = newFactors(in, part, mlp, m.Config.Hidden)
 			}
-			all[i].add(mlp)
+			all[i].add(mlp, to-from)
 		}
 		if from == 0 {
 			release() // of what the tape has outgrown
@@ -64,11 +72,34 @@ func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.In
 	return all, nil
 }
 
-// add appends the factors of the pass that has just run.
-func (f *factors) add(mlp *model.MLP) {
+// newFactors has room for the whole of in, going by its first part.
+func newFactors(in, part *model.Input, mlp *model.MLP, hidden int) *factors {
+	n, examples := len(in.Offsets)-1, len(part.Offsets)-1
+	rows := 0
+	if mlp.X != nil {
+		rows = mlp.X.Rows * n / examples
+		if mlp.X.Rows == len(part.IDs) {
+			rows = len(in.IDs)
+		}
+	}
+	return &factors{x: make([]float32, 0, rows*hidden), dy: make([]float32, 0, rows*hidden), offsets: append(make([]int32, 0, n+1), 0)}
+}
+
+// add appends the factors of a pass over some examples that has just run. Those
+// without a token in the MLP have a gradient of zero.
+func (f *factors) add(mlp *model.MLP, examples int) {
+	first := f.offsets[len(f.offsets)-1]
+	if mlp.Offsets == nil {
+		for range examples {
+			f.offsets = append(f.offsets, first)
+		}
+		return
+	}
 	f.x = append(f.x, mlp.X.Data...)
 	f.dy = append(f.dy, mlp.Y.Grad...)
-	first := f.offsets[len(f.offsets)-1]
+	for range len(f.x) - len(f.dy) { // nothing read the output
+		f.dy = append(f.dy, 0)
+	}
 	for _, end := range mlp.Offsets[1:] {
 		f.offsets = append(f.offsets, first+end)
 	}
@@ -76,31 +107,38 @@ func (f *factors) add(mlp *model.MLP) {
 
 // passEnd returns the end of the pass that begins with example from.
 func passEnd(in *model.Input, from int) int {
+	tokens := func(to int) int {
+		n := in.Offsets[to] - in.Offsets[from]
+		if in.DecoderOffsets != nil {
+			n += in.DecoderOffsets[to] - in.DecoderOffsets[from]
+		}
+		return int(n)
+	}
 	to := from + 1
-	for to < len(in.Offsets)-1 && in.Offsets[to+1]-in.Offsets[from] <= passTokens {
+	for to < len(in.Offsets)-1 && tokens(to+1) <= passTokens {
 		to++
 	}
 	return to
 }
 
-// freeze turns dropout off and freezes all weights but the first linear layer of
-// the shallowest of the blocks, so that a backward pass goes down to there and
+// freeze turns dropout off and freezes all weights but a matrix of each of the
+// shallowest of the blocks, so that a backward pass goes down to there and
 // computes no other parameter's gradient. The function it returns undoes that.
 func freeze(m *model.Model, blocks []int) (undo func()) {
-	first := m.Blocks[blocks[0]]
+	depth := m.Blocks[blocks[0]].Depth
 	for _, b := range blocks {
-		if m.Blocks[b].Depth < first.Depth {
-			first = m.Blocks[b]
-		}
+		depth = min(depth, m.Blocks[b].Depth)
 	}
-	up := first.MLP.Up.W
-	if first.MLP.UpV != nil {
-		up = first.MLP.UpV.W
+	train := map[*nn.Weight]bool{}
+	for _, b := range blocks {
+		if mlp := m.Blocks[b].MLP; m.Blocks[b].Depth == depth {
+			train[mlp.Up.W] = true
+		}
 	}
 	frozen := make([]bool, len(m.Weights))
 	for i, w := range m.Weights {
 		frozen[i] = w.Frozen
-		w.Frozen = w != up
+		w.Frozen = !train[w]
 	}
 	c := m.Config
 	drop := c.Dropout
@@ -109,7 +147,9 @@ func freeze(m *model.Model, blocks []int) (undo func()) {
 		for i, w := range m.Weights {
 			w.Frozen = frozen[i]
 		}
-		up.ZeroGrad()
+		for w := range train {
+			w.ZeroGrad()
+		}
 		c.Dropout = drop
 	}
 }

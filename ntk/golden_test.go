@@ -14,7 +14,7 @@ import (
 	"mlpfusion/ntk"
 )
 
-var goldens = []string{"bert", "bert-fused", "bert-svd", "bert-regression", "roberta"}
+var goldens = []string{"bert", "bert-fused", "bert-svd", "bert-regression", "roberta", "gpt2"}
 
 func load(t testing.TB, path string) *model.Model {
 	t.Helper()
@@ -79,7 +79,11 @@ func (g golden) ints(name string) []int32 {
 }
 
 func (g golden) input() *model.Input {
-	return &model.Input{IDs: g.ints("ids"), Types: g.ints("types"), Offsets: g.ints("offsets")}
+	in := &model.Input{IDs: g.ints("ids"), Types: g.ints("types"), Offsets: g.ints("offsets")}
+	if _, ok := g.r.Tensor("targets"); ok {
+		in.Targets = g.ints("targets")
+	}
+	return in
 }
 
 // relative is ‖a−b‖ / ‖b‖.

@@ -110,22 +110,42 @@ func Compute(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.I
 	return kernels, nil
 }
 
-// one computes the kernel of one block.
+// one computes the kernel of one block, some hidden units at a time.
 func one(ctx context.Context, pool *kernel.Pool, mlp *model.MLP, f *factors, kind Kind, progress func(float64)) ([]float32, error) {
-	release()
+	order := []int32(nil)
 	if kind == SGD {
-		f, order := f.byLength(mlp.Down.W.Rows)
-		k, err := sgd(ctx, pool, expand(pool, mlp, f, rates(mlp, kind)), f.offsets, pairBlock, progress)
+		f, order = f.byLength(mlp.Down.W.Rows)
+	}
+	units, group, rate := mlp.Up.W.Rows, unitGroup(mlp, f), rates(mlp, kind)
+	var sum []float32
+	for from := 0; from < units; from += group {
+		release()
+		to := min(units, from+group)
+		layers := expand(pool, mlp, f, rate, from, to)
+		part := func(done float64) { progress((float64(from) + done*float64(to-from)) / float64(units)) }
+		var k []float32
+		var err error
+		switch {
+		case kind == SGD:
+			k, err = sgd(ctx, pool, layers, f.offsets, pairBlock, part)
+		case f.single() && !masked(layers):
+			k = singleAdam(pool, layers, f.examples())
+		default:
+			k, err = adam(ctx, pool, layers, f.offsets, useDigits(), part)
+		}
 		if err != nil {
 			return nil, err
 		}
-		return unsort(k, order), nil
+		if sum == nil {
+			sum = k
+		} else {
+			kernel.Add(sum, k)
+		}
 	}
-	layers := expand(pool, mlp, f, rates(mlp, kind))
-	if f.single() && !masked(layers) {
-		return singleAdam(pool, layers, f.examples()), nil
+	if order != nil {
+		sum = unsort(sum, order)
 	}
-	return adam(ctx, pool, layers, f.offsets, useDigits(), progress)
+	return sum, nil
 }
 
 // release has the garbage collected now. It is mostly of a pass through the model

@@ -39,59 +39,154 @@ func rates(mlp *model.MLP, kind Kind) []float32 {
 	return r
 }
 
-// expand computes the inside of an MLP again from its factors, for that is much
-// larger than they are, and returns its linear layers. Each hidden unit's
-// gradients are multiplied by its rate.
-func expand(pool *kernel.Pool, mlp *model.MLP, f *factors, rate []float32) []layer {
-	tokens := int(f.offsets[f.examples()])
-	units, p := mlp.Up.W.Rows, mlp.Down.W.Rows
-	x, dy := f.x, f.dy // of the two layers on either side of the activation
-	in, out := p, p
-	if mlp.UpV != nil {
-		in = mlp.UpV.W.Rows
-		x = forward(pool, mlp.UpV, f.x, tokens)
-	}
-	if mlp.DownV != nil {
-		out = mlp.DownV.W.Rows
-		dy = backward(pool, mlp.Down, f.dy, tokens)
-	}
-	h, d := make([]float32, tokens*units), make([]float32, tokens*units)
-	deriv := make([]float32, min(tokens, chunk)*units)
-	last := mlp.Down
-	if mlp.DownV != nil {
-		last = mlp.DownV
-	}
-	for t := 0; t < tokens; t += chunk {
-		n := min(chunk, tokens-t)
-		ep := kernel.Epilogue{Act: mlp.Act, Scale: mlp.Scale, Deriv: deriv}
-		if mlp.Up.B != nil {
-			ep.Bias = mlp.Up.B.Data
+// unitMemory bounds the insides of the units that are expanded at a time, bytes.
+const unitMemory = 96 << 20
+
+// unitGroup is the number of hidden units to expand at a time. Matrices kept as
+// factors and cut ones are not divided.
+func unitGroup(mlp *model.MLP, f *factors) int {
+	units := mlp.Up.W.Rows
+	for _, l := range []*nn.Linear{mlp.UpV, mlp.DownV} {
+		if l != nil {
+			return units
 		}
-		pool.Gemm(kernel.FP32, n, units, in, kernel.Mat{Data: x[t*in:], Stride: in}, kernel.Mat{Data: mlp.Up.W.Data, Stride: in, T: true},
-			h[t*units:], units, ep)
-		pool.Gemm(kernel.FP32, n, units, out, kernel.Mat{Data: dy[t*out:], Stride: out}, kernel.Mat{Data: last.W.Data, Stride: units},
-			d[t*units:], units, kernel.Epilogue{Mul: deriv})
 	}
+	if mlp.Up.W.Masked || mlp.Down.W.Masked || f.single() {
+		return units
+	}
+	bytes := 4 * 2 * f.tokens() // of a unit's h and d
+	if mlp.Gate != nil {
+		bytes += 4 * f.tokens()
+	}
+	groups := max(1, (units*bytes+unitMemory-1)/unitMemory)
+	return (units + groups - 1) / groups
+}
+
+// expand computes the inside of hidden units [from, to) of an MLP again from its
+// factors, for that is much larger than they are, and returns the linear layers
+// that these units are of; the output bias comes with unit 0. Each unit's
+// gradients are multiplied by its rate.
+func expand(pool *kernel.Pool, mlp *model.MLP, f *factors, rate []float32, from, to int) []layer {
+	e := &expansion{pool: pool, mlp: mlp, from: from, units: to - from, tokens: f.tokens()}
+	e.up, e.x = e.input(mlp.UpV, f.x)
+	e.down, e.dy = e.output(f.dy)
+	size := e.tokens * e.units
+	e.h, e.d = make([]float32, size), make([]float32, size)
+	if mlp.Gate != nil {
+		e.gate, e.gx = e.input(mlp.GateV, f.x)
+		e.dGate = make([]float32, size)
+	}
+	e.run()
 	var layers []layer
-	if mlp.UpV != nil {
-		layers = append(layers, of(mlp.UpV, f.x, backward(pool, mlp.Up, d, tokens)))
+	made := func(first, last *nn.Linear, x, d []float32) { // a matrix that makes units
+		if first != nil {
+			layers = append(layers, of(first, f.x, backward(pool, last, d, e.tokens)))
+		}
+		l := of(last, x, d)
+		l.out = e.units
+		if l.mask != nil {
+			l.mask = l.mask[from*l.in : to*l.in]
+		}
+		layers = append(layers, l)
 	}
-	layers = append(layers, of(mlp.Up, x, d))
+	if mlp.Gate != nil {
+		made(mlp.GateV, mlp.Gate, e.gx, e.dGate)
+	}
+	made(mlp.UpV, mlp.Up, e.x, e.d)
 	if mlp.DownV != nil {
-		layers = append(layers, of(mlp.DownV, h, dy), of(mlp.Down, forward(pool, mlp.DownV, h, tokens), f.dy))
+		layers = append(layers, of(mlp.DownV, e.h, e.dy), of(mlp.Down, forward(pool, mlp.DownV, e.h, e.tokens), f.dy))
 	} else {
-		layers = append(layers, of(mlp.Down, h, f.dy))
+		l := of(mlp.Down, e.h, f.dy)
+		l.in, l.bias = e.units, l.bias && from == 0
+		layers = append(layers, l)
 	}
 	if rate != nil {
-		for t := range tokens {
-			kernel.Mul(h[t*units:(t+1)*units], rate)
-			kernel.Mul(d[t*units:(t+1)*units], rate)
+		for t := range e.tokens {
+			for _, x := range [][]float32{e.h, e.d, e.dGate} {
+				if x != nil {
+					kernel.Mul(x[t*e.units:(t+1)*e.units], rate[from:to])
+				}
+			}
 		}
 	}
 	return layers
 }
 
+// expansion is the work of expand.
+type expansion struct {
+	pool                *kernel.Pool
+	mlp                 *model.MLP
+	from, units, tokens int
+	gate, up, down      int       // the widths of what their last factors read or, of down, give
+	gx, x, dy           []float32 // what lies on the other side of the units
+	h, d, dGate         []float32 // tokens×units: what Down reads; the gradients at Up's and Gate's outputs
+}
+
+// input is what the last factor of a matrix that makes units reads.
+func (e *expansion) input(first *nn.Linear, x []float32) (width int, _ []float32) {
+	if first == nil {
+		return e.mlp.Up.W.Cols, x
+	}
+	return first.W.Rows, forward(e.pool, first, x, e.tokens)
+}
+
+// output is the gradient at the output of the first factor that reads units.
+func (e *expansion) output(dy []float32) (width int, _ []float32) {
+	if e.mlp.DownV == nil {
+		return e.mlp.Down.W.Rows, dy
+	}
+	return e.mlp.DownV.W.Rows, backward(e.pool, e.mlp.Down, dy, e.tokens)
+}
+
 const chunk = 512 // tokens expanded at a time
+
+func (e *expansion) run() {
+	m, units := e.mlp, e.units
+	reads := m.Down
+	if m.DownV != nil {
+		reads = m.DownV
+	}
+	size := min(e.tokens, chunk) * units
+	deriv := make([]float32, size)
+	var gated, gateDeriv []float32
+	if m.Gate != nil {
+		gated, gateDeriv = make([]float32, size), make([]float32, size)
+	}
+	for t := 0; t < e.tokens; t += chunk {
+		n := min(chunk, e.tokens-t)
+		h, d := e.h[t*units:(t+n)*units], e.d[t*units:(t+n)*units]
+		into := kernel.Epilogue{Mul: deriv} // of the gradient at the units' outputs
+		if m.Gate == nil {
+			e.product(n, m.Up, e.x[t*e.up:], e.up, h, m.Act, m.Scale, deriv)
+		} else { // h = gated ⊙ up; the gradient at the gate's output is dh ⊙ up ⊙ its derivative
+			e.product(n, m.Gate, e.gx[t*e.gate:], e.gate, gated, m.Act, m.Scale, gateDeriv)
+			e.product(n, m.Up, e.x[t*e.up:], e.up, h, kernel.Identity, nil, nil)
+			into = kernel.Epilogue{}
+		}
+		e.pool.Gemm(kernel.FP32, n, units, e.down, kernel.Mat{Data: e.dy[t*e.down:], Stride: e.down},
+			kernel.Mat{Data: reads.W.Data[e.from:], Stride: reads.W.Cols}, d, units, into)
+		if m.Gate != nil {
+			g := e.dGate[t*units : (t+n)*units]
+			copy(g, d)
+			kernel.Mul(g, h)
+			kernel.Mul(g, gateDeriv[:n*units])
+			kernel.Mul(h, gated[:n*units])
+			kernel.Mul(d, gated[:n*units])
+		}
+	}
+}
+
+// product computes the units' part of a matrix's product with n tokens.
+func (e *expansion) product(n int, l *nn.Linear, x []float32, in int, y []float32, act kernel.Activation, scale, deriv []float32) {
+	ep := kernel.Epilogue{Act: act, Deriv: deriv}
+	if l.B != nil {
+		ep.Bias = l.B.Data[e.from:]
+	}
+	if scale != nil {
+		ep.Scale = scale[e.from:]
+	}
+	e.pool.Gemm(kernel.FP32, n, e.units, in, kernel.Mat{Data: x, Stride: in}, kernel.Mat{Data: l.W.Data[e.from*in:], Stride: in, T: true}, y, e.units, ep)
+}
 
 func of(l *nn.Linear, x, d []float32) layer {
 	y := layer{x: x, d: d, in: l.W.Cols, out: l.W.Rows, bias: l.B != nil}

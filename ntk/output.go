@@ -33,6 +33,7 @@ func CompareOutputs(ctx context.Context, pool *kernel.Pool, original, fused *mod
 	}
 	layers, n := original.Depth(), len(in.Offsets)-1
 	e := &OutputError{Hidden: make([]float64, layers), HiddenNorm: make([]float64, layers)}
+	rows := make([]int, layers) // of an encoder–decoder's layers, their own tokens
 	tapes := [2]*nn.Tape{nn.NewTape(pool), nn.NewTape(pool)}
 	for from, to := 0, 0; from < n; from = to {
 		if err := ctx.Err(); err != nil {
@@ -47,15 +48,22 @@ func CompareOutputs(ctx context.Context, pool *kernel.Pool, original, fused *mod
 			m.ForwardAll(tapes[i], part, &outs[i])
 		}
 		for l := range layers { // Hidden[0] is the embeddings, which are not compressed
-			addNorms(&e.Hidden[l], &e.HiddenNorm[l], outs[0].Hidden[l+1], outs[1].Hidden[l+1], len(in.IDs))
+			rows[l] += outs[0].Hidden[l+1].Rows
+			addNorms(&e.Hidden[l], &e.HiddenNorm[l], outs[0].Hidden[l+1], outs[1].Hidden[l+1])
 		}
-		addNorms(&e.Logits, &e.LogitsNorm, outs[0].Logits, outs[1].Logits, n)
+		addNorms(&e.Logits, &e.LogitsNorm, outs[0].Logits, outs[1].Logits)
 	}
+	for l := range layers {
+		e.Hidden[l] /= float64(rows[l])
+		e.HiddenNorm[l] /= float64(rows[l])
+	}
+	e.Logits /= float64(n)
+	e.LogitsNorm /= float64(n)
 	return e, nil
 }
 
-// addNorms adds the norms of the rows of a−b and a, divided by count.
-func addNorms(diff, norm *float64, a, b *nn.Tensor, count int) {
+// addNorms adds the norms of the rows of a−b and a.
+func addNorms(diff, norm *float64, a, b *nn.Tensor) {
 	for r := range a.Rows {
 		var d, s float64
 		for j, v := range a.Data[r*a.Cols : (r+1)*a.Cols] {
@@ -64,8 +72,8 @@ func addNorms(diff, norm *float64, a, b *nn.Tensor, count int) {
 			d += y * y
 			s += x * x
 		}
-		*diff += math.Sqrt(d) / float64(count)
-		*norm += math.Sqrt(s) / float64(count)
+		*diff += math.Sqrt(d)
+		*norm += math.Sqrt(s)
 	}
 }
 

@@ -84,10 +84,13 @@ func (p *panel) Do(i, w int) {
 	} else {
 		g = p.data[i*m : (i+1)*m]
 	}
-	if p.bias {
+	switch {
+	case p.bias || tokens == 0:
 		clear(g)
-		kernel.AddColumns(g, l.d[t*l.out:], l.out, tokens)
-	} else {
+		if tokens > 0 {
+			kernel.AddColumns(g, l.d[t*l.out:], l.out, tokens)
+		}
+	default:
 		p.pool.Scratch(w).Gemm(kernel.FP32, rows, narrow, tokens,
 			kernel.Mat{Data: a[t*wide+p.from:], Stride: wide, T: true}, kernel.Mat{Data: b[t*narrow:], Stride: narrow},
 			g, narrow, kernel.Epilogue{})

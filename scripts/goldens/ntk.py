@@ -6,6 +6,7 @@ one autograd pass at a time, of the tiny checkpoints of model/testdata.
 
 Each file NAME.safetensors holds, for the checkpoint of that name:
     ids, types, offsets         the examples, laid end to end
+    targets                     of a language model: each token's next, or -1
     adam.L, sgd.L               the kernels of layer L's MLP (n × n)
     output.hidden, .logits      of bert-fused against bert, two unrelated models:
                                 the output error of each layer and of the logits
@@ -19,18 +20,20 @@ import numpy
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import model as models
 from common import ROOT, main
 
 TESTDATA = ROOT / "model" / "testdata"
-NAMES = ["bert", "bert-fused", "bert-svd", "bert-regression", "roberta"]
+NAMES = ["bert", "bert-fused", "bert-svd", "bert-regression", "roberta", "gpt2"]
 
 
 def load(name):
     """The model of a checkpoint, also of one in the project's own format."""
     path = TESTDATA / name
+    if name == "gpt2":
+        return AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager").double().eval()
     if not name.startswith(("bert-fused", "bert-svd")):
         return AutoModelForSequenceClassification.from_pretrained(path, attn_implementation="eager").double().eval()
     config = AutoConfig.from_pretrained(path)
@@ -56,7 +59,12 @@ def load(name):
 
 def examples(config):
     """Lengths on both sides of where the Go code changes its way to a pair."""
-    return models.batch(config, [20, 3, 1, 11, 7, 5, 2, 14], 4, 90, 5)
+    data = models.batch(config, [20, 3, 1, 11, 7, 5, 2, 14], 4, 90, 5)
+    if config.model_type == "gpt2":
+        data["targets"] = torch.cat([data["ids"][1:], torch.tensor([-1])]).int()
+        data["targets"][data["offsets"][1:].long() - 1] = -1
+        data["targets"][:4] = -1  # a prompt, as in generation tasks
+    return data
 
 
 def rows(data):
@@ -71,11 +79,13 @@ def inputs(net, data, row):
 
 
 def layers_of(net):
-    return net.base_model.encoder.layer
+    return net.base_model.h if hasattr(net.base_model, "h") else net.base_model.encoder.layer
 
 
 def parameters(layer):
     """The MLP's parameters, each with what its squares are divided by for SGD."""
+    if hasattr(layer, "mlp"):
+        return [(p, 1.0) for p in layer.mlp.parameters()]
     found = [(p, 1.0) for m in (layer.intermediate, layer.output.dense) for p in m.parameters()]
     if isinstance(layer.intermediate, models.FusedMLP):
         p, up, down = layer.intermediate.p, layer.intermediate.up, layer.output.dense
@@ -83,12 +93,19 @@ def parameters(layer):
     return found
 
 
+def function(logits, data, row):
+    """What NTK derives: the output, the first class' probability, or the targets' log-likelihood."""
+    if "targets" in data:
+        targets = data["targets"][row].long()
+        return logits.log_softmax(-1)[targets >= 0, targets[targets >= 0]].sum()
+    return logits[0] if len(logits) == 1 else logits.softmax(-1)[0]
+
+
 def kernels(net, data):
     blocks = [parameters(layer) for layer in layers_of(net)]
     gradients = [[] for _ in blocks]
     for row in rows(data):
-        logits = net(**inputs(net, data, row)).logits[0]
-        f = logits[0] if len(logits) == 1 else logits.softmax(-1)[0]
+        f = function(net(**inputs(net, data, row)).logits[0], data, row)
         flat = torch.autograd.grad(f, [p for block in blocks for p, _ in block])
         for block, seen in zip(blocks, gradients):
             seen.append(flat[: len(block)])
@@ -118,7 +135,7 @@ def write_all(out):
     for name in NAMES:
         net = load(name)
         data = examples(net.config)
-        g = {key: data[key].int() for key in ("ids", "types", "offsets")} | dict(kernels(net, data))
+        g = {key: data[key].int() for key in ("ids", "types", "offsets", "targets") if key in data} | dict(kernels(net, data))
         if name == "bert-fused":
             with torch.no_grad():
                 g |= output_errors(load("bert"), net, data)
