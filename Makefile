@@ -9,6 +9,9 @@ MINILM  := $(CACHE)/demo/all-MiniLM-L6-v2
 REQS    := bench/peers/requirements.txt
 VENV    := $(CACHE)/peers-$(shell sha256sum $(REQS) 2>/dev/null | cut -c1-12)
 PEER    := $(VENV)/bin/python
+# The scorers of generated text have one of their own.
+SCORERS := $(CACHE)/scorers-$(shell sha256sum bench/peers/metrics.txt 2>/dev/null | cut -c1-12)
+SCORER  := $(SCORERS)/bin/python
 
 .PHONY: help build demo test test-noasm test-peers fuzz bench profile generate lint clean
 
@@ -27,8 +30,8 @@ test: ## the test suite; needs Go only
 	$(GO) test -tags noasm ./kernel ./nn ./model ./train
 	bash scripts/fuzz.sh 3s
 
-test-peers: $(PEER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
-	bash scripts/test-peers.sh $(PEER) $(MINILM)
+test-peers: $(PEER) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
+	bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)
 
 fuzz: ## fuzz the readers of untrusted files, a minute each
 	bash scripts/fuzz.sh 60s
@@ -53,6 +56,10 @@ clean: ## remove what was built
 $(PEER): $(REQS)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(REQS) || { rm -rf $(VENV); exit 1; }
+
+$(SCORER): bench/peers/metrics.txt
+	$(PYTHON) -m venv $(SCORERS)
+	$(SCORERS)/bin/pip install --quiet --disable-pip-version-check -r bench/peers/metrics.txt || { rm -rf $(SCORERS); exit 1; }
 
 $(MINILM): | build
 	$(BIN) demo --fetch

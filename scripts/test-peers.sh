@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Compares with PyTorch, transformers and scikit-learn, live:
-#     bash scripts/test-peers.sh PYTHON MINILM
+#     bash scripts/test-peers.sh PYTHON MINILM SCORER
 # PYTHON has the packages of bench/peers/requirements.txt; MINILM is the folder of
-# all-MiniLM-L6-v2. Ends with 1 at the first thing that differs.
+# all-MiniLM-L6-v2; SCORER is a Python with those of bench/peers/metrics.txt. Ends with 1 at the first thing that differs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:?expected the Python of the peers}
 minilm=$(realpath "${2:?expected the folder of all-MiniLM-L6-v2}")
+scorer=${3:?expected the Python of the scorers of text}
 go=${GO:-go}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -49,3 +50,6 @@ compare padded --pad
 
 echo "4. the tests that ask the peers themselves"
 MLPFUSION_PYTHON=$(command -v "$python") "$go" test -count=1 ./checkpoint ./tokenize ./task ./convert ./model ./ntk ./fusion ./kmeans
+
+echo "5. scores of generated text: sacrebleu, NLTK and pycocoevalcap on real texts"
+MLPFUSION_METRICS_PYTHON=$scorer "$go" test -count=1 ./metric -run '^TestPeers$' -v | grep -E 'segments|^(ok|FAIL)|---'
