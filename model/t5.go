@@ -131,7 +131,8 @@ func seq2seqConfig(h *hfConfig, r *configReader, key, act string) *Config {
 // t5 is the network of T5 and Switch Transformers.
 type t5 struct {
 	cfg     *Config
-	shared  *nn.Weight // embeddings of encoder and decoder
+	shared  *nn.Weight   // embeddings of encoder and decoder
+	tables  []*nn.Weight // only those
 	encoder *t5Stack
 	decoder *t5Stack
 
@@ -168,6 +169,7 @@ func newT5(b *builder, prefix, mlp string) *t5 {
 		prefix = ""
 	}
 	m.shared = b.embedding(c.Vocab, prefix+"shared.weight")
+	m.tables = []*nn.Weight{m.shared}
 	m.encoder = b.t5Stack(prefix, "encoder", mlp, 0, c.Layers, c.T5.EncoderStep)
 	m.decoder = b.t5Stack(prefix, "decoder", mlp, c.Layers, c.T5.DecoderLayers, c.T5.DecoderStep)
 	b.head = true
@@ -238,7 +240,7 @@ func (m *t5) depth() int { return len(m.encoder.layers) + len(m.decoder.layers) 
 func (m *t5) embed(t *nn.Tape, in *Input) State { return State{X: m.lookup(t, in.IDs)} }
 
 func (m *t5) lookup(t *nn.Tape, ids []int32) *nn.Tensor {
-	x := t.Embed([]*nn.Weight{m.shared}, [nn.MaxTables][]int32{ids})
+	x := t.Embed(m.tables, [nn.MaxTables][]int32{ids})
 	return t.Dropout(x, m.cfg.EmbedDrop)
 }
 

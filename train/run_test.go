@@ -322,7 +322,7 @@ func TestDiverged(t *testing.T) {
 // TestNoAllocation checks design §4: a steady training step and a steady
 // evaluation batch allocate nothing.
 func TestNoAllocation(t *testing.T) {
-	for _, name := range []string{"bert", "bert-fused", "distilbert", "roberta"} {
+	for _, name := range []string{"bert", "bert-fused", "distilbert", "roberta", "t5-label", "switch-label", "switch-fused"} {
 		pool := kernel.NewPool(2)
 		defer pool.Close()
 		m := load(t, name, model.LoadOptions{})
