@@ -110,17 +110,26 @@ func same(t *testing.T, what string, got, want []byte) {
 	t.Errorf("%s: %d bytes, want %d", what, len(got), len(want))
 }
 
-// TestWorkers runs with 1, 2 and 3 workers, dropout on: the same bytes. Another
-// seed gives others.
+// TestWorkers runs with 1, 2 and 3 workers, dropout on, at both precisions: the
+// same bytes. Another seed, and the other precision, give others.
 func TestWorkers(t *testing.T) {
-	want := run(t, tinyRunner(t, t.TempDir(), 2))
-	for _, workers := range []int{1, 3} {
-		same(t, "another number of workers", run(t, tinyRunner(t, t.TempDir(), workers)), want)
+	with := func(bf16 bool, seed uint64, workers int) []byte {
+		r := tinyRunner(t, t.TempDir(), workers)
+		r.Config.BF16, r.Config.Seed = bf16, seed
+		return run(t, r)
 	}
-	r := tinyRunner(t, t.TempDir(), 2)
-	r.Config.Seed++
-	if bytes.Equal(run(t, r), want) {
+	want := map[bool][]byte{}
+	for _, bf16 := range []bool{false, true} {
+		want[bf16] = with(bf16, 3, 2)
+		for _, workers := range []int{1, 3} {
+			same(t, "another number of workers", with(bf16, 3, workers), want[bf16])
+		}
+	}
+	if bytes.Equal(with(false, 4, 2), want[false]) {
 		t.Error("another seed gave the same bytes")
+	}
+	if bytes.Equal(want[false], want[true]) {
+		t.Error("bfloat16 gave the same bytes")
 	}
 }
 
@@ -320,14 +329,20 @@ func TestDiverged(t *testing.T) {
 }
 
 // TestNoAllocation checks design §4: a steady training step and a steady
-// evaluation batch allocate nothing.
+// evaluation batch allocate nothing, at both precisions.
 func TestNoAllocation(t *testing.T) {
+	for _, prec := range []kernel.Precision{kernel.FP32, kernel.BF16} {
+		testNoAllocation(t, prec)
+	}
+}
+
+func testNoAllocation(t *testing.T, prec kernel.Precision) {
 	for _, name := range []string{"bert", "bert-fused", "distilbert", "roberta", "t5-label", "switch-label", "switch-fused"} {
 		pool := kernel.NewPool(2)
 		defer pool.Close()
 		m := load(t, name, model.LoadOptions{})
 		m.Config.HiddenDrop, m.Config.AttnDrop, m.Config.HeadDrop = 0.1, 0.1, 0.1
-		s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 0)
+		s := NewStepper(pool, m, PaperOptimizer, prec, 0)
 		data := words(32, 1)
 		var batch task.Batch
 		order := task.Shuffle(0, 0, data.Len())
@@ -339,13 +354,13 @@ func TestNoAllocation(t *testing.T) {
 			step()
 		}
 		if n := testing.AllocsPerRun(20, step); n != 0 {
-			t.Errorf("%s: a training step allocates %g times", name, n)
+			t.Errorf("%s, precision %d: a training step allocates %g times", name, prec, n)
 		}
-		e := NewEvaluator(pool, kernel.FP32)
+		e := NewEvaluator(pool, prec)
 		batches := func() { e.forward(m, data, order) }
 		batches()
 		if n := testing.AllocsPerRun(20, batches); n != 0 {
-			t.Errorf("%s: an evaluation batch allocates %g times", name, n)
+			t.Errorf("%s, precision %d: an evaluation batch allocates %g times", name, prec, n)
 		}
 	}
 }
