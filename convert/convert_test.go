@@ -335,6 +335,54 @@ func TestInspect(t *testing.T) {
 	if sum != 64 {
 		t.Errorf("cluster sizes sum to %d, want the 64 units", sum)
 	}
+	if got, want := c.OriginalParameters-c.Parameters, 2*48*(32+1+32); got != want {
+		t.Errorf("%d parameters fewer than originally, want %d", got, want)
+	}
+}
+
+// TestInspectMasked: of a masked block, the weights that are cut do not count.
+func TestInspectMasked(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	fuse(t, filepath.Join(testdata, "bert"), out, FuseOptions{Plan: Plan{Layers: "1", Width: 16}, Method: "magnitude"})
+	c, err := Inspect(openDir(t, out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, whole := c.Blocks[1], c.Blocks[0].Parameters
+	if want := 16*(32+1+32) + 32; b.Parameters != want || b.OriginalParam != whole || b.FLOPs != b.OriginalFLOPs {
+		t.Errorf("%d of %d parameters and %d of %d FLOPs, want %d of %d, and all FLOPs", b.Parameters, b.OriginalParam, b.FLOPs, b.OriginalFLOPs, want, whole)
+	}
+	if got := c.OriginalParameters - c.Parameters; got != whole-b.Parameters {
+		t.Errorf("%d parameters fewer than originally, want %d", got, whole-b.Parameters)
+	}
+	if b.Explained != nil || b.Silhouette != nil {
+		t.Error("an inertia of a block that was not clustered")
+	}
+}
+
+// TestInspectClusters: what fusing found is what inspect shows.
+func TestInspectClusters(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	r := fuse(t, filepath.Join(testdata, "bert"), out, FuseOptions{Plan: Plan{Layers: "1", Width: 16}})
+	c, err := Inspect(openDir(t, out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := c.Blocks[1]
+	want := r.Layers[b.Name]
+	if b.Explained == nil || *b.Explained != 1-want.Inertia/want.Total || b.Silhouette == nil || *b.Silhouette != want.Silhouette || want.Silhouette == 0 {
+		t.Errorf("inertia explained %v, silhouette %v of %+v", b.Explained, b.Silhouette, want)
+	}
+}
+
+func TestSizeCounts(t *testing.T) {
+	b := BlockContents{Sizes: []int{1, 1, 2, 3, 8}}
+	if got := b.SizeCounts(); !slices.Equal(got, []int{2, 2, 0, 1}) {
+		t.Errorf("%v", got)
+	}
+	if a, b := SizeRange(0), SizeRange(3); a != "1" || b != "8–15" {
+		t.Errorf("%q, %q", a, b)
+	}
 }
 
 // TestCalibrated compresses in sequence on calibration texts, with the inputs

@@ -1,8 +1,11 @@
 package convert
 
 import (
+	"fmt"
 	"math"
+	"math/bits"
 	"slices"
+	"strings"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/model"
@@ -10,16 +13,18 @@ import (
 
 // Contents is what Inspect finds in a checkpoint directory.
 type Contents struct {
-	Path       string             `json:"path"`
-	Family     string             `json:"family"`
-	Layers     int                `json:"layers"`
-	Hidden     int                `json:"hidden_size"`
-	Heads      int                `json:"heads"`
-	Parameters int                `json:"parameters"` // as stored, heads included
-	Bytes      int64              `json:"bytes"`      // of the weight files
-	Labels     []string           `json:"labels"`
-	Fusion     *checkpoint.Fusion `json:"fusion,omitempty"`
-	Blocks     []BlockContents    `json:"blocks"`
+	Path       string `json:"path"`
+	Family     string `json:"family"`
+	Layers     int    `json:"layers"`
+	Hidden     int    `json:"hidden_size"`
+	Heads      int    `json:"heads"`
+	Parameters int    `json:"parameters"` // heads included, P and what masks cut not
+	// OriginalParameters are those of the model before its blocks were compressed.
+	OriginalParameters int                `json:"original_parameters"`
+	Bytes              int64              `json:"bytes"` // of the weight files
+	Labels             []string           `json:"labels"`
+	Fusion             *checkpoint.Fusion `json:"fusion,omitempty"`
+	Blocks             []BlockContents    `json:"blocks"`
 	// MLPFLOPs are the multiply-adds of all MLPs for one token, times two, and of
 	// the original's. A token passes through one expert of a mixture: they count
 	// as their mean.
@@ -29,17 +34,20 @@ type Contents struct {
 
 // BlockContents is one MLP block.
 type BlockContents struct {
-	Name          string  `json:"name"`
-	Layer         int     `json:"layer"`
-	Method        string  `json:"method,omitempty"` // "" when not compressed
-	Width         int     `json:"width"`
-	Original      int     `json:"original_width"`
-	Rank          int     `json:"rank,omitempty"`
-	Parameters    int     `json:"parameters"`
-	OriginalParam int     `json:"original_parameters"`
-	FLOPs         int     `json:"flops_per_token"`
-	OriginalFLOPs int     `json:"original_flops_per_token"`
-	Explained     float64 `json:"inertia_explained,omitempty"` // 1 − inertia/total
+	Name          string `json:"name"`
+	Layer         int    `json:"layer"`
+	Method        string `json:"method,omitempty"` // "" when not compressed
+	Width         int    `json:"width"`
+	Original      int    `json:"original_width"`
+	Rank          int    `json:"rank,omitempty"`
+	Parameters    int    `json:"parameters"`
+	OriginalParam int    `json:"original_parameters"`
+	FLOPs         int    `json:"flops_per_token"`
+	OriginalFLOPs int    `json:"original_flops_per_token"`
+	// Explained is 1 − inertia/total, the share of the units' spread that the
+	// centroids keep, and Silhouette the units' mean; nil where not clustered.
+	Explained  *float64 `json:"inertia_explained,omitempty"`
+	Silhouette *float64 `json:"silhouette,omitempty"`
 	// Router is the tensor that chooses among the experts of which this is one, ""
 	// for a dense MLP. Weights is the block whose matrices it uses, "" for its own.
 	Router  string `json:"router,omitempty"`
@@ -51,7 +59,7 @@ type BlockContents struct {
 }
 
 // Inspect reads a directory's configuration and headers, and of the weights the
-// cluster sizes only.
+// cluster sizes and those behind masks only.
 func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 	cfg, err := model.ReadConfig(dir)
 	if err != nil {
@@ -73,11 +81,12 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 	at := map[string]*checkpoint.Tensor{}
 	for i, t := range stated {
 		at[t.Name] = found[i]
-		if found[i] != nil && t.Name != "" {
+		if found[i] != nil && !strings.HasSuffix(t.Name, ".mlp_scale") && !strings.HasSuffix(t.Name, ".mlp_step") {
 			c.Parameters += found[i].Elements()
 		}
 	}
 	var flops, original float64
+	change := 0
 	for _, b := range blocks {
 		bc := BlockContents{Name: b.Name, Layer: b.Layer, Width: b.Width, Original: cfg.Intermediate, Rank: b.Form.Rank, Router: b.Router, Weights: b.Form.Weights}
 		if fused != nil {
@@ -87,7 +96,8 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 					bc.Original = l.Original
 				}
 				if l.Total > 0 {
-					bc.Explained = 1 - l.Inertia/l.Total
+					explained := 1 - l.Inertia/l.Total
+					bc.Explained, bc.Silhouette = &explained, &l.Silhouette
 				}
 			}
 		}
@@ -97,13 +107,23 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 		}
 		for _, name := range from.Matrices() {
 			for _, t := range []string{".weight", ".bias", ".factor_u", ".factor_v"} {
-				if src := at[name+t]; src != nil {
-					if from == b {
-						bc.Parameters += src.Elements()
+				src := at[name+t]
+				if src == nil {
+					continue
+				}
+				if from == b {
+					bc.Parameters += src.Elements()
+				}
+				if len(src.Shape) == 2 {
+					bc.FLOPs += 2 * src.Elements()
+				}
+				if b.Form.Masked && t == ".weight" {
+					cut, err := zeros(src)
+					if err != nil {
+						return nil, err
 					}
-					if len(src.Shape) == 2 {
-						bc.FLOPs += 2 * src.Elements()
-					}
+					bc.Parameters -= cut
+					c.Parameters -= cut
 				}
 			}
 		}
@@ -126,11 +146,50 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 			slices.Sort(bc.Sizes)
 			bc.FLOPs = bc.FLOPs / b.Width * len(bc.Sizes)
 		}
+		change += bc.OriginalParam - bc.Parameters
 		share := 1 / float64(max(1, b.Experts))
 		flops += share * float64(bc.FLOPs)
 		original += share * float64(bc.OriginalFLOPs)
 		c.Blocks = append(c.Blocks, bc)
 	}
 	c.MLPFLOPs, c.OriginalMLPFLOPs = int(math.Round(flops)), int(math.Round(original))
+	c.OriginalParameters = c.Parameters + change
 	return c, nil
+}
+
+// zeros counts a tensor's zeros: the weights that a mask has cut.
+func zeros(t *checkpoint.Tensor) (n int, err error) {
+	values := make([]float32, t.Elements())
+	if err := t.ReadFloat32(values); err != nil {
+		return 0, err
+	}
+	t.Drop()
+	for _, v := range values {
+		if v == 0 {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// SizeCounts counts the clusters by size, in powers of two: its i-th element is
+// the number of clusters of 2^i … 2^(i+1)−1 units.
+func (b *BlockContents) SizeCounts() []int {
+	var counts []int
+	for _, s := range b.Sizes {
+		bin := max(0, bits.Len(uint(s))-1)
+		for len(counts) <= bin {
+			counts = append(counts, 0)
+		}
+		counts[bin]++
+	}
+	return counts
+}
+
+// SizeRange says which sizes SizeCounts counts in bin.
+func SizeRange(bin int) string {
+	if bin == 0 {
+		return "1"
+	}
+	return fmt.Sprintf("%d–%d", 1<<bin, 1<<(bin+1)-1)
 }

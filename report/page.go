@@ -73,7 +73,7 @@ func Write(w io.Writer, dirs []string) error {
 	if err != nil {
 		return err
 	}
-	p := &page{Title: "mlpfusion report", Style: template.CSS(styleText), Script: template.JS(sortText)}
+	p := newPage("mlpfusion report")
 	for i, c := range comparisons {
 		if err := p.comparison(c, fmt.Sprintf("c%d", i+1), len(comparisons) > 1); err != nil {
 			return err
@@ -82,11 +82,19 @@ func Write(w io.Writer, dirs []string) error {
 	if len(runs) > 0 {
 		p.runs(runs)
 	}
+	return p.write(w)
+}
+
+func newPage(title string) *page {
+	return &page{Title: title, Style: template.CSS(styleText), Script: template.JS(sortText)}
+}
+
+func (p *page) write(w io.Writer) error {
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, p); err != nil {
 		return err
 	}
-	_, err = w.Write(b.Bytes())
+	_, err := w.Write(b.Bytes())
 	return err
 }
 

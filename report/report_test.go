@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"mlpfusion/convert"
 	"mlpfusion/experiment"
 	"mlpfusion/ntk"
 	"mlpfusion/task"
@@ -231,6 +232,33 @@ var (
 	undefined = regexp.MustCompile(`NaN|Inf\b|ZgotmplZ|%!`)
 	pictures  = regexp.MustCompile(`base64,[^"]*`)
 )
+
+// TestModel makes a page of a checkpoint with an original, a fused and a factored
+// block.
+func TestModel(t *testing.T) {
+	explained, silhouette := 0.25, -0.125
+	c := &convert.Contents{Path: "a <model>", Parameters: 1000, OriginalParameters: 4000, MLPFLOPs: 10, OriginalMLPFLOPs: 40, Blocks: []convert.BlockContents{
+		{Name: "layer.0", Width: 64, Original: 64, Parameters: 400, OriginalParam: 400},
+		{Name: "layer.1", Method: "fusion", Width: 5, Original: 64, Explained: &explained, Silhouette: &silhouette, Sizes: []int{1, 1, 2, 3, 57}},
+		{Name: "layer.2", Method: "svd", Width: 64, Original: 64, Rank: 7},
+	}}
+	var b strings.Builder
+	if err := WriteModel(&b, c); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	for _, want := range []string{"a &lt;model&gt;", "originally 4000", "<td>0.2500</td>", "<td>-0.1250</td>", "<td>57</td>", "cluster sizes of layer.1", ">32–63<", "32–63, clusters: 1", ">original<"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if n := strings.Count(page, "<svg"); n != 1 {
+		t.Errorf("%d plots, want the one of the block with P", n)
+	}
+	if bad := undefined.FindString(page); bad != "" {
+		t.Errorf("the page says %s", bad)
+	}
+}
 
 // TestRefuses folders that hold neither.
 func TestRefuses(t *testing.T) {

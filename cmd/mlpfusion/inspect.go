@@ -3,17 +3,23 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
+	"mlpfusion/report"
 )
 
 func (a *app) inspectCommand() *cobra.Command {
-	return &cobra.Command{
+	var page string
+	c := &cobra.Command{
 		Use:   "inspect MODEL",
 		Short: "Show the blocks of a model: widths, parameters, FLOPs, inertia, cluster sizes",
 		Example: `  mlpfusion inspect small
+  mlpfusion inspect small --html small.html
   mlpfusion inspect small --json | jq '.blocks[].width'`,
 		Args: exactly("MODEL"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -26,9 +32,24 @@ func (a *app) inspectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if page != "" {
+				f, err := checkpoint.CreateAtomic(page)
+				if err != nil {
+					return err
+				}
+				defer f.Abort()
+				if err := report.WriteModel(f, c); err != nil {
+					return err
+				}
+				if err := f.Commit(); err != nil {
+					return err
+				}
+			}
 			return a.ui.result(c, func(w io.Writer) { showContents(w, c) })
 		},
 	}
+	c.Flags().StringVar(&page, "html", "", "also write a page with the tables and cluster-size plots to this file")
+	return c
 }
 
 func showContents(w io.Writer, c *convert.Contents) {
@@ -39,30 +60,39 @@ func showContents(w io.Writer, c *convert.Contents) {
 	fmt.Fprintln(w)
 	rows := make([][]string, 0, len(c.Blocks))
 	for _, b := range c.Blocks {
-		method := b.Method
+		method, now := b.Method, fmt.Sprint(b.Width)
 		if method == "" {
 			method = "original"
 		}
-		width := fmt.Sprint(b.Width)
 		if b.Rank > 0 {
-			width = fmt.Sprintf("rank %d", b.Rank)
+			now = fmt.Sprintf("rank %d", b.Rank)
 		}
-		share := "–"
-		if b.Explained > 0 {
-			share = fmt.Sprintf("%.1f %%", 100*b.Explained)
+		share, silhouette := "–", "–"
+		if b.Explained != nil {
+			share, silhouette = fmt.Sprintf("%.1f %%", 100**b.Explained), fmt.Sprintf("%.3f", *b.Silhouette)
 		}
-		rows = append(rows, []string{b.Name, method, fmt.Sprint(b.Original), width,
-			significant(float64(b.Parameters)), significant(float64(b.FLOPs)), share, sizesText(b.Sizes)})
+		rows = append(rows, []string{b.Name, method, became(fmt.Sprint(b.Original), now),
+			became(significant(float64(b.OriginalParam)), significant(float64(b.Parameters))),
+			became(significant(float64(b.OriginalFLOPs)), significant(float64(b.FLOPs))), share, silhouette, sizesText(b.Sizes)})
 	}
-	table(w, []string{"block", "method", "units", "now", "parameters", "FLOPs/token", "inertia explained", "cluster sizes"}, rows)
-	fmt.Fprintf(w, "\n  all MLPs: %s FLOPs a token, %s originally (%s)\n",
-		significant(float64(c.MLPFLOPs)), significant(float64(c.OriginalMLPFLOPs)), change(float64(c.OriginalMLPFLOPs), float64(c.MLPFLOPs)))
+	table(w, []string{"block", "method", "units", "parameters", "FLOPs/token", "inertia explained", "silhouette", "cluster sizes"}, rows)
+	fmt.Fprintf(w, "\n  all MLPs: %s FLOPs a token, %s originally (%s); the model: %s parameters, %s originally (%s)\n",
+		significant(float64(c.MLPFLOPs)), significant(float64(c.OriginalMLPFLOPs)), change(float64(c.OriginalMLPFLOPs), float64(c.MLPFLOPs)),
+		significant(float64(c.Parameters)), significant(float64(c.OriginalParameters)), change(float64(c.OriginalParameters), float64(c.Parameters)))
 	for _, b := range c.Blocks {
 		if b.Sizes != nil && b.Router == "" { // experts are too many for a picture of each
 			fmt.Fprintf(w, "\n  cluster sizes of %s\n", b.Name)
-			histogram(w, b.Sizes)
+			histogram(w, b.SizeCounts())
 		}
 	}
+}
+
+// became is what was and what is now, once where that is the same.
+func became(was, now string) string {
+	if was == now {
+		return now
+	}
+	return was + " → " + now
 }
 
 // sizesText is the smallest, the median and the largest cluster.
@@ -73,42 +103,20 @@ func sizesText(sorted []int) string {
 	return fmt.Sprintf("%d … %d … %d", sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1])
 }
 
-// histogram draws how many clusters there are of each size, in powers of two.
-func histogram(w io.Writer, sizes []int) {
-	var counts []int
-	for _, s := range sizes {
-		bin := 0
-		for 1<<(bin+1) <= s {
-			bin++
-		}
-		for len(counts) <= bin {
-			counts = append(counts, 0)
-		}
-		counts[bin]++
-	}
-	top := 1
-	for _, n := range counts {
-		top = max(top, n)
-	}
+// histogram draws how many clusters there are in each range of sizes.
+func histogram(w io.Writer, counts []int) {
+	top := slices.Max(counts)
 	for bin, n := range counts {
-		label := fmt.Sprintf("%d–%d", 1<<bin, 1<<(bin+1)-1)
-		if bin == 0 {
-			label = "1"
-		}
-		fmt.Fprintf(w, "  %9s  %s %d\n", label, bar(n, top, 40), n)
+		fmt.Fprintf(w, "  %9s  %s %d\n", convert.SizeRange(bin), bar(n, top, 40), n)
 	}
 }
 
 // bar is n of top as a bar of at most width cells, in eighths.
 func bar(n, top, width int) string {
-	eighths := []rune(" ▏▎▍▌▋▊▉")
 	full := 8 * width * n / top
-	s := ""
-	for range full / 8 {
-		s += "█"
-	}
+	s := strings.Repeat("█", full/8)
 	if r := full % 8; r > 0 {
-		s += string(eighths[r])
+		s += string([]rune(" ▏▎▍▌▋▊▉")[r])
 	}
 	return s
 }
