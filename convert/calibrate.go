@@ -3,9 +3,6 @@ package convert
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"unsafe"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
@@ -23,31 +20,33 @@ type Calibrator struct {
 	pool     *kernel.Pool
 	tape     *nn.Tape
 	batches  []model.Input
-	sides    [2]side // the original, and the one being compressed
+	original side
+	fused    side // as far as compressed; it runs from the first Replace on
+	replaced bool
 	progress func(done, total int)
 }
 
 // side is one model's run.
 type side struct {
-	m      *model.Model
-	layer  int      // the states wait before this layer
-	states *os.File // (tokens × hidden) float32, batch after batch
-	inputs *os.File // of the layer's MLP
+	m             *model.Model
+	layer         int    // whose states wait
+	before, after states // that layer; after it only where they are known
+	inputs, added spool  // of the MLP last asked for, and what its output is added to
 }
 
 // NewCalibrator loads the model twice. The batches are packed texts; progress,
 // which may be nil, is told the batches done for each block.
 func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, batches []model.Input, progress func(done, total int)) (*Calibrator, error) {
 	c := &Calibrator{ctx: ctx, pool: pool, tape: nn.NewTape(pool), batches: batches, progress: progress}
-	for i := range c.sides {
+	for _, s := range []*side{&c.original, &c.fused} {
 		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
 		if err != nil {
 			return nil, err
 		}
-		c.sides[i] = side{m: m, layer: -1}
+		s.m, s.layer = m, -1
 	}
 	for _, b := range batches {
-		if err := c.sides[0].m.Check(&b); err != nil {
+		if err := c.original.m.Check(&b); err != nil {
 			return nil, err
 		}
 	}
@@ -56,49 +55,74 @@ func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, 
 
 // Close removes the temporary files.
 func (c *Calibrator) Close() {
-	for _, s := range c.sides {
-		for _, f := range []*os.File{s.states, s.inputs} {
-			if f != nil {
-				f.Close()
-			}
-		}
+	c.original.close()
+	c.fused.close()
+}
+
+func (s *side) close() {
+	for _, f := range []*spool{&s.before.x, &s.before.encoded, &s.after.x, &s.after.encoded, &s.inputs, &s.added} {
+		f.close()
 	}
 }
 
 // Inputs implements Calibration. The blocks must be asked for in order of depth.
+// Before the first Replace, and for experts, whose tokens each model chooses for
+// itself, these are the inputs of one model; otherwise fusion.PairInputs.
 func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
-	for i := range c.sides {
-		if err := c.advance(&c.sides[i], block); err != nil {
-			return nil, err
-		}
+	if !c.replaced {
+		return sideInputs{c, &c.original}, c.run(&c.original, block)
 	}
-	return &blockInputs{c}, nil
+	if err := c.run(&c.fused, block); err != nil {
+		return nil, err
+	}
+	one := sideInputs{c, &c.fused}
+	if c.original.m.Blocks[block].Router != "" {
+		return one, nil
+	}
+	return pairedInputs{one}, c.run(&c.original, block)
 }
 
 // Rewind implements Calibration.
 func (c *Calibrator) Rewind() {
 	c.Close()
-	for i := range c.sides {
-		c.sides[i] = side{m: c.sides[i].m, layer: -1}
-	}
+	c.original = side{m: c.original.m, layer: -1}
 }
 
-// advance moves a side's states before the block's layer and collects the
-// inputs of its MLP.
-func (c *Calibrator) advance(s *side, block int) error {
-	target := s.m.Blocks[block].Depth
-	if target < s.layer {
-		return fmt.Errorf("calibration: expected blocks in order of depth, found layer %d after %d", target, s.layer)
+// Replace implements Calibration: later blocks see the compressed one's output.
+func (c *Calibrator) Replace(block int, b *fusion.Block) error {
+	if !c.replaced { // until now the models were one
+		var err error
+		if c.fused.before, err = c.original.before.copy(); err != nil {
+			return err
+		}
+		c.fused.layer, c.replaced = c.original.layer, true
 	}
-	states, err := temporary()
-	if err != nil {
-		return err
+	Install(c.fused.m.Blocks[block].MLP, b)
+	return nil
+}
+
+// run moves a side's states before the block's layer and collects the inputs of
+// its MLP.
+func (c *Calibrator) run(s *side, block int) (err error) {
+	b := s.m.Blocks[block]
+	if b.Depth < s.layer {
+		return fmt.Errorf("calibration: expected blocks in order of depth, found layer %d after %d", b.Depth, s.layer)
 	}
-	inputs, err := temporary()
-	if err != nil {
-		return err
+	from, layer := s.before, s.layer
+	if after := s.after; after.x.file != nil && layer < b.Depth {
+		from, layer = after, layer+1
 	}
-	old := s.states
+	next := side{m: s.m, layer: b.Depth}
+	defer func() {
+		if err != nil {
+			next.close()
+		}
+	}()
+	if s == &c.fused { // what this MLP itself gives is not asked for
+		mlp := *b.MLP
+		Install(b.MLP, stub(b))
+		defer func() { *b.MLP = mlp }()
+	}
 	for i := range c.batches {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -106,43 +130,49 @@ func (c *Calibrator) advance(s *side, block int) error {
 		in := &c.batches[i]
 		c.tape.Reset(0)
 		var x model.State
-		from := s.layer
-		if from < 0 {
-			x, from = s.m.Embed(c.tape, in), 0
-		} else {
-			x.X = c.tape.New(len(in.IDs), s.m.Config.Hidden)
-			if _, err := io.ReadFull(old, asBytes(x.X.Data)); err != nil {
+		at := max(layer, 0)
+		if layer < 0 {
+			x = s.m.Embed(c.tape, in)
+		} else if x, err = from.read(c.tape, i, s.m.Config.Hidden); err != nil {
+			return err
+		}
+		for ; at < b.Depth; at++ {
+			x = s.m.Layer(c.tape, at, x, in)
+		}
+		if err := next.before.write(x); err != nil {
+			return err
+		}
+		x = s.m.Layer(c.tape, at, x, in)
+		if err := next.inputs.write(b.MLP.X); err != nil {
+			return err
+		}
+		if b.MLP.Residual != nil {
+			if err := next.added.write(b.MLP.Residual); err != nil {
 				return err
 			}
 		}
-		for l := from; l < target; l++ {
-			x = s.m.Layer(c.tape, l, x, in)
-		}
-		if _, err := states.Write(asBytes(x.X.Data)); err != nil {
-			return err
-		}
-		s.m.Layer(c.tape, target, x, in)
-		if _, err := inputs.Write(asBytes(s.m.Blocks[block].MLP.X.Data)); err != nil {
-			return err
+		if s == &c.original {
+			if err := next.after.write(x); err != nil {
+				return err
+			}
 		}
 		if c.progress != nil {
 			c.progress(i+1, len(c.batches))
 		}
 	}
-	for _, f := range []*os.File{s.states, s.inputs} {
-		if f != nil {
-			f.Close()
-		}
-	}
-	s.states, s.inputs, s.layer = states, inputs, target
-	_, err = states.Seek(0, io.SeekStart)
-	return err
+	s.close()
+	*s = next
+	return nil
 }
 
-// Replace implements Calibration: later blocks see the compressed one's output.
-func (c *Calibrator) Replace(block int, b *fusion.Block) error {
-	Install(c.sides[1].m.Blocks[block].MLP, b)
-	return nil
+// stub returns the smallest MLP that can stand in a block's place.
+func stub(b *model.Block) *fusion.Block {
+	unit := make([]float32, b.Hidden)
+	m := fusion.MLP{Hidden: b.Hidden, Width: 1, Act: b.Act, Up: unit, Down: unit}
+	if b.Gate != "" {
+		m.Gate = unit
+	}
+	return &fusion.Block{MLP: m}
 }
 
 // Install gives a loaded model's MLP the weights of a compressed block, for
@@ -173,57 +203,56 @@ func Install(m *model.MLP, b *fusion.Block) {
 	m.Up, m.Down = layer(b.Up, b.UpBias, b.Hidden), layer(b.Down, b.DownBias, b.Width)
 }
 
-// blockInputs streams what advance has collected.
-type blockInputs struct{ c *Calibrator }
-
-// Each implements fusion.Inputs.
-func (b *blockInputs) Each(f func(x []float32, tokens int) error) error {
-	return b.EachPair(func(x, _ []float32, tokens int) error { return f(x, tokens) })
+// sideInputs streams what run has collected of one model.
+type sideInputs struct {
+	c *Calibrator
+	s *side
 }
 
-// EachPair implements fusion.PairInputs.
-func (b *blockInputs) EachPair(f func(x, original []float32, tokens int) error) error {
-	c := b.c
-	for _, s := range c.sides {
-		if _, err := s.inputs.Seek(0, io.SeekStart); err != nil {
+// Each implements fusion.Inputs.
+func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
+	hidden := in.s.m.Config.Hidden
+	var x []float32
+	for i := range in.c.batches {
+		if err := in.c.ctx.Err(); err != nil {
 			return err
 		}
-	}
-	var buffers [2][]float32
-	for _, in := range c.batches {
-		if err := c.ctx.Err(); err != nil {
+		var err error
+		if x, err = in.s.inputs.read(i, x); err != nil {
 			return err
 		}
-		n := len(in.IDs) * c.sides[0].m.Config.Hidden
-		for i := range buffers {
-			if cap(buffers[i]) < n {
-				buffers[i] = make([]float32, n)
-			}
-			buffers[i] = buffers[i][:n]
-			if _, err := io.ReadFull(c.sides[i].inputs, asBytes(buffers[i])); err != nil {
-				return err
-			}
-		}
-		if err := f(buffers[1], buffers[0], len(in.IDs)); err != nil {
+		if err := f(x, len(x)/hidden); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// temporary returns an open file that is gone when closed.
-func temporary() (*os.File, error) {
-	f, err := os.CreateTemp("", "mlpfusion-calibration-*")
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(f.Name())
-}
+// pairedInputs streams what run has collected of both models.
+type pairedInputs struct{ sideInputs }
 
-// asBytes is the memory of x.
-func asBytes(x []float32) []byte {
-	if len(x) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
+// EachPair implements fusion.PairInputs.
+func (in pairedInputs) EachPair(f func(x, original, shift []float32, tokens int) error) error {
+	c := in.c
+	i := 0
+	var original, shift, added []float32
+	return in.Each(func(x []float32, tokens int) (err error) {
+		if original, err = c.original.inputs.read(i, original); err != nil {
+			return err
+		}
+		if c.original.added.file == nil {
+			shift = append(shift[:0], original...)
+			kernel.Axpy(-1, x, shift)
+		} else {
+			if shift, err = c.original.added.read(i, shift); err != nil {
+				return err
+			}
+			if added, err = c.fused.added.read(i, added); err != nil {
+				return err
+			}
+			kernel.Axpy(-1, added, shift)
+		}
+		i++
+		return f(x, original, shift, tokens)
+	})
 }

@@ -18,11 +18,13 @@ type Inputs interface {
 
 // PairInputs are Inputs of a block that sits behind blocks already compressed.
 // Each then gives what the compressed model feeds it, and EachPair beside that
-// what the original model feeds the original block on the same tokens, so that
-// a refit also makes up for the earlier blocks' errors.
+// what the original model feeds the original block on the same tokens, and how
+// far the original model's stream, to which the block's output is added, is ahead
+// of the compressed model's. The block is to give the original's output and that
+// shift, so that it also makes up for the earlier blocks' errors.
 type PairInputs interface {
 	Inputs
-	EachPair(f func(x, original []float32, tokens int) error) error
+	EachPair(f func(x, original, shift []float32, tokens int) error) error
 }
 
 // teacher streams calibration inputs together with the outputs that the original
@@ -58,8 +60,8 @@ func (t *teacher) paired() bool {
 func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32, tokens int) error) error {
 	p := t.m.Hidden
 	seen := 0
-	step := func(x, original []float32, tokens int) error {
-		if len(x) < tokens*p || len(original) < tokens*p {
+	step := func(x, original, shift []float32, tokens int) error {
+		if len(x) < tokens*p || len(original) < tokens*p || shift != nil && len(shift) < tokens*p {
 			return errors.New("fusion: calibration inputs are shorter than tokens × hidden size")
 		}
 		for from := 0; from < tokens; from += chunk {
@@ -67,11 +69,16 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 				return err
 			}
 			n := min(chunk, tokens-from)
+			part := func(x []float32) []float32 { return x[from*p : (from+n)*p] }
 			var y []float32
 			if outputs {
-				y = t.outputs(original[from*p:(from+n)*p], seen, n)
+				var more []float32
+				if shift != nil {
+					more = part(shift)
+				}
+				y = t.outputs(part(original), more, seen, n)
 			}
-			if err := f(x[from*p:(from+n)*p], y, n); err != nil {
+			if err := f(part(x), y, n); err != nil {
 				return err
 			}
 			seen += n
@@ -82,7 +89,7 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 	if pairs, ok := t.inputs.(PairInputs); ok {
 		err = pairs.EachPair(step)
 	} else {
-		err = t.inputs.Each(func(x []float32, tokens int) error { return step(x, x, tokens) })
+		err = t.inputs.Each(func(x []float32, tokens int) error { return step(x, x, nil, tokens) })
 	}
 	if err == nil && seen == 0 {
 		return errors.New("fusion: the calibration inputs are empty")
@@ -90,21 +97,26 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 	return err
 }
 
-// outputs returns the original's outputs for tokens at … at+n of the stream.
-func (t *teacher) outputs(x []float32, at, n int) []float32 {
+// outputs returns what the block is to give for tokens at … at+n of the stream:
+// the original's outputs, and the shift where there is one.
+func (t *teacher) outputs(x, shift []float32, at, n int) []float32 {
 	p := t.m.Hidden
 	if (at+n)*p <= len(t.kept) {
 		return t.kept[at*p : (at+n)*p]
 	}
+	var y []float32
 	if at*p == len(t.kept) && (at+n)*p <= teacherMemory {
 		t.kept = append(t.kept, make([]float32, n*p)...)
-		y := t.kept[at*p:]
-		t.m.Forward(t.pool, x, n, y)
-		return y
+		y = t.kept[at*p:]
+	} else {
+		if t.spare == nil {
+			t.spare = make([]float32, chunk*p)
+		}
+		y = t.spare[:n*p]
 	}
-	if t.spare == nil {
-		t.spare = make([]float32, chunk*p)
+	t.m.Forward(t.pool, x, n, y)
+	if shift != nil {
+		kernel.Axpy(1, shift, y)
 	}
-	t.m.Forward(t.pool, x, n, t.spare)
-	return t.spare[:n*p]
+	return y
 }

@@ -22,6 +22,9 @@ type MLP struct {
 	// hidden), what Down reads (tokens × width; without a gate, after a backward
 	// its Grad is with respect to Up·x + b1) and the output.
 	X, H, Y *nn.Tensor
+	// Residual is what the output is added to, where that is another tensor than
+	// X: a family that normalises before its MLPs sets it in forward.
+	Residual *nn.Tensor
 	// Offsets marks where each example's rows begin in X, and the end: of an
 	// expert, the tokens routed to it in the tokens' order.
 	Offsets []int32
