@@ -120,6 +120,7 @@ func (m *gpt2) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State 
 		ctx = t.Rows(ctx, m.picked)
 	}
 	x = t.Add(t.Linear(ctx, l.out, kernel.Identity, nil), x, c.HiddenDrop)
+	l.mlp.Residual = x
 	y := l.mlp.forward(t, t.AddNorm(x, nil, l.mlpNorm, 0), offsets, 0)
 	if i == len(m.layers)-1 {
 		return State{X: t.AddNorm(y, x, m.final, c.HiddenDrop)}

@@ -295,6 +295,7 @@ func (m *t5) sublayers(t *nn.Tape, stack *t5Stack, i int, s State, offsets, keys
 	if l.experts != nil {
 		y = l.experts.forward(t, y, offsets, c)
 	} else {
+		l.mlp.Residual = x
 		y = l.mlp.forward(t, y, offsets, c.HiddenDrop)
 	}
 	x = t.Add(y, x, c.HiddenDrop)

@@ -1,0 +1,110 @@
+package convert
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"mlpfusion/fusion"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+)
+
+// TestPairs runs the original and the fused model straight through and compares
+// what each block sees with what the calibrator, which goes layer by layer, gives:
+// the inputs of both, and how far the stream is ahead. The stream before an MLP
+// and its output make up the stream after it, so of the last state the two
+// differ by exactly what a block that gives output and shift makes up for.
+func TestPairs(t *testing.T) {
+	for _, family := range []string{"bert", "gpt2", "t5", "t5-gated"} {
+		t.Run(family, func(t *testing.T) {
+			pool := newPool(t)
+			dir := openDir(t, filepath.Join(testdata, family))
+			in := *sample
+			if family != "bert" {
+				in.Types = nil
+			}
+			if family[:2] == "t5" {
+				in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
+			}
+			cal, err := NewCalibrator(t.Context(), pool, dir, []model.Input{in, *in.Slice(1, 3)}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cal.Close()
+			var models [2]*model.Model
+			for i := range models {
+				if models[i], _, err = model.Load(dir, model.LoadOptions{NewHead: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for block, b := range models[0].Blocks {
+				inputs, err := cal.Inputs(block)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var x, stream [2][]float32
+				for i, m := range models {
+					tape := nn.NewTape(pool)
+					m.ForwardAll(tape, &in, &model.Output{AllTokens: true, KeepHidden: true})
+					mlp := m.Blocks[block].MLP
+					x[i], stream[i] = slices.Clone(mlp.X.Data), slices.Clone(mlp.X.Data)
+					if mlp.Residual != nil {
+						stream[i] = slices.Clone(mlp.Residual.Data)
+					}
+				}
+				kernel.Axpy(-1, stream[1], stream[0])
+				calls := 0
+				pairs, paired := inputs.(fusion.PairInputs)
+				if paired != (block > 0) {
+					t.Fatalf("%s: paired %v", b.Name, paired)
+				}
+				check := func(fused, original, shift []float32, _ int) error {
+					if calls++; calls > 1 {
+						return nil // the second batch is part of the first
+					}
+					if e := farthest(fused, x[1]); e > 1e-5 {
+						t.Errorf("%s: the fused model's inputs are off by %g", b.Name, e)
+					}
+					if e := farthest(original, x[0]); e > 1e-5 {
+						t.Errorf("%s: the original's inputs are off by %g", b.Name, e)
+					}
+					if e := farthest(shift, stream[0]); e > 1e-5 {
+						t.Errorf("%s: the shift is off by %g", b.Name, e)
+					}
+					return nil
+				}
+				if paired {
+					err = pairs.EachPair(check)
+				} else {
+					err = inputs.Each(func(got []float32, n int) error { return check(got, got, stream[0], n) })
+				}
+				if err != nil || calls != 2 {
+					t.Fatalf("%d batches, %v", calls, err)
+				}
+				small := smaller(models[0].Blocks[block])
+				Install(models[1].Blocks[block].MLP, small)
+				if err := cal.Replace(block, small); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// smaller keeps the first half of a block's units.
+func smaller(b *model.Block) *fusion.Block {
+	c := b.Width / 2
+	m := fusion.MLP{Hidden: b.Hidden, Width: c, Act: b.Act, Up: b.MLP.Up.W.Data[:c*b.Hidden], Down: make([]float32, b.Hidden*c)}
+	for r := range b.Hidden {
+		copy(m.Down[r*c:(r+1)*c], b.MLP.Down.W.Data[r*b.Width:])
+	}
+	if b.MLP.Gate != nil {
+		m.Gate = b.MLP.Gate.W.Data[:c*b.Hidden]
+	}
+	if b.Bias {
+		m.UpBias, m.DownBias = b.MLP.Up.B.Data[:c], b.MLP.Down.B.Data
+	}
+	return &fusion.Block{MLP: m}
+}
