@@ -106,7 +106,7 @@ func (m *gpt2) embed(t *nn.Tape, in *Input) State {
 // sequence's queries begin at the first of those, and the MLP runs on no others.
 func (m *gpt2) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
 	c, l, x := m.cfg, m.layers[i], s.X
-	opt := nn.AttentionOptions{Heads: c.Heads, Dim: c.Hidden / c.Heads, Causal: true, Scale: l.scale, Drop: c.AttnDrop}
+	opt := nn.AttentionOptions{Heads: c.Heads, Dim: c.Hidden / c.Heads, Causal: true, Scale: l.scale, Drop: c.AttnDrop, Past: in.past.layer(i)}
 	qkv := nn.Heads{X: t.Linear(t.AddNorm(x, nil, l.attnNorm, 0), l.qkv, kernel.Identity, nil)}
 	queries, offsets := in.Offsets, in.Offsets
 	if rows != nil {
@@ -155,8 +155,9 @@ func (m *gpt2) vocabulary() (*nn.Weight, float32) { return m.head.W, 1 }
 func (m *gpt2) ids(in *Input) (ids [nn.MaxTables][]int32) {
 	m.positions = m.positions[:0]
 	for i := range len(in.Offsets) - 1 {
+		start := in.past.tokens(i)
 		for p := range in.Offsets[i+1] - in.Offsets[i] {
-			m.positions = append(m.positions, p)
+			m.positions = append(m.positions, start+p)
 		}
 	}
 	ids[0], ids[1] = in.IDs, m.positions
@@ -168,6 +169,10 @@ func (m *gpt2) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 	for i, w := range m.tables {
 		f(w, ids[i])
 	}
+}
+
+func (m *gpt2) cache(c *Cache) {
+	c.self = nn.NewCache(len(m.layers), m.cfg.Heads, m.cfg.Hidden/m.cfg.Heads)
 }
 
 func (m *gpt2) maxLength() int { return m.cfg.Positions }

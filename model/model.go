@@ -41,6 +41,9 @@ type Input struct {
 	// DecoderIDs and DecoderOffsets are the decoder's tokens, of as many
 	// sequences, for encoder–decoders.
 	DecoderIDs, DecoderOffsets []int32
+
+	// past is what came before these tokens, see Next.
+	past *Cache
 }
 
 // stream returns the tokens that the head sees, the decoder's where there is one,

@@ -237,7 +237,12 @@ func (b *builder) rmsNorm(name string) *nn.RMSNorm {
 
 func (m *t5) depth() int { return len(m.encoder.layers) + len(m.decoder.layers) }
 
-func (m *t5) embed(t *nn.Tape, in *Input) State { return State{X: m.lookup(t, in.IDs)} }
+func (m *t5) embed(t *nn.Tape, in *Input) State {
+	if in.past != nil {
+		return State{} // the encoder has run, and the decoder has its own embeddings
+	}
+	return State{X: m.lookup(t, in.IDs)}
+}
 
 func (m *t5) lookup(t *nn.Tape, ids []int32) *nn.Tensor {
 	x := t.Embed(m.tables, [nn.MaxTables][]int32{ids})
@@ -250,6 +255,9 @@ func (m *t5) lookup(t *nn.Tape, ids []int32) *nn.Tensor {
 func (m *t5) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
 	c := m.cfg
 	if i < len(m.encoder.layers) {
+		if in.past != nil {
+			return s
+		}
 		x := m.sublayers(t, m.encoder, i, s, in.Offsets, nil, nil)
 		if i == len(m.encoder.layers)-1 {
 			x = t.Dropout(t.RMSNorm(x, m.encoder.norm), c.HiddenDrop)
@@ -259,9 +267,13 @@ func (m *t5) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
 	ids, offsets := m.decoderInput(in)
 	i -= len(m.encoder.layers)
 	if i == 0 {
-		s = State{X: m.lookup(t, ids), Encoded: t.Keep(s.X)}
+		encoded := s.X
+		if encoded != nil {
+			encoded = t.Keep(encoded)
+		}
+		s = State{X: m.lookup(t, ids), Encoded: encoded}
 	}
-	x := m.sublayers(t, m.decoder, i, s, offsets, in.Offsets, rows)
+	x := m.sublayers(t, m.decoder, i, s, offsets, in, rows)
 	if i == len(m.decoder.layers)-1 {
 		x = t.Dropout(t.RMSNorm(x, m.decoder.norm), c.HiddenDrop)
 	}
@@ -269,15 +281,18 @@ func (m *t5) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
 }
 
 // sublayers runs layer i of a stack on the tokens of s.X, which begin at offsets;
-// keys are the encoder's offsets in the decoder. Of the last layer only the given
+// in is the batch for the decoder and nil for the encoder. Of the last layer only the given
 // rows are wanted, unless nil; a mixture needs all of them, since tokens compete
 // for its experts.
-func (m *t5) sublayers(t *nn.Tape, stack *t5Stack, i int, s State, offsets, keys, rows []int32) *nn.Tensor {
+func (m *t5) sublayers(t *nn.Tape, stack *t5Stack, i int, s State, offsets []int32, in *Input, rows []int32) *nn.Tensor {
 	c, l := m.cfg, stack.layers[i]
 	inner := c.Heads * c.T5.HeadDim
 	opt := nn.AttentionOptions{Heads: c.Heads, Dim: c.T5.HeadDim, Scale: 1, Drop: c.AttnDrop}
 	self := opt
-	self.Bias, self.Causal = stack.bias, keys != nil
+	self.Bias = stack.bias
+	if in != nil {
+		self.Causal, self.Past = true, in.past.layer(i)
+	}
 	qkv := nn.Heads{X: t.Linear(t.RMSNorm(s.X, l.norm), l.qkv, kernel.Identity, nil)}
 	ctx := t.Attention(qkv, nn.Heads{X: qkv.X, Start: inner}, nn.Heads{X: qkv.X, Start: 2 * inner}, offsets, offsets, self)
 	x := t.Add(t.Linear(ctx, l.out, kernel.Identity, nil), s.X, c.HiddenDrop)
@@ -285,10 +300,14 @@ func (m *t5) sublayers(t *nn.Tape, stack *t5Stack, i int, s State, offsets, keys
 		x, offsets = t.Rows(x, rows), m.offsetsOf(rows, offsets)
 		rows = nil
 	}
-	if keys != nil {
+	if in != nil {
 		q := nn.Heads{X: t.Linear(t.RMSNorm(x, l.crossNorm), l.q, kernel.Identity, nil)}
-		kv := nn.Heads{X: t.Linear(s.Encoded, l.kv, kernel.Identity, nil)}
-		ctx := t.Attention(q, kv, nn.Heads{X: kv.X, Start: inner}, offsets, keys, opt)
+		var k, v nn.Heads // where the cache does not have them
+		if opt.Past = in.past.encoded(i); opt.Past == nil {
+			k = nn.Heads{X: t.Linear(s.Encoded, l.kv, kernel.Identity, nil)}
+			v = nn.Heads{X: k.X, Start: inner}
+		}
+		ctx := t.Attention(q, k, v, offsets, in.Offsets, opt)
 		x = t.Add(t.Linear(ctx, l.crossOut, kernel.Identity, nil), x, c.HiddenDrop)
 	}
 	y := t.RMSNorm(x, l.mlpNorm)
@@ -363,6 +382,27 @@ func (m *t5) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 		f(m.shared, in.IDs)
 		f(m.shared, ids)
 	}
+}
+
+func (m *t5) cache(c *Cache) {
+	c.self = nn.NewCache(len(m.decoder.layers), m.cfg.Heads, m.cfg.T5.HeadDim)
+	c.cross = nn.NewCache(len(m.decoder.layers), m.cfg.Heads, m.cfg.T5.HeadDim)
+}
+
+// encode adds to the cache what the decoder's layers attend to of the encoder's
+// output, and returns the decoder's first token.
+func (m *t5) encode(t *nn.Tape, in *Input, c *Cache) int32 {
+	s := m.embed(t, in)
+	for i := range m.encoder.layers {
+		s = m.layer(t, i, s, in, nil)
+	}
+	opt := nn.AttentionOptions{Heads: m.cfg.Heads, Dim: m.cfg.T5.HeadDim}
+	for i, l := range m.decoder.layers {
+		kv := t.Linear(s.X, l.kv, kernel.Identity, nil)
+		opt.Past = c.encoded(i)
+		t.Remember(nn.Heads{X: kv}, nn.Heads{X: kv, Start: opt.Heads * opt.Dim}, in.Offsets, opt)
+	}
+	return int32(m.cfg.T5.StartID)
 }
 
 func (m *t5) maxLength() int { return m.cfg.Positions }

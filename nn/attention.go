@@ -31,6 +31,9 @@ type AttentionOptions struct {
 	Drop        float32 // probability of dropout on the attention probabilities
 	// Bias is added to the scaled scores; nil: none.
 	Bias *PositionBias
+	// Past holds keys and values of earlier tokens, before those of k and v, which
+	// are added to it; k and v may be empty, and keys nil. Only for inference.
+	Past *Past
 }
 
 type attention struct {
@@ -55,15 +58,15 @@ type attention struct {
 // The probabilities are not kept but computed again in the backward pass.
 func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOptions) *Tensor {
 	y := t.New(int(queries[len(queries)-1]), opt.Heads*opt.Dim)
-	y.constant = q.X.constant && k.X.constant && v.X.constant
+	y.constant = q.X.constant && k.X != nil && k.X.constant && v.X.constant
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
 	if op.Scale == 0 {
 		op.Scale = float32(1 / math.Sqrt(float64(opt.Dim)))
 	}
 	most := 0 // scores of a sequence and head
-	for i := range len(keys) - 1 {
-		lk := int(keys[i+1] - keys[i])
+	for i := range len(queries) - 1 {
+		lk := op.keys(i)
 		op.longest = max(op.longest, lk)
 		most = max(most, lk*int(queries[i+1]-queries[i]))
 	}
@@ -77,7 +80,7 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 		op.Bias.spread(op.bias, op.longest)
 	}
 	t.workspace(3 * most)
-	t.Pool.Run((len(keys)-1)*opt.Heads, (*attentionForward)(op))
+	t.Pool.Run((len(queries)-1)*opt.Heads, (*attentionForward)(op))
 	t.record(op)
 	return y
 }
@@ -92,13 +95,28 @@ type span struct {
 
 func (o *attention) span(i int) span {
 	seq := i / o.Heads
-	s := span{h: i % o.Heads, y0: int(o.qoff[seq]), k0: int(o.off[seq])}
-	s.lq, s.lk = int(o.qoff[seq+1])-s.y0, int(o.off[seq+1])-s.k0
+	s := span{h: i % o.Heads, y0: int(o.qoff[seq]), lk: o.keys(seq)}
+	s.lq = int(o.qoff[seq+1]) - s.y0
 	s.q0 = s.y0
+	if o.off != nil {
+		s.k0 = int(o.off[seq])
+	}
 	if o.LastQueries {
-		s.q0 = s.k0 + s.lk - s.lq
+		s.q0 = int(o.off[seq+1]) - s.lq
 	}
 	return s
+}
+
+// keys is the number of keys of a sequence, with those of before.
+func (o *attention) keys(seq int) int {
+	n := 0
+	if o.off != nil {
+		n = int(o.off[seq+1] - o.off[seq])
+	}
+	if o.Past != nil {
+		n += o.Past.Cache.Len(o.Past.Sequences[seq])
+	}
+	return n
 }
 
 // seen is the number of keys that query r of a span sees: the first ones.
@@ -152,7 +170,14 @@ type attentionForward attention
 func (f *attentionForward) Do(i, w int) {
 	o := (*attention)(f)
 	p := o.span(i)
+	if o.Past != nil && o.k.X != nil {
+		o.add(i/o.Heads, p)
+	}
 	if p.lk == 0 || p.lq == 0 {
+		return
+	}
+	if o.Past != nil && o.Past.Cache.Len(o.Past.Sequences[i/o.Heads]) > 0 {
+		o.recall(i/o.Heads, w, p)
 		return
 	}
 	s := o.t.work[w][:p.lq*p.lk]

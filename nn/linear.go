@@ -35,9 +35,12 @@ func (t *Tape) Linear(x *Tensor, l *Linear, act kernel.Activation, scale []float
 		y.Deriv = t.floats(len(y.Data))
 		ep.Deriv = y.Deriv
 	}
-	t.Pool.Gemm(t.Prec, x.Rows, l.W.Rows, l.W.Cols,
-		kernel.Mat{Data: x.Data, Stride: x.Cols}, kernel.Mat{Data: l.W.Data, Stride: l.W.Cols, T: true},
-		y.Data, y.Cols, ep)
+	rows := kernel.Mat{Data: x.Data, Stride: x.Cols}
+	if l.W.packed != nil && !t.Train {
+		t.Pool.GemmPacked(x.Rows, rows, l.W.packed, y.Data, y.Cols, ep)
+	} else {
+		t.Pool.Gemm(t.Prec, x.Rows, l.W.Rows, l.W.Cols, rows, kernel.Mat{Data: l.W.Data, Stride: l.W.Cols, T: true}, y.Data, y.Cols, ep)
+	}
 	y.constant = x.constant && l.W.Frozen
 	op := t.linears.next()
 	*op = linear{x, y, l, t.Prec}

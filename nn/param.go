@@ -1,5 +1,7 @@
 package nn
 
+import "mlpfusion/kernel"
+
 // Weight is one matrix (Rows × Cols, row-major) that operations read and whose
 // gradient they accumulate.
 type Weight struct {
@@ -17,6 +19,9 @@ type Weight struct {
 	// backward writes it, its contents are stale.
 	written bool
 
+	// packed is Data as Linear multiplies by it, see Pack.
+	packed *kernel.Packed
+
 	// Masked weights keep their zeros: the gradient of a zero element is
 	// dropped (method magnitude).
 	Masked bool
@@ -31,6 +36,13 @@ func NewWeight(rows, cols int) *Weight {
 // views are used in operations, w itself must not be.
 func (w *Weight) View(from, to int) *Weight {
 	return &Weight{Data: w.Data[from*w.Cols : to*w.Cols], Grad: w.Grad[from*w.Cols : to*w.Cols], Rows: to - from, Cols: w.Cols}
+}
+
+// Pack lays the weight out for products with few rows, which reading it
+// otherwise outweighs. From then on inference multiplies by the values of now,
+// at the precision given.
+func (w *Weight) Pack(pool *kernel.Pool, prec kernel.Precision) {
+	w.packed = pool.PackB(prec, w.Cols, w.Rows, kernel.Mat{Data: w.Data, Stride: w.Cols, T: true})
 }
 
 // ZeroGrad makes the gradient zero without touching its memory where the next

@@ -1,0 +1,199 @@
+package nn
+
+import "mlpfusion/kernel"
+
+// pageTokens is the number of tokens of a page: small, since the last page of a
+// sequence is copied when it forks and half empty otherwise.
+const pageTokens = 16
+
+// Cache keeps the keys and values of every layer for the tokens that sequences
+// have so far, so that attention reads them again when the sequences grow.
+// Memory comes in pages of a few tokens. Forked sequences, as the beams of a
+// search are, share the pages they have in common.
+type Cache struct {
+	layers, heads, dim int
+	pages              [][]float32 // layer × (keys, values) × head × token × dim
+	users              []int32     // of each page
+	free               []int32     // pages without users
+	sequences          []cached
+	spare              []int32 // sequences that may be used again
+}
+
+// cached is one sequence.
+type cached struct {
+	pages  []int32
+	tokens int
+	coming int // tokens that are being added
+}
+
+// NewCache returns an empty cache for attention of the given shape in each of so
+// many layers.
+func NewCache(layers, heads, dim int) *Cache {
+	return &Cache{layers: layers, heads: heads, dim: dim}
+}
+
+// New begins a sequence of no tokens and returns its number.
+func (c *Cache) New() int32 {
+	if n := len(c.spare); n > 0 {
+		s := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		return s
+	}
+	c.sequences = append(c.sequences, cached{})
+	return int32(len(c.sequences) - 1)
+}
+
+// Fork begins a sequence with the tokens of another.
+func (c *Cache) Fork(from int32) int32 {
+	s := c.New()
+	a, b := &c.sequences[from], &c.sequences[s]
+	b.pages, b.tokens = append(b.pages[:0], a.pages...), a.tokens
+	for _, p := range b.pages {
+		c.users[p]++
+	}
+	return s
+}
+
+// Free ends a sequence; its number may be given out again.
+func (c *Cache) Free(s int32) {
+	q := &c.sequences[s]
+	for _, p := range q.pages {
+		c.release(p)
+	}
+	q.pages, q.tokens = q.pages[:0], 0
+	c.spare = append(c.spare, s)
+}
+
+// Len is the number of tokens of a sequence.
+func (c *Cache) Len(s int32) int { return c.sequences[s].tokens }
+
+// Grow makes room for more tokens of a sequence, which the layers' attention
+// then fills; Grown counts them in.
+func (c *Cache) Grow(s int32, tokens int) {
+	q := &c.sequences[s]
+	q.coming = tokens
+	if rest := q.tokens % pageTokens; rest > 0 {
+		if last := &q.pages[len(q.pages)-1]; c.users[*last] > 1 {
+			p := c.page()
+			c.copyTokens(c.pages[p], c.pages[*last], rest)
+			c.release(*last)
+			*last = p
+		}
+	}
+	for len(q.pages)*pageTokens < q.tokens+tokens {
+		q.pages = append(q.pages, c.page())
+	}
+}
+
+// Grown ends what Grow began, once every layer has added its keys and values.
+func (c *Cache) Grown(s int32) {
+	q := &c.sequences[s]
+	q.tokens += q.coming
+	q.coming = 0
+}
+
+// page returns a page with one user. Pages are made in ever larger numbers.
+func (c *Cache) page() int32 {
+	if len(c.free) == 0 {
+		size := c.layers * 2 * c.heads * pageTokens * c.dim
+		slab := make([]float32, max(1, len(c.pages))*size)
+		for ; len(slab) > 0; slab = slab[size:] {
+			c.free = append(c.free, int32(len(c.pages)))
+			c.pages = append(c.pages, slab[:size:size])
+			c.users = append(c.users, 0)
+		}
+	}
+	last := len(c.free) - 1
+	p := c.free[last]
+	c.free = c.free[:last]
+	c.users[p] = 1
+	return p
+}
+
+func (c *Cache) release(p int32) {
+	if c.users[p]--; c.users[p] == 0 {
+		c.free = append(c.free, p)
+	}
+}
+
+// copyTokens copies the first tokens of a page.
+func (c *Cache) copyTokens(dst, src []float32, tokens int) {
+	for head := 0; head < len(src); head += pageTokens * c.dim {
+		copy(dst[head:head+tokens*c.dim], src[head:])
+	}
+}
+
+// keys and values return one head's in a page of a sequence: (token × dim).
+func (c *Cache) keys(s int32, page, layer, head int) []float32 {
+	from := (2*layer*c.heads + head) * pageTokens * c.dim
+	return c.pages[c.sequences[s].pages[page]][from : from+pageTokens*c.dim]
+}
+
+func (c *Cache) values(s int32, page, layer, head int) []float32 {
+	return c.keys(s, page, layer, c.heads+head)
+}
+
+// Past is where attention finds the keys and values of the tokens that were
+// before: one layer of a cache, for each sequence of the batch.
+type Past struct {
+	Cache     *Cache
+	Layer     int
+	Sequences []int32
+}
+
+// Remember adds the rows of k and v, in which the sequences begin at offsets, to
+// opt.Past, with no query to them.
+func (t *Tape) Remember(k, v Heads, offsets []int32, opt AttentionOptions) {
+	op := t.attends.next()
+	*op = attention{AttentionOptions: opt, t: t, k: k, v: v, off: offsets}
+	t.Pool.Run((len(offsets)-1)*opt.Heads, (*remember)(op))
+}
+
+type remember attention
+
+func (r *remember) Do(i, _ int) {
+	(*attention)(r).add(i/r.Heads, span{h: i % r.Heads})
+}
+
+// add writes one head's rows of k and v behind the tokens that sequence seq of the
+// batch has.
+func (o *attention) add(seq int, p span) {
+	c, s := o.Past.Cache, o.Past.Sequences[seq]
+	from := int(o.off[seq])
+	at := c.sequences[s].tokens
+	for r := range int(o.off[seq+1]) - from {
+		page, row := (at+r)/pageTokens, (at+r)%pageTokens*o.Dim
+		copy(c.keys(s, page, o.Past.Layer, p.h)[row:row+o.Dim], o.k.at(o.k.X.Data, from+r, p.h, o.Dim).Data)
+		copy(c.values(s, page, o.Past.Layer, p.h)[row:row+o.Dim], o.v.at(o.v.X.Data, from+r, p.h, o.Dim).Data)
+	}
+}
+
+// recall computes the attention of one sequence and head to all that the cache
+// holds of it, query by query.
+func (o *attention) recall(seq, w int, p span) {
+	c, s, layer := o.Past.Cache, o.Past.Sequences[seq], o.Past.Layer
+	for r := range p.lq {
+		n := o.seen(p, r)
+		query := o.q.at(o.q.X.Data, p.q0+r, p.h, o.Dim).Data[:o.Dim]
+		scores := o.t.work[w][:n]
+		for page := 0; page*pageTokens < n; page++ {
+			keys := c.keys(s, page, layer, p.h)
+			part := scores[page*pageTokens : min(n, (page+1)*pageTokens)]
+			for i := range part {
+				part[i] = o.Scale * kernel.Dot(query, keys[i*o.Dim:(i+1)*o.Dim])
+			}
+		}
+		if o.Bias != nil {
+			kernel.Add(scores, o.biased(o.bias[p.h*o.distances():], p, r, n))
+		}
+		kernel.Softmax(scores, 1)
+		y := o.y.Data[(p.y0+r)*o.y.Cols+p.h*o.Dim:][:o.Dim]
+		clear(y)
+		for page := 0; page*pageTokens < n; page++ {
+			values := c.values(s, page, layer, p.h)
+			for i, score := range scores[page*pageTokens : min(n, (page+1)*pageTokens)] {
+				kernel.Axpy(score, values[i*o.Dim:(i+1)*o.Dim], y)
+			}
+		}
+	}
+}
