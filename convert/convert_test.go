@@ -106,7 +106,7 @@ func sameFiles(t *testing.T, a, b string) {
 // TestEveryMethod fuses with each method and family, loads the result, exports
 // it and compares logits: exporting never changes the function.
 func TestEveryMethod(t *testing.T) {
-	for _, family := range []string{"bert", "bert-base", "roberta", "distilbert"} {
+	for _, family := range []string{"bert", "bert-base", "roberta", "distilbert", "gpt2", "gpt2-base", "gpt2-classifier"} {
 		for _, method := range fusion.Names() {
 			if method == "calibrated" {
 				continue // see TestCalibrated
@@ -139,9 +139,15 @@ func TestEveryMethod(t *testing.T) {
 // TestDuplicates checks the exactness property of design §2 through files: a
 // model whose hidden units are copies of a few is fused without any change.
 func TestDuplicates(t *testing.T) {
+	for _, family := range []string{"bert", "gpt2"} {
+		t.Run(family, func(t *testing.T) { testDuplicates(t, family) })
+	}
+}
+
+func testDuplicates(t *testing.T, family string) {
 	dir := t.TempDir()
 	copies := filepath.Join(dir, "copies")
-	duplicate(t, filepath.Join(testdata, "bert"), copies, 16)
+	duplicate(t, filepath.Join(testdata, family), copies, 16)
 	small := filepath.Join(dir, "small")
 	r := fuse(t, copies, small, FuseOptions{Plan: Plan{Layers: "all", Width: 16}})
 	for name, l := range r.Layers {
@@ -388,8 +394,14 @@ func TestSizeCounts(t *testing.T) {
 // TestCalibrated compresses in sequence on calibration texts, with the inputs
 // of the original and of the compressed model side by side.
 func TestCalibrated(t *testing.T) {
+	for _, family := range []string{"bert", "gpt2"} {
+		t.Run(family, func(t *testing.T) { testCalibrated(t, family) })
+	}
+}
+
+func testCalibrated(t *testing.T, family string) {
 	dir := t.TempDir()
-	from := filepath.Join(testdata, "bert")
+	from := filepath.Join(testdata, family)
 	cal, err := NewCalibrator(context.Background(), newPool(t), openDir(t, from), []model.Input{*sample, *sample}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -245,7 +245,7 @@ func (e *exporter) shapes(b *model.Block) []part {
 			out, in = in, out
 		}
 		name = strings.TrimPrefix(name, prefix)
-		list = append(list, part{name: name + ".weight", shape: []int{out, in}})
+		list = append(list, matrixPart(b, name, out, in, nil))
 		if b.Bias {
 			list = append(list, part{name: name + ".bias", shape: []int{out}})
 		}
@@ -265,7 +265,11 @@ func (e *exporter) plain(b *model.Block) ([]part, error) {
 	}
 	matrix := func(name string, rows, cols int) ([]float32, error) {
 		if b.Form.Rank == 0 {
-			return read(name + ".weight")
+			w, err := read(name + ".weight")
+			if err == nil && b.Transposed {
+				w = model.Transpose(w, cols, rows)
+			}
+			return w, err
 		}
 		u, err := read(name + ".factor_u")
 		if err != nil {
@@ -327,7 +331,11 @@ func (e *exporter) plain(b *model.Block) ([]part, error) {
 				bias = own
 			}
 		}
-		next(plain)
+		rows, cols = wide, p
+		if name == from.Down {
+			rows, cols = p, wide
+		}
+		next(matrixPart(b, "", rows, cols, plain).values)
 		if b.Bias {
 			next(bias)
 		}

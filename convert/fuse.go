@@ -332,6 +332,9 @@ func (f *fuser) read(place int) (*fusion.MLP, error) {
 		if err != nil {
 			return nil, err
 		}
+		if shape := f.tensor(t.name + ".weight").Shape; b.Transposed {
+			*t.matrix = model.Transpose(*t.matrix, shape[0], shape[1])
+		}
 	}
 	return m, nil
 }
@@ -403,7 +406,7 @@ func parts(b *model.Block, block *fusion.Block) []part {
 		if f := block.Factors; f != nil {
 			list = append(list, part{name + ".factor_v", []int{f.Rank, in}, v}, part{name + ".factor_u", []int{out, f.Rank}, u})
 		} else {
-			list = append(list, part{name + ".weight", []int{out, in}, w})
+			list = append(list, matrixPart(b, name, out, in, w))
 		}
 		if bias != nil {
 			list = append(list, part{name + ".bias", []int{out}, bias})
@@ -429,6 +432,19 @@ type part struct {
 	name   string
 	shape  []int
 	values []float32
+}
+
+// matrixPart is a block's matrix w (out × in), or nil for its shape alone, as the
+// checkpoint lays it out.
+func matrixPart(b *model.Block, name string, out, in int, w []float32) part {
+	p := part{name + ".weight", []int{out, in}, w}
+	if b.Transposed {
+		p.shape = []int{in, out}
+		if w != nil {
+			p.values = model.Transpose(w, out, in)
+		}
+	}
+	return p
 }
 
 // blockState is what a finished block's file says besides its tensors.

@@ -36,6 +36,7 @@ type Block struct {
 	// "" in an MLP that has none.
 	Gate, Up, Down string
 	Bias           bool // the matrices have biases
+	Transposed     bool // the checkpoint stores the matrices' transposes; not those of factors
 	Act            kernel.Activation
 	// Router is the name of the tensor (Experts × hidden) that chooses among a
 	// mixture's Experts experts, of which this is number Expert; "", 0 and 0

@@ -43,7 +43,7 @@ func (b *builder) mlp(block Block) *MLP {
 	if fused {
 		width = form.Width
 	}
-	blk.Act, blk.Hidden, blk.Width, blk.Form = b.cfg.Act, hidden, width, form
+	blk.Act, blk.Hidden, blk.Width, blk.Form, blk.Transposed = b.cfg.Act, hidden, width, form, b.conv
 	m := &MLP{Act: b.cfg.Act}
 	if form.Scale {
 		m.Scale = b.fixed(blk.ScaleName(), width)
