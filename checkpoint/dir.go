@@ -54,16 +54,44 @@ func OpenDir(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{Path: path, Config: config, Weights: weights}
-	for _, name := range carried {
-		if exists(filepath.Join(path, name)) {
-			d.Carry = append(d.Carry, name)
-		}
-	}
+	d.carry()
 	return d, nil
 }
 
+// NewDir describes a model that is to be made from nothing: its configuration
+// file, and the folder whose tokenizer it is to have. There are no weights.
+func NewDir(path, configFile string) (*Dir, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s: expected a folder of tokenizer files, found a file", path)
+	}
+	config, err := ReadConfig(configFile)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{Path: path, Config: config}
+	d.carry()
+	return d, nil
+}
+
+func (d *Dir) carry() {
+	for _, name := range carried {
+		if exists(filepath.Join(d.Path, name)) {
+			d.Carry = append(d.Carry, name)
+		}
+	}
+}
+
 // Close closes the weights.
-func (d *Dir) Close() error { return d.Weights.Close() }
+func (d *Dir) Close() error {
+	if d.Weights == nil {
+		return nil
+	}
+	return d.Weights.Close()
+}
 
 // SHA256 returns the sums of the weight files, by file name, in hexadecimal.
 // progress, which may be nil, is told the bytes done so far.

@@ -110,12 +110,8 @@ func (c *Config) Check() error {
 		return errors.New("widths: expected at least one, found none")
 	}
 	for _, name := range c.Tasks {
-		spec, err := task.Lookup(name)
-		if err != nil {
+		if _, err := task.Lookup(name); err != nil {
 			return err
-		}
-		if spec.Generation {
-			return fmt.Errorf("tasks: expected some with labels, found %s, which is generation", spec.Name)
 		}
 	}
 	for _, m := range c.PModes {

@@ -9,12 +9,14 @@ import (
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/tokenize"
+	"mlpfusion/train"
 )
 
 // taskData is a task's examples as the model reads them.
 type taskData struct {
 	set         *task.Dataset
 	tok         tokenize.Tokenizer
+	cfg         *model.Config
 	longest     int // tokens
 	dev         *task.Encoded
 	train       *task.Encoded // of trainSeed
@@ -39,13 +41,8 @@ func (r *Runner) data(name string) (*taskData, error) {
 	if d.set, err = task.Load(spec, folder, task.Columns{}); err != nil {
 		return nil, err
 	}
-	if len(d.set.Dev) == 0 {
-		const share = 0.1
-		parts := task.SplitExamples(0, d.set.Train, false, share, 1-share)
-		d.set.Dev, d.set.Train = parts[0], parts[1]
-		if r.Observer.Note != nil {
-			r.Observer.Note("%s: no dev set there; %d of the training examples are held out for it", folder, len(d.set.Dev))
-		}
+	if d.set.HoldOut(0) && r.Observer.Note != nil {
+		r.Observer.Note("%s: no dev set there; %d of the training examples are held out for it", folder, len(d.set.Dev))
 	}
 	if len(d.set.Train) == 0 {
 		return nil, fmt.Errorf("%s: expected a training set, found none", folder)
@@ -60,8 +57,10 @@ func (r *Runner) data(name string) (*taskData, error) {
 	if n := d.tok.VocabSize(); n > cfg.Vocab {
 		return nil, fmt.Errorf("%s: expected a tokenizer of at most the model's %d entries, found %d", r.Source.Path, cfg.Vocab, n)
 	}
-	d.longest = min(r.Config.MaxLength, cfg.Positions-cfg.PadID-1)
-	d.dev = d.encode(d.set.Dev, 0, r.Config.DevRows)
+	d.cfg, d.longest = cfg, min(r.Config.MaxLength, cfg.MaxLength())
+	if d.dev, err = d.encode(d.set.Dev, 0, r.Config.DevRows); err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Source.Path, err)
+	}
 	if r.tasks == nil {
 		r.tasks = map[string]*taskData{}
 	}
@@ -71,35 +70,29 @@ func (r *Runner) data(name string) (*taskData, error) {
 
 // encode tokenizes the first rows of a seeded order of examples, all when rows
 // is 0.
-func (d *taskData) encode(examples []task.Example, seed uint64, rows int) *task.Encoded {
-	if rows > 0 && rows < len(examples) {
-		few := make([]task.Example, rows)
-		for i, at := range task.Shuffle(seed, 0, len(examples))[:rows] {
-			few[i] = examples[at]
-		}
-		examples = few
-	}
-	return task.Encode(d.tok, examples, d.longest, nil)
+func (d *taskData) encode(examples []task.Example, seed uint64, rows int) (*task.Encoded, error) {
+	return train.Encode(d.tok, d.set.Spec, d.cfg, examples, train.EncodeOptions{Length: d.longest, Rows: rows, Seed: seed})
 }
 
 // trainRows are the training examples of a seed, the last one's kept.
-func (d *taskData) trainRows(seed uint64, rows int) *task.Encoded {
+func (d *taskData) trainRows(seed uint64, rows int) (_ *task.Encoded, err error) {
 	if rows == 0 || rows >= len(d.set.Train) {
 		seed = 0 // all rows, whatever the seed
 	}
 	if d.train == nil || d.trainSeed != seed {
-		d.train, d.trainSeed = d.encode(d.set.Train, seed, rows), seed
+		d.trainSeed = seed
+		d.train, err = d.encode(d.set.Train, seed, rows)
 	}
-	return d.train
+	return d.train, err
 }
 
 // calibration are training texts for the methods that look at inputs, the same
 // for all seeds.
-func (d *taskData) calibration(rows int) *task.Encoded {
+func (d *taskData) calibration(rows int) (_ *task.Encoded, err error) {
 	if d.calibrating == nil {
-		d.calibrating = d.encode(d.set.Train, 0, rows)
+		d.calibrating, err = d.encode(d.set.Train, 0, rows)
 	}
-	return d.calibrating
+	return d.calibrating, err
 }
 
 // findTask finds a task's folder under root by its name, in any case and with

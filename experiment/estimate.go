@@ -68,7 +68,10 @@ func (r *Runner) epochSeconds(ctx context.Context, k Key) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	rows := d.trainRows(k.Seed, r.Config.TrainRows)
+	rows, err := d.trainRows(k.Seed, r.Config.TrainRows)
+	if err != nil {
+		return 0, err
+	}
 	m, err := loadModel(r.Source.Path, d.set.Spec, k.Seed)
 	if err != nil {
 		return 0, err

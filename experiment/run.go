@@ -186,7 +186,10 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 	if err := r.setBase(d, k.Seed); err != nil {
 		return nil, err
 	}
-	rows := d.trainRows(k.Seed, r.Config.TrainRows)
+	rows, err := d.trainRows(k.Seed, r.Config.TrainRows)
+	if err != nil {
+		return nil, err
+	}
 	c := &Cell{Key: k, Main: d.set.Spec.Main, Examples: rows.Len(), DevExamples: d.dev.Len()}
 	path := r.Source.Path
 	if v.Method != original {
@@ -217,7 +220,10 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 	}
 	if v.Steps {
 		r.stage("step sizes", 0, 1)
-		in := d.calibration(r.Config.CalibrationRows)
+		in, err := d.calibration(r.Config.CalibrationRows)
+		if err != nil {
+			return nil, err
+		}
 		few := packed(in, min(r.Config.StepRows, in.Len()))
 		fits, err := ntk.FitSteps(ctx, r.Pool, r.base.m, m, few, ntk.FitOptions{Lower: v.Lowest})
 		if err != nil {
@@ -300,7 +306,10 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 	}
 	start := time.Now()
 	if v.calibrated() {
-		texts := d.calibration(r.Config.CalibrationRows)
+		texts, err := d.calibration(r.Config.CalibrationRows)
+		if err != nil {
+			return "", 0, err
+		}
 		const tokens = 1024
 		var batches []model.Input
 		for _, rows := range task.LengthSorted(texts, tokens) {

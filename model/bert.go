@@ -57,11 +57,11 @@ var robertaFamily = &family{
 	architectures: classifiers("RobertaForSequenceClassification"),
 	head:          Classification,
 	widthKey:      "intermediate_size",
-	config:        bertConfig,
+	config:        robertaConfig,
 	unused:        []string{"embeddings.position_ids", "lm_head.", "pooler.dense."},
 	build: func(b *builder) network {
 		n := newBert(b, "roberta.", bertLayer)
-		n.firstPosition = int32(b.cfg.PadID) + 1
+		n.firstPosition = int32(b.cfg.FirstPosition)
 		n.noTypeIDs = true
 		b.head = true
 		h := b.cfg.Hidden
@@ -110,6 +110,12 @@ func bertConfig(h *hfConfig, r *configReader) *Config {
 	if c.Types < 1 {
 		r.fail("type_vocab_size: expected at least 1, found %d", c.Types)
 	}
+	return c
+}
+
+func robertaConfig(h *hfConfig, r *configReader) *Config {
+	c := bertConfig(h, r)
+	c.FirstPosition = c.PadID + 1
 	return c
 }
 
@@ -254,8 +260,6 @@ func (m *bert) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 		f(w, ids[i])
 	}
 }
-
-func (m *bert) maxLength() int { return m.cfg.Positions - int(m.firstPosition) }
 
 func (m *bert) usesTypes() bool { return len(m.tables) == 3 && !m.noTypeIDs }
 

@@ -20,9 +20,10 @@ type Tensor struct {
 type Init int
 
 const (
-	Zeros  Init = iota // biases
-	Ones               // LayerNorm gains
-	Normal             // normal with the config's initializer_range
+	Zeros    Init = iota // biases
+	Ones                 // LayerNorm gains
+	Normal               // normal with the config's initializer_range
+	Residual             // the same, divided by √(2·layers): what adds to GPT-2's residual
 )
 
 // Block is one MLP that can be fused, under the names of its tensors. An expert

@@ -9,18 +9,20 @@ import (
 
 // Config is what the families need of config.json, under one set of names.
 type Config struct {
-	Type         string // model_type
-	Hidden       int    // hidden size p
-	Layers       int
-	Heads        int
-	Intermediate int // hidden units of an MLP before fusion, p_I
-	Act          kernel.Activation
-	Vocab        int
-	Positions    int
-	Types        int // token types; 0: none
-	PadID        int
-	Eps          float32 // of LayerNorm
-	InitStd      float32
+	Type          string // model_type
+	Hidden        int    // hidden size p
+	Layers        int
+	Heads         int
+	Intermediate  int // hidden units of an MLP before fusion, p_I
+	Act           kernel.Activation
+	Vocab         int
+	Positions     int
+	FirstPosition int // of a sequence
+	Types         int // token types; 0: none
+	PadID         int
+	EndID         int     // of the token that ends a text; of language models
+	Eps           float32 // of LayerNorm
+	InitStd       float32
 	Dropout
 	AttnScaled        bool // scores are divided by the root of a head's width
 	AttnScaledByLayer bool // and by the layer's number from 1
@@ -30,6 +32,9 @@ type Config struct {
 	Blocks            map[string]BlockConfig // fused MLPs by block name
 	T5                *T5Config              // of T5 and Switch Transformers; else nil
 }
+
+// MaxLength is the largest number of tokens of a sequence.
+func (c *Config) MaxLength() int { return c.Positions - c.FirstPosition }
 
 // Dropout are the probabilities of dropout in training.
 type Dropout struct {
@@ -72,50 +77,40 @@ type BlockConfig struct {
 
 // hfConfig is config.json as transformers writes it.
 type hfConfig struct {
-	ModelType          string            `json:"model_type"`
-	Architectures      []string          `json:"architectures"`
-	NEmbd              *int              `json:"n_embd"`
-	NLayer             *int              `json:"n_layer"`
-	NHead              *int              `json:"n_head"`
-	NInner             *int              `json:"n_inner"`
-	NPositions         *int              `json:"n_positions"`
-	ActivationFunction *string           `json:"activation_function"`
-	LayerNormEpsilon   *float64          `json:"layer_norm_epsilon"`
-	ResidDrop          *float64          `json:"resid_pdrop"`
-	EmbdDrop           *float64          `json:"embd_pdrop"`
-	AttnPDrop          *float64          `json:"attn_pdrop"`
-	ScaleAttn          *bool             `json:"scale_attn_weights"`
-	ScaleAttnByLayer   bool              `json:"scale_attn_by_inverse_layer_idx"`
-	CrossAttention     bool              `json:"add_cross_attention"`
-	Tied               *bool             `json:"tie_word_embeddings"`
-	HiddenSize         *int              `json:"hidden_size"`
-	Dim                *int              `json:"dim"`
-	NumLayers          *int              `json:"num_hidden_layers"`
-	NLayers            *int              `json:"n_layers"`
-	NumHeads           *int              `json:"num_attention_heads"`
-	NHeads             *int              `json:"n_heads"`
-	Intermediate       *int              `json:"intermediate_size"`
-	HiddenDim          *int              `json:"hidden_dim"`
-	HiddenAct          *string           `json:"hidden_act"`
-	Activation         *string           `json:"activation"`
-	VocabSize          *int              `json:"vocab_size"`
-	MaxPositions       *int              `json:"max_position_embeddings"`
-	TypeVocab          *int              `json:"type_vocab_size"`
-	PadTokenID         *int              `json:"pad_token_id"`
-	LayerNormEps       *float64          `json:"layer_norm_eps"`
-	InitializerRange   *float64          `json:"initializer_range"`
-	HiddenDropout      *float64          `json:"hidden_dropout_prob"`
-	Dropout            *float64          `json:"dropout"`
-	AttnDropout        *float64          `json:"attention_probs_dropout_prob"`
-	AttentionDropout   *float64          `json:"attention_dropout"`
-	ClassifierDropout  *float64          `json:"classifier_dropout"`
-	SeqClassifDropout  *float64          `json:"seq_classif_dropout"`
-	PositionType       *string           `json:"position_embedding_type"`
-	SinusoidalPos      bool              `json:"sinusoidal_pos_embds"`
-	IsDecoder          bool              `json:"is_decoder"`
-	ID2Label           map[string]string `json:"id2label"`
-	NumLabels          *int              `json:"num_labels"`
-	ProblemType        *string           `json:"problem_type"`
+	ModelType         string            `json:"model_type"`
+	Architectures     []string          `json:"architectures"`
+	LayerNormEpsilon  *float64          `json:"layer_norm_epsilon"`
+	Tied              *bool             `json:"tie_word_embeddings"`
+	HiddenSize        *int              `json:"hidden_size"`
+	Dim               *int              `json:"dim"`
+	NumLayers         *int              `json:"num_hidden_layers"`
+	NLayers           *int              `json:"n_layers"`
+	NumHeads          *int              `json:"num_attention_heads"`
+	NHeads            *int              `json:"n_heads"`
+	Intermediate      *int              `json:"intermediate_size"`
+	HiddenDim         *int              `json:"hidden_dim"`
+	HiddenAct         *string           `json:"hidden_act"`
+	Activation        *string           `json:"activation"`
+	VocabSize         *int              `json:"vocab_size"`
+	MaxPositions      *int              `json:"max_position_embeddings"`
+	TypeVocab         *int              `json:"type_vocab_size"`
+	PadTokenID        *int              `json:"pad_token_id"`
+	EndTokenID        json.RawMessage   `json:"eos_token_id"`
+	LayerNormEps      *float64          `json:"layer_norm_eps"`
+	InitializerRange  *float64          `json:"initializer_range"`
+	HiddenDropout     *float64          `json:"hidden_dropout_prob"`
+	Dropout           *float64          `json:"dropout"`
+	AttnDropout       *float64          `json:"attention_probs_dropout_prob"`
+	AttentionDropout  *float64          `json:"attention_dropout"`
+	ClassifierDropout *float64          `json:"classifier_dropout"`
+	SeqClassifDropout *float64          `json:"seq_classif_dropout"`
+	PositionType      *string           `json:"position_embedding_type"`
+	SinusoidalPos     bool              `json:"sinusoidal_pos_embds"`
+	IsDecoder         bool              `json:"is_decoder"`
+	ID2Label          map[string]string `json:"id2label"`
+	NumLabels         *int              `json:"num_labels"`
+	ProblemType       *string           `json:"problem_type"`
+	gpt2Keys
 	t5Keys
 }
 

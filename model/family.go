@@ -52,8 +52,6 @@ type network interface {
 	vocabulary() (w *nn.Weight, scale float32)
 	// readRows calls f with each embedding table and the rows read.
 	readRows(in *Input, f func(table *nn.Weight, rows []int32))
-	// maxLength is the largest number of tokens of a sequence.
-	maxLength() int
 	// usesTypes tells whether token types are looked at.
 	usesTypes() bool
 }

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"mlpfusion/kernel"
 	"mlpfusion/nn"
@@ -24,11 +25,27 @@ var gpt2Family = &family{
 	build:  func(b *builder) network { return newGPT2(b) },
 }
 
+// gpt2Keys are the keys of config.json that only GPT-2 has.
+type gpt2Keys struct {
+	NEmbd              *int     `json:"n_embd"`
+	NLayer             *int     `json:"n_layer"`
+	NHead              *int     `json:"n_head"`
+	NInner             *int     `json:"n_inner"`
+	NPositions         *int     `json:"n_positions"`
+	ActivationFunction *string  `json:"activation_function"`
+	ResidDrop          *float64 `json:"resid_pdrop"`
+	EmbdDrop           *float64 `json:"embd_pdrop"`
+	AttnPDrop          *float64 `json:"attn_pdrop"`
+	ScaleAttn          *bool    `json:"scale_attn_weights"`
+	ScaleAttnByLayer   bool     `json:"scale_attn_by_inverse_layer_idx"`
+	CrossAttention     bool     `json:"add_cross_attention"`
+}
+
 func gpt2Config(h *hfConfig, r *configReader) *Config {
 	c := &Config{
 		Hidden: orDefault(h.NEmbd, 768), Layers: orDefault(h.NLayer, 12), Heads: orDefault(h.NHead, 12),
 		Act: r.act("activation_function", h.ActivationFunction, "gelu_new"), Vocab: orDefault(h.VocabSize, 50257),
-		Positions: orDefault(h.NPositions, 1024), PadID: orDefault(h.PadTokenID, 0),
+		Positions: orDefault(h.NPositions, 1024), PadID: orDefault(h.PadTokenID, 0), EndID: r.id("eos_token_id", h.EndTokenID, 50256),
 		Eps: float32(orDefault(h.LayerNormEpsilon, 1e-5)), InitStd: float32(orDefault(h.InitializerRange, 0.02)),
 		Dropout:    Dropout{EmbedDrop: float32(orDefault(h.EmbdDrop, 0.1)), HiddenDrop: float32(orDefault(h.ResidDrop, 0.1)), AttnDrop: float32(orDefault(h.AttnPDrop, 0.1))},
 		AttnScaled: orDefault(h.ScaleAttn, true), AttnScaledByLayer: h.ScaleAttnByLayer, Tied: orDefault(h.Tied, true),
@@ -82,6 +99,11 @@ func newGPT2(b *builder) *gpt2 {
 		m.layers = append(m.layers, l)
 	}
 	b.conv = false
+	for i := range b.tensors {
+		if strings.HasSuffix(b.tensors[i].Name, "c_proj.weight") {
+			b.tensors[i].Init = Residual
+		}
+	}
 	m.final = b.norm("transformer.ln_f")
 	b.head = true
 	switch {
@@ -174,7 +196,5 @@ func (m *gpt2) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 func (m *gpt2) cache(c *Cache) {
 	c.self = nn.NewCache(len(m.layers), m.cfg.Heads, m.cfg.Hidden/m.cfg.Heads)
 }
-
-func (m *gpt2) maxLength() int { return m.cfg.Positions }
 
 func (m *gpt2) usesTypes() bool { return false }

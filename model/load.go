@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -38,12 +39,7 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if opt.Head != AsSaved {
-		cfg.Head = opt.Head
-	}
-	if opt.Labels != nil {
-		cfg.Labels = opt.Labels
-	}
+	opt.apply(cfg)
 	m, err := New(cfg)
 	if err != nil {
 		return nil, nil, err
@@ -57,13 +53,48 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 			return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
 		}
 		if src[i] == nil {
-			t.initialise(opt.Seed, cfg.InitStd)
+			t.initialise(opt.Seed, cfg)
 		}
 	}
 	if err := settle(m.Blocks); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
 	return m, report, nil
+}
+
+// FromScratch makes the model of a configuration from nothing, its weights as
+// transformers begins, from opt.Seed. A fused configuration is refused: fusing
+// is done to trained weights.
+func FromScratch(config *checkpoint.Config, opt LoadOptions) (*Model, error) {
+	cfg, err := ParseConfig(config.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	if cfg.T5 != nil {
+		return nil, fmt.Errorf("config.json: model_type: expected a family that can begin from nothing, such as gpt2 or bert, found %s", cfg.Type)
+	}
+	if config.Has("mlpfusion") {
+		return nil, errors.New("config.json: expected an original model, found one with fused layers (mlpfusion)")
+	}
+	opt.apply(cfg)
+	m, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for i := range m.Tensors {
+		m.Tensors[i].initialise(opt.Seed, cfg)
+	}
+	return m, nil
+}
+
+// apply sets the head that is asked for.
+func (opt *LoadOptions) apply(cfg *Config) {
+	if opt.Head != AsSaved {
+		cfg.Head = opt.Head
+	}
+	if opt.Labels != nil {
+		cfg.Labels = opt.Labels
+	}
 }
 
 // ReadConfig reads a directory's config.json for its family, with the forms of
@@ -250,9 +281,13 @@ func (t *Tensor) read(w *checkpoint.Reader, src *checkpoint.Tensor) error {
 	return nil
 }
 
-// initialise fills a new head's tensor as transformers does, the same values
-// for a seed whatever else is new.
-func (t *Tensor) initialise(seed uint64, std float32) {
+// initialise fills a new tensor as transformers does, the same values for a seed
+// whatever else is new.
+func (t *Tensor) initialise(seed uint64, c *Config) {
+	std := c.InitStd
+	if t.Init == Residual {
+		std /= float32(math.Sqrt(2 * float64(c.Layers)))
+	}
 	h := fnv.New64a()
 	h.Write([]byte(t.Name))
 	rng := rand.New(rand.NewPCG(seed, h.Sum64()))
@@ -260,7 +295,7 @@ func (t *Tensor) initialise(seed uint64, std float32) {
 		switch t.Init {
 		case Ones:
 			data[i] = 1
-		case Normal:
+		case Normal, Residual:
 			data[i] = std * float32(rng.NormFloat64())
 		}
 	}

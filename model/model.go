@@ -262,7 +262,7 @@ func (m *Model) Check(in *Input) error {
 }
 
 // MaxLength is the largest number of tokens of a sequence.
-func (m *Model) MaxLength() int { return m.net.maxLength() }
+func (m *Model) MaxLength() int { return m.Config.MaxLength() }
 
 // ZeroGrad makes all gradients zero.
 func (m *Model) ZeroGrad() {

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -19,7 +18,6 @@ type T5Config struct {
 	MaxDistance   int  // from here on all distances share a bucket
 	ScaledHead    bool // a language model's logits are multiplied by hidden^-½
 	StartID       int  // the decoder's first token
-	EOSID         int  // the last token of a text
 
 	Experts                  int // of a mixture; 0 in T5
 	EncoderStep, DecoderStep int // every so manieth layer is a mixture
@@ -31,29 +29,28 @@ type T5Config struct {
 
 // t5Keys are the keys of config.json that only T5 and Switch Transformers have.
 type t5Keys struct {
-	DModel            *int            `json:"d_model"`
-	DKV               *int            `json:"d_kv"`
-	DFF               *int            `json:"d_ff"`
-	StackLayers       *int            `json:"num_layers"`
-	DecoderLayers     *int            `json:"num_decoder_layers"`
-	StackHeads        *int            `json:"num_heads"`
-	Buckets           *int            `json:"relative_attention_num_buckets"`
-	MaxDistance       *int            `json:"relative_attention_max_distance"`
-	DropoutRate       *float64        `json:"dropout_rate"`
-	InitializerFactor *float64        `json:"initializer_factor"`
-	FeedForward       *string         `json:"feed_forward_proj"`
-	DenseAct          *string         `json:"dense_act_fn"`
-	ScaleDecoder      *bool           `json:"scale_decoder_outputs"`
-	EOSTokenID        json.RawMessage `json:"eos_token_id"` // a number or several
-	DecoderStartID    *int            `json:"decoder_start_token_id"`
-	NumExperts        *int            `json:"num_experts"`
-	ExpertCapacity    *int            `json:"expert_capacity"`
-	SparseEncoder     *int            `json:"num_sparse_encoder_layers"`
-	SparseDecoder     *int            `json:"num_sparse_decoder_layers"`
-	RouterBias        bool            `json:"router_bias"`
-	RouterJitter      *float64        `json:"router_jitter_noise"`
-	RouterZLoss       *float64        `json:"router_z_loss_coef"`
-	RouterAuxLoss     *float64        `json:"router_aux_loss_coef"`
+	DModel            *int     `json:"d_model"`
+	DKV               *int     `json:"d_kv"`
+	DFF               *int     `json:"d_ff"`
+	StackLayers       *int     `json:"num_layers"`
+	DecoderLayers     *int     `json:"num_decoder_layers"`
+	StackHeads        *int     `json:"num_heads"`
+	Buckets           *int     `json:"relative_attention_num_buckets"`
+	MaxDistance       *int     `json:"relative_attention_max_distance"`
+	DropoutRate       *float64 `json:"dropout_rate"`
+	InitializerFactor *float64 `json:"initializer_factor"`
+	FeedForward       *string  `json:"feed_forward_proj"`
+	DenseAct          *string  `json:"dense_act_fn"`
+	ScaleDecoder      *bool    `json:"scale_decoder_outputs"`
+	DecoderStartID    *int     `json:"decoder_start_token_id"`
+	NumExperts        *int     `json:"num_experts"`
+	ExpertCapacity    *int     `json:"expert_capacity"`
+	SparseEncoder     *int     `json:"num_sparse_encoder_layers"`
+	SparseDecoder     *int     `json:"num_sparse_decoder_layers"`
+	RouterBias        bool     `json:"router_bias"`
+	RouterJitter      *float64 `json:"router_jitter_noise"`
+	RouterZLoss       *float64 `json:"router_z_loss_coef"`
+	RouterAuxLoss     *float64 `json:"router_aux_loss_coef"`
 }
 
 // T5 (arXiv 1910.10683), v1.0 with ReLU and v1.1 gated.
@@ -93,7 +90,7 @@ func t5Config(h *hfConfig, r *configReader) *Config {
 func seq2seqConfig(h *hfConfig, r *configReader, key, act string) *Config {
 	c := &Config{
 		Hidden: r.required("d_model", h.DModel), Layers: r.required("num_layers", h.StackLayers), Heads: r.required("num_heads", h.StackHeads),
-		Intermediate: r.required("d_ff", h.DFF), Vocab: r.required("vocab_size", h.VocabSize), PadID: orDefault(h.PadTokenID, 0),
+		Intermediate: r.required("d_ff", h.DFF), Vocab: r.required("vocab_size", h.VocabSize), PadID: orDefault(h.PadTokenID, 0), EndID: r.id("eos_token_id", h.EndTokenID, 1),
 		Act: r.act(key, &act, act), Positions: 1 << 16, // relative: any length will do
 		Eps: float32(orDefault(h.LayerNormEpsilon, 1e-6)),
 	}
@@ -102,7 +99,7 @@ func seq2seqConfig(h *hfConfig, r *configReader, key, act string) *Config {
 	t := &T5Config{
 		HeadDim: orDefault(h.DKV, 64), DecoderLayers: orDefault(h.DecoderLayers, c.Layers),
 		Buckets: orDefault(h.Buckets, 32), MaxDistance: orDefault(h.MaxDistance, 128),
-		EOSID: r.id("eos_token_id", h.EOSTokenID, 1), StartID: orDefault(h.DecoderStartID, c.PadID),
+		StartID: orDefault(h.DecoderStartID, c.PadID),
 	}
 	c.T5 = t
 	c.InitStd = float32(orDefault(h.InitializerFactor, 1) / math.Sqrt(float64(max(1, c.Hidden))))
@@ -117,7 +114,7 @@ func seq2seqConfig(h *hfConfig, r *configReader, key, act string) *Config {
 	for _, id := range []struct {
 		key string
 		n   int
-	}{{"eos_token_id", t.EOSID}, {"decoder_start_token_id", t.StartID}, {"pad_token_id", c.PadID}} {
+	}{{"eos_token_id", c.EndID}, {"decoder_start_token_id", t.StartID}, {"pad_token_id", c.PadID}} {
 		if id.n < 0 || id.n >= c.Vocab {
 			r.fail("%s: expected an id below vocab_size %d, found %d", id.key, c.Vocab, id.n)
 		}
@@ -404,7 +401,5 @@ func (m *t5) encode(t *nn.Tape, in *Input, c *Cache) int32 {
 	}
 	return int32(m.cfg.T5.StartID)
 }
-
-func (m *t5) maxLength() int { return m.cfg.Positions }
 
 func (m *t5) usesTypes() bool { return false }

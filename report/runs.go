@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 
+	"mlpfusion/task"
 	"mlpfusion/train"
 )
 
@@ -60,7 +61,7 @@ func bestPoint(points []train.Point) (best train.Point, ok bool) {
 			continue
 		}
 		a := p.Metrics[0]
-		if !ok || (a.Value > best.Metrics[0].Value) != (a.Name == train.DistanceMetric) {
+		if !ok || (a.Value > best.Metrics[0].Value) != (task.LowerIsBetter(a.Name)) {
 			best, ok = p, true
 		}
 	}

@@ -29,27 +29,57 @@ type Batch struct {
 // Len is the number of sequences.
 func (b *Batch) Len() int { return len(b.Index) }
 
-// Tokens is the number of tokens of all sequences.
-func (b *Batch) Tokens() int { return len(b.IDs) }
+// Tokens is the number of tokens of all sequences, an encoder's and a decoder's
+// together.
+func (b *Batch) Tokens() int { return len(b.IDs) + len(b.DecoderIDs) }
 
 // Encoded is a data set tokenized once, in flat arrays: row i has the tokens
 // IDs[Offsets[i]:Offsets[i+1]].
 type Encoded struct {
 	IDs, Types []int32
-	Offsets    []int // length n+1
-	Labels     []float32
+	Offsets    []int     // length n+1
+	Labels     []float32 // length n, of classification and regression
+	Targets    []int32   // as Batch's, of language modelling
+	// DecoderIDs are the decoder's tokens, as IDs, for encoder–decoders.
+	DecoderIDs     []int32
+	DecoderOffsets []int
 }
 
 // Len is the number of rows.
-func (e *Encoded) Len() int { return len(e.Labels) }
+func (e *Encoded) Len() int { return len(e.Offsets) - 1 }
 
-// Length is the number of tokens of row i.
-func (e *Encoded) Length(i int) int { return e.Offsets[i+1] - e.Offsets[i] }
+// Tokens is the number of tokens of all rows, an encoder's and a decoder's
+// together.
+func (e *Encoded) Tokens() int { return len(e.IDs) + len(e.DecoderIDs) }
+
+// Length is the number of tokens of row i, an encoder's and a decoder's together.
+func (e *Encoded) Length(i int) int {
+	n := e.Offsets[i+1] - e.Offsets[i]
+	if e.DecoderOffsets != nil {
+		n += e.DecoderOffsets[i+1] - e.DecoderOffsets[i]
+	}
+	return n
+}
 
 // Encode tokenizes examples to at most maxLen tokens each (0: no limit), on all
 // processors. progress, when not nil, is told now and then how many are done; its
 // calls do not overlap. The result does not depend on the number of workers.
 func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress func(done, total int)) *Encoded {
+	return encode(examples, progress, func(e *Example, to *Encoded) {
+		var pair *string
+		if e.HasPair {
+			pair = &e.Pair
+		}
+		enc := tok.Encode(e.Text, pair, maxLen)
+		to.IDs = append(to.IDs, enc.IDs...)
+		to.Types = append(to.Types, enc.Types...)
+		to.Offsets = append(to.Offsets, len(to.IDs))
+		to.Labels = append(to.Labels, e.Label)
+	})
+}
+
+// encode lays the rows that add makes of each example end to end.
+func encode(examples []Example, progress func(done, total int), add func(e *Example, to *Encoded)) *Encoded {
 	const chunk = 256
 	chunks := (len(examples) + chunk - 1) / chunk
 	parts := make([]Encoded, chunks)
@@ -67,16 +97,8 @@ func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress fun
 					return
 				}
 				rows := examples[c*chunk : min((c+1)*chunk, len(examples))]
-				p := &parts[c]
 				for i := range rows {
-					var pair *string
-					if rows[i].HasPair {
-						pair = &rows[i].Pair
-					}
-					enc := tok.Encode(rows[i].Text, pair, maxLen)
-					p.IDs = append(p.IDs, enc.IDs...)
-					p.Types = append(p.Types, enc.Types...)
-					p.Offsets = append(p.Offsets, len(p.IDs))
+					add(&rows[i], &parts[c])
 				}
 				mu.Lock()
 				done += len(rows)
@@ -92,19 +114,23 @@ func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress fun
 	for i := range parts {
 		tokens += len(parts[i].IDs)
 	}
-	e := &Encoded{
-		IDs: make([]int32, 0, tokens), Types: make([]int32, 0, tokens),
-		Offsets: make([]int, 1, len(examples)+1), Labels: make([]float32, len(examples)),
+	e := &Encoded{IDs: make([]int32, 0, tokens), Offsets: make([]int, 1, len(examples)+1)}
+	if chunks > 0 && parts[0].DecoderOffsets != nil {
+		e.DecoderOffsets = make([]int, 1, len(examples)+1)
 	}
 	for i := range parts {
-		for _, end := range parts[i].Offsets {
+		p := &parts[i]
+		for _, end := range p.Offsets {
 			e.Offsets = append(e.Offsets, len(e.IDs)+end)
 		}
-		e.IDs = append(e.IDs, parts[i].IDs...)
-		e.Types = append(e.Types, parts[i].Types...)
-	}
-	for i := range examples {
-		e.Labels[i] = examples[i].Label
+		for _, end := range p.DecoderOffsets {
+			e.DecoderOffsets = append(e.DecoderOffsets, len(e.DecoderIDs)+end)
+		}
+		e.DecoderIDs = append(e.DecoderIDs, p.DecoderIDs...)
+		e.IDs = append(e.IDs, p.IDs...)
+		e.Types = append(e.Types, p.Types...)
+		e.Labels = append(e.Labels, p.Labels...)
+		e.Targets = append(e.Targets, p.Targets...)
 	}
 	return e
 }
@@ -112,16 +138,54 @@ func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress fun
 // Fill lays the given rows out in b, whose memory it uses again: in a steady
 // state it allocates nothing.
 func (e *Encoded) Fill(b *Batch, rows []int32) {
-	b.IDs, b.Types, b.Labels, b.Index = b.IDs[:0], b.Types[:0], b.Labels[:0], b.Index[:0]
+	b.IDs, b.Types, b.Labels, b.Targets, b.Index = b.IDs[:0], b.Types[:0], b.Labels[:0], b.Targets[:0], b.Index[:0]
 	b.Offsets = append(b.Offsets[:0], 0)
+	b.DecoderIDs = b.DecoderIDs[:0]
+	if e.DecoderOffsets != nil {
+		b.DecoderOffsets = append(b.DecoderOffsets[:0], 0)
+	}
 	for _, r := range rows {
 		from, to := e.Offsets[r], e.Offsets[r+1]
 		b.IDs = append(b.IDs, e.IDs[from:to]...)
-		b.Types = append(b.Types, e.Types[from:to]...)
 		b.Offsets = append(b.Offsets, int32(len(b.IDs)))
-		b.Labels = append(b.Labels, e.Labels[r])
 		b.Index = append(b.Index, r)
+		if e.Types != nil {
+			b.Types = append(b.Types, e.Types[from:to]...)
+		}
+		if e.Labels != nil {
+			b.Labels = append(b.Labels, e.Labels[r])
+		}
+		if e.DecoderOffsets != nil {
+			from, to = e.DecoderOffsets[r], e.DecoderOffsets[r+1]
+			b.DecoderIDs = append(b.DecoderIDs, e.DecoderIDs[from:to]...)
+			b.DecoderOffsets = append(b.DecoderOffsets, int32(len(b.DecoderIDs)))
+		}
+		if e.Targets != nil {
+			b.Targets = append(b.Targets, e.Targets[from:to]...)
+		}
 	}
+	if e.Types == nil {
+		b.Types = nil
+	}
+}
+
+// Subset returns the given rows, in their order.
+func (e *Encoded) Subset(rows []int32) *Encoded {
+	var b Batch
+	e.Fill(&b, rows)
+	s := &Encoded{IDs: b.IDs, Types: b.Types, Labels: b.Labels, Targets: b.Targets, DecoderIDs: b.DecoderIDs, Offsets: widen(b.Offsets)}
+	if e.DecoderOffsets != nil {
+		s.DecoderOffsets = widen(b.DecoderOffsets)
+	}
+	return s
+}
+
+func widen(offsets []int32) []int {
+	w := make([]int, len(offsets))
+	for i, o := range offsets {
+		w[i] = int(o)
+	}
+	return w
 }
 
 // Shuffle is the order of n rows in one epoch: a Fisher-Yates shuffle driven by

@@ -72,6 +72,7 @@ type source struct {
 var sources = map[string]source{
 	"webnlg": {[]string{".xml", ".json"}, readWebNLG},
 	"e2e":    {[]string{".csv", ".txt"}, readE2E},
+	"lm":     {[]string{".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet"}, readDocuments},
 }
 
 // loadGeneration reads the splits of a generation task; see Load.

@@ -45,13 +45,14 @@ type Split struct {
 // to a file is read as the training split.
 //
 // Generation tasks also have a test split, and files of their own: WebNLG's
-// folders of XML or LoRA's JSON, E2E's CSV or LoRA's text.
+// folders of XML or LoRA's JSON, E2E's CSV or LoRA's text. The task "lm" reads
+// text files, or a table's column text.
 //
 // Errors name the file, the line or row, the column, what was expected and what
 // was found.
 func Load(spec Spec, path string, cols Columns) (*Dataset, error) {
 	d := &Dataset{Spec: spec.with(cols)}
-	if spec.Generation {
+	if spec.LanguageModel() {
 		return d, d.loadGeneration(path)
 	}
 	info, err := os.Stat(path)

@@ -24,7 +24,8 @@ type Spec struct {
 	Name       string
 	Labels     []string // class names in the order of their indices; none with Regression
 	Regression bool
-	Generation bool     // texts are to be written: there are no labels
+	Generation bool     // texts are to be written to prompts: there are no labels
+	Documents  bool     // plain text is to be modelled: neither prompts nor labels
 	Metrics    []string // all that are reported
 	Main       string   // the one of Metrics that chooses the best checkpoint
 
@@ -57,6 +58,7 @@ const (
 	Matthews = "matthews"
 	Pearson  = "pearson"
 	Spearman = "spearman"
+	Distance = "distance" // of hidden states, see train.NewTuner; less is better
 )
 
 // Classes is the number of labels, which is the number of logits of an example;
@@ -68,11 +70,17 @@ func (s Spec) Classes() int {
 	return len(s.Labels)
 }
 
+var textMetrics = []string{Perplexity, Loss}
+
+// LanguageModel tells whether the task is for language models: generation, or
+// plain text.
+func (s Spec) LanguageModel() bool { return s.Generation || s.Documents }
+
 var devNames = []string{"dev", "validation"}
 
 // specs are GLUE's tasks (Wang et al. 2019), labels in the order of the Hub's
 // integers; the generation tasks WebNLG (Gardent et al. 2017) and E2E (Novikova
-// et al. 2017); and the generic task "text", whose labels its training file gives.
+// et al. 2017); "lm", language modelling of plain text; and the generic task "text", whose labels its training file gives.
 var specs = []Spec{
 	{Name: "sst2", Labels: []string{"negative", "positive"}, Metrics: []string{Accuracy},
 		Text: []string{"sentence"}, Label: []string{"label"}, Config: "sst2", Dev: devNames},
@@ -94,9 +102,10 @@ var specs = []Spec{
 		Plain: &Layout{Columns: 4, Text: 3, Pair: -1, Label: 1}},
 	{Name: "qqp", Labels: []string{"not_duplicate", "duplicate"}, Metrics: []string{F1, Accuracy},
 		Text: []string{"question1"}, Pair: []string{"question2"}, Label: []string{"is_duplicate", "label"}, Config: "qqp", Dev: devNames, SkipShort: true},
-	{Name: "webnlg", Generation: true, Dev: devNames, Test: []string{"test"}},
-	{Name: "e2e", Generation: true, Text: []string{"mr"}, Label: []string{"ref"},
+	{Name: "webnlg", Generation: true, Metrics: textMetrics, Dev: devNames, Test: []string{"test"}},
+	{Name: "e2e", Generation: true, Metrics: textMetrics, Text: []string{"mr"}, Label: []string{"ref"},
 		Dev: []string{"dev", "devset", "valid", "validation"}, Test: []string{"test", "testset_w_refs", "testset"}},
+	{Name: "lm", Documents: true, Metrics: textMetrics, Text: []string{"text"}, Dev: append(devNames, "valid", "val"), Test: []string{"test"}},
 	{Name: "text", Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
 }
 
@@ -119,9 +128,7 @@ func Lookup(name string) (Spec, error) {
 		return Spec{}, fmt.Errorf("task: expected one of %s, found %q", strings.Join(Names(), ", "), name)
 	}
 	s := specs[i]
-	if len(s.Metrics) > 0 {
-		s.Main = s.Metrics[0]
-	}
+	s.Main = s.Metrics[0]
 	return s, nil
 }
 

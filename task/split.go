@@ -52,3 +52,21 @@ func SplitExamples(seed uint64, examples []Example, stratified bool, fractions .
 	}
 	return parts
 }
+
+// HoldOut makes a tenth of the training examples, chosen by the seed, the
+// development split where there is none; of a few documents the last tenth of
+// each. It tells whether it did.
+func (d *Dataset) HoldOut(seed uint64) bool {
+	if len(d.Dev) > 0 || len(d.Train) == 0 {
+		return false
+	}
+	const share, few = 0.1, 20
+	d.DevName = "held out"
+	if d.Spec.Documents && len(d.Train) < few {
+		d.Train, d.Dev = CutTails(d.Train, share)
+		return true
+	}
+	parts := SplitExamples(seed, d.Train, false, share, 1-share)
+	d.Dev, d.Train = parts[0], parts[1]
+	return true
+}

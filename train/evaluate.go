@@ -13,7 +13,7 @@ import (
 // products, few enough that a layer's activations stay in cache.
 const evalTokens = 1024
 
-// Evaluator computes logits without recording gradients.
+// Evaluator computes logits and losses without recording gradients.
 type Evaluator struct {
 	tape  *nn.Tape
 	batch task.Batch
@@ -49,10 +49,38 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 	return logits, nil
 }
 
+// Likelihood returns the log-likelihood of all of the data's target tokens under
+// a language model, and their number. progress may be nil.
+func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) (sum float64, targets int, err error) {
+	done := 0
+	for _, rows := range task.LengthSorted(data, evalTokens) {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		e.fill(data, rows)
+		sum += m.Loss(e.tape, nn.KernelFunction, &e.in, nil)
+		for _, id := range e.batch.Targets {
+			if id >= 0 {
+				targets++
+			}
+		}
+		done += len(rows)
+		if progress != nil {
+			progress(done, data.Len())
+		}
+	}
+	return sum, targets, nil
+}
+
 // forward returns the outputs for a batch of rows, until the next call.
 func (e *Evaluator) forward(m *model.Model, data *task.Encoded, rows []int32) *nn.Tensor {
+	e.fill(data, rows)
+	return m.Forward(e.tape, &e.in)
+}
+
+// fill makes a batch of rows the next input.
+func (e *Evaluator) fill(data *task.Encoded, rows []int32) {
 	data.Fill(&e.batch, rows)
 	e.tape.Reset(0)
 	e.in = InputOf(&e.batch)
-	return m.Forward(e.tape, &e.in)
 }

@@ -94,7 +94,7 @@ type Runner struct {
 	state   runState
 	stepper *Stepper
 	score   func(ctx context.Context, m *model.Model) ([]task.Metric, error) // on the dev set
-	merit   func(metrics []task.Metric) float64                              // of two scores the larger is the better
+	main    string                                                           // the metric that says which weights are best
 	metrics *os.File
 	timing  struct {
 		seconds float64
@@ -201,13 +201,13 @@ func (r *Runner) open() error {
 		}
 		r.state.Config = r.Config
 	}
-	r.score, r.merit = r.scoreTask, r.mainMetric
+	r.score, r.main = r.scoreTask, r.Data.Spec.Main
 	if r.Teacher != nil {
 		d := newDistance(r.Pool, r.Teacher, r.prec())
 		r.score = func(ctx context.Context, m *model.Model) ([]task.Metric, error) {
 			return d.score(ctx, m, r.Data.Dev, r.Observer.Eval)
 		}
-		r.merit = func(m []task.Metric) float64 { return -m[0].Value }
+		r.main = task.Distance
 	}
 	r.metrics, err = os.OpenFile(filepath.Join(r.Dir, MetricsFile), os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
@@ -351,16 +351,16 @@ func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 
 // scoreTask scores the model as the task does.
 func (r *Runner) scoreTask(ctx context.Context, m *model.Model) ([]task.Metric, error) {
-	logits, err := NewEvaluator(r.Pool, r.prec()).Logits(ctx, m, r.Data.Dev, r.Observer.Eval)
-	if err != nil {
-		return nil, err
-	}
-	return task.Score(r.Data.Spec, logits, r.Data.Dev.Labels)
+	return NewEvaluator(r.Pool, r.prec()).Score(ctx, m, r.Data.Spec, r.Data.Dev, r.Observer.Eval)
 }
 
-func (r *Runner) mainMetric(metrics []task.Metric) float64 {
+// merit says of two scores which is the better: the larger.
+func (r *Runner) merit(metrics []task.Metric) float64 {
 	for _, m := range metrics {
-		if m.Name == r.Data.Spec.Main {
+		switch {
+		case m.Name == r.main && task.LowerIsBetter(m.Name):
+			return -m.Value
+		case m.Name == r.main:
 			return m.Value
 		}
 	}

@@ -27,14 +27,6 @@ func NewStepper(pool *kernel.Pool, m *model.Model, cfg OptimizerConfig, prec ker
 	return s
 }
 
-// LossOf is the loss that fits a model's head.
-func LossOf(m *model.Model) nn.Loss {
-	if m.Config.Head == model.Regression {
-		return nn.SquaredError
-	}
-	return nn.CrossEntropy
-}
-
 // Step trains on one batch at the given learning rate and returns its loss
 // before the update.
 func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
@@ -51,17 +43,4 @@ func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
 	s.tape.Backward()
 	s.Optimizer.Step(lr)
 	return loss
-}
-
-// HeadFor is the head that a task asks of a model.
-func HeadFor(spec task.Spec) model.LoadOptions {
-	if spec.Regression {
-		return model.LoadOptions{Head: model.Regression, Labels: []string{"LABEL_0"}}
-	}
-	return model.LoadOptions{Head: model.Classification, Labels: spec.Labels}
-}
-
-// InputOf is a batch as a model takes it; it shares the batch's memory.
-func InputOf(b *task.Batch) model.Input {
-	return model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets, Targets: b.Targets, DecoderIDs: b.DecoderIDs, DecoderOffsets: b.DecoderOffsets}
 }

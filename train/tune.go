@@ -10,10 +10,6 @@ import (
 	"mlpfusion/task"
 )
 
-// DistanceMetric is the name of what tuning is scored by on the dev set: the
-// loss of NewTuner. Less is better.
-const DistanceMetric = "distance"
-
 // TuneOptimizer is Adam as tuning uses it: the paper's constants without decay
 // and without clipping.
 var TuneOptimizer = OptimizerConfig{Beta1: PaperOptimizer.Beta1, Beta2: PaperOptimizer.Beta2, Eps: PaperOptimizer.Eps}
@@ -97,11 +93,11 @@ func (d *distance) score(ctx context.Context, student *model.Model, data *task.E
 		data.Fill(&d.batch, rows)
 		d.in = InputOf(&d.batch)
 		d.student.Reset(0)
-		sum += d.loss(d.student, student, &d.in) * float64(d.batch.Tokens()) / float64(len(data.IDs))
+		sum += d.loss(d.student, student, &d.in) * float64(d.batch.Tokens()) / float64(data.Tokens())
 		done += len(rows)
 		if progress != nil {
 			progress(done, data.Len())
 		}
 	}
-	return []task.Metric{{Name: DistanceMetric, Value: sum}}, nil
+	return []task.Metric{{Name: task.Distance, Value: sum}}, nil
 }

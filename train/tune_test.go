@@ -121,7 +121,7 @@ func TestTune(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after := result.Metrics[0]; after.Name != DistanceMetric || !(after.Value < 0.95*before[0].Value) {
+	if after := result.Metrics[0]; after.Name != task.Distance || !(after.Value < 0.95*before[0].Value) {
 		t.Errorf("the distance went from %v to %v", before, result.Metrics)
 	}
 	for i, p := range m.Params {

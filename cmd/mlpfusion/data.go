@@ -9,6 +9,7 @@ import (
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/tokenize"
+	"mlpfusion/train"
 )
 
 // dataFlags say which examples a command works on.
@@ -19,6 +20,15 @@ type dataFlags struct {
 	maxLength  int
 	trainRows  int
 	devRows    int
+	flags      *pflag.FlagSet
+}
+
+// length is the largest number of tokens of a task's sequences.
+func (d *dataFlags) length(spec task.Spec) int {
+	if spec.LanguageModel() && !d.flags.Changed("max-length") {
+		return 512
+	}
+	return d.maxLength
 }
 
 func (d *dataFlags) add(f *pflag.FlagSet) {
@@ -28,13 +38,14 @@ func (d *dataFlags) add(f *pflag.FlagSet) {
 
 // addTask adds the flags that name the data, without those of its use.
 func (d *dataFlags) addTask(f *pflag.FlagSet) {
+	d.flags = f
 	f.StringVar(&d.task, "task", "", "one of "+strings.Join(task.Names(), ", "))
-	f.StringVar(&d.dir, "data", "", "folder of the data set: GLUE's TSV files, the hub's Parquet files, or CSV, TSV, JSONL")
+	f.StringVar(&d.dir, "data", "", "folder of the data set: GLUE's TSV files, the hub's Parquet files, CSV, TSV or JSONL; WebNLG's and E2E's own files; text files (task lm)")
 	f.StringVar(&d.columns.Text, "text", "", "column of the text (task text)")
 	f.StringVar(&d.columns.Pair, "text-pair", "", "column of the second text (task text)")
 	f.StringVar(&d.columns.Label, "label", "", "column of the label (task text)")
 	f.BoolVar(&d.regression, "regression", false, "labels are numbers to be predicted (task text)")
-	f.IntVar(&d.maxLength, "max-length", 128, "tokens of an example; longer ones are cut")
+	f.IntVar(&d.maxLength, "max-length", 128, "tokens of an example, longer ones are cut; of tasks for language models 512 unless given")
 }
 
 // load reads the data set.
@@ -45,9 +56,6 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 	spec, err := task.Lookup(d.task)
 	if err != nil {
 		return nil, usageError{err}
-	}
-	if spec.Generation {
-		return nil, usageError{fmt.Errorf("task: expected one with labels, found %s, which is generation", spec.Name)}
 	}
 	if d.regression {
 		spec = spec.AsRegression()
@@ -63,10 +71,7 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 		}
 		a.ui.say("%s: %d %s", d.dir, set.Skipped, what)
 	}
-	if len(set.Dev) == 0 && len(set.Train) > 0 {
-		const share = 0.1
-		parts := task.SplitExamples(a.seed, set.Train, false, share, 1-share)
-		set.Dev, set.Train, set.DevName = parts[0], parts[1], "held out"
+	if set.HoldOut(a.seed) {
 		if len(set.Dev) == 0 {
 			return nil, fmt.Errorf("%s: expected a dev set, or enough training examples to hold some out, found %d", d.dir, len(set.Train))
 		}
@@ -97,22 +102,23 @@ func tokenizer(dir string, m *model.Config) (tokenize.Tokenizer, error) {
 	return tok, nil
 }
 
-// encode tokenizes examples for a model, the first rows of a seeded shuffle when
-// rows is not 0.
-func (a *app) encode(name, dir string, m *model.Config, maxTokens int, ex []task.Example, rows, maxLength int) (*task.Encoded, error) {
+// encode tokenizes a task's examples for a model, the first rows of a seeded
+// shuffle when rows is not 0.
+func (a *app) encode(name, dir string, spec task.Spec, m *model.Config, ex []task.Example, rows, length int) (*task.Encoded, error) {
 	tok, err := tokenizer(dir, m)
 	if err != nil {
 		return nil, err
 	}
-	if rows > 0 && rows < len(ex) {
-		order := task.Shuffle(a.seed, 0, len(ex))[:rows]
-		few := make([]task.Example, rows)
-		for i, r := range order {
-			few[i] = ex[r]
-		}
-		ex = few
+	n := len(ex)
+	if rows > 0 {
+		n = min(rows, n)
 	}
-	bar := a.ui.progress("tokenize "+name, "example", len(ex))
+	bar := a.ui.progress("tokenize "+name, "example", n)
 	defer bar.end()
-	return task.Encode(tok, ex, min(maxLength, maxTokens), func(done, total int) { bar.set(done, total, "") }), nil
+	e, err := train.Encode(tok, spec, m, ex, train.EncodeOptions{Length: min(length, m.MaxLength()), Rows: rows, Seed: a.seed,
+		Progress: func(done, total int) { bar.set(done, total, "") }})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", dir, err)
+	}
+	return e, err
 }

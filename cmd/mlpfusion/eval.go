@@ -57,23 +57,19 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 	var results []scores
 	eval := train.NewEvaluator(a.pool, kernel.FP32)
 	for _, split := range append([]task.Split{{Name: set.DevName, Examples: set.Dev}}, set.Extra...) {
-		enc, err := a.encode(split.Name, dir.Path, m.Config, m.MaxLength(), split.Examples, data.devRows, data.maxLength)
+		enc, err := a.encode(split.Name, dir.Path, set.Spec, m.Config, split.Examples, data.devRows, data.length(set.Spec))
 		if err != nil {
 			return err
 		}
 		bar := a.ui.progress("evaluate "+split.Name, "example", enc.Len())
 		start := time.Now()
-		logits, err := eval.Logits(a.ctx, m, enc, func(done, total int) { bar.set(done, total, "") })
+		metrics, err := eval.Score(a.ctx, m, set.Spec, enc, func(done, total int) { bar.set(done, total, "") })
 		if err != nil {
 			bar.stop()
 			return err
 		}
 		seconds := time.Since(start).Seconds()
 		bar.end()
-		metrics, err := task.Score(set.Spec, logits, enc.Labels)
-		if err != nil {
-			return err
-		}
 		results = append(results, scores{split.Name, enc.Len(), metrics, float64(enc.Len()) / seconds})
 	}
 	return a.ui.result(results, func(w io.Writer) {

@@ -56,7 +56,7 @@ func sample(cfg *model.Config, seed uint64) *model.Input {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	in := &model.Input{Offsets: []int32{0}}
 	for i := range 16 {
-		for range min(8+6*i, cfg.Positions-cfg.PadID-2) {
+		for range min(8+6*i, cfg.MaxLength()) {
 			in.IDs = append(in.IDs, int32(rng.IntN(cfg.Vocab)))
 		}
 		in.Offsets = append(in.Offsets, int32(len(in.IDs)))

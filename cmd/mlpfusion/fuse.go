@@ -123,7 +123,7 @@ func (a *app) calibrator(dir *checkpoint.Dir, data *dataFlags, rows int) (*conve
 	if err != nil {
 		return nil, err
 	}
-	enc, err := a.encode("calibration", dir.Path, cfg, cfg.Positions-cfg.PadID-1, set.Train, rows, data.maxLength)
+	enc, err := a.encode("calibration", dir.Path, set.Spec, cfg, set.Train, rows, data.length(set.Spec))
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // models of model/testdata with a tiny tokenizer and tiny data sets. Commands
 // of ours besides testscript's:
 //
-//	model NAME DIR            copy a checkpoint, with a vocabulary of letters and words
+//	model NAME DIR            copy a checkpoint, with a vocabulary of letters and words, or bytes
 //	spoil HOW DIR             break it in the way named
 //	exits CODE COMMAND...     run, and check the exit code
 //	refused CODE RE ARGS...   run mlpfusion: one sentence that matches, nothing on
@@ -62,6 +62,20 @@ func vocabulary() string {
 	}
 	v = append(v, "good", "bad", "fine", "poor", "film", "plot", ".", "!")
 	return strings.Join(v, "\n") + "\n"
+}
+
+// writeBytePairs writes a byte-level tokenizer of the tiny models' 96 entries:
+// the space, the line's end, letters, digits and signs, and GPT-2's end of text.
+func writeBytePairs(dir string) error {
+	ids := map[string]int{"Ġ": 0, "Ċ": 1, "<|endoftext|>": 95}
+	for c := '!'; c < '~'; c++ {
+		ids[string(c)] = len(ids) - 1
+	}
+	text, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, "vocab.json"), text, 0o666), os.WriteFile(filepath.Join(dir, "merges.txt"), []byte("#version: 0.2\n"), 0o666))
 }
 
 // writeData makes a data set as GLUE's SST-2, whose first word tells the label.
@@ -101,6 +115,10 @@ func scriptModel(ts *testscript.TestScript, neg bool, args []string) {
 		data, err := os.ReadFile(filepath.Join(from, e.Name()))
 		ts.Check(err)
 		ts.Check(os.WriteFile(filepath.Join(to, e.Name()), data, 0o666))
+	}
+	if strings.HasPrefix(args[0], "gpt2") {
+		ts.Check(writeBytePairs(to))
+		return
 	}
 	ts.Check(os.WriteFile(filepath.Join(to, "vocab.txt"), []byte(vocabulary()), 0o666))
 }

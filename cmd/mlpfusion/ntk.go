@@ -167,7 +167,7 @@ func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pair{set: set, maxLength: flags.data.maxLength}
+	p := &pair{set: set, maxLength: flags.data.length(set.Spec)}
 	head := train.HeadFor(set.Spec)
 	head.NewHead, head.Seed = true, a.seed
 	for i, name := range []string{original, fused} {
@@ -197,7 +197,7 @@ func (p *pair) examples(a *app, split string, n int) (*model.Input, error) {
 	if split == "train" {
 		ex = p.set.Train
 	}
-	enc, err := a.encode(split, p.path, p.original.Config, p.original.MaxLength(), ex, n, p.maxLength)
+	enc, err := a.encode(split, p.path, p.set.Spec, p.original.Config, ex, n, p.maxLength)
 	if err != nil {
 		return nil, err
 	}

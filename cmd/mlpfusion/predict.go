@@ -50,6 +50,9 @@ func (a *app) predict(name string, maxLength int) error {
 	if err != nil {
 		return err
 	}
+	if m.Config.Head == model.LanguageModel {
+		return fmt.Errorf("%s: expected a model that labels texts, found a language model: see the commands eval and generate", dir.Path)
+	}
 	tok, err := tokenizer(dir.Path, m.Config)
 	if err != nil {
 		return err

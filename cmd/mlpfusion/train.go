@@ -29,20 +29,31 @@ type trained struct {
 
 func (a *app) trainCommand() *cobra.Command {
 	cfg := train.Config{Optimizer: train.PaperOptimizer}
-	var data dataFlags
 	var schedule, precision, optimizer string
-	var resume, overwrite bool
-	c := &cobra.Command{
+	var run training
+	data := &run.data
+	var c *cobra.Command
+	c = &cobra.Command{
 		Use:   "train MODEL OUT",
-		Short: "Fine-tune a model, original or compressed",
+		Short: "Fine-tune a model, original or compressed, or make a new one",
 		Long: `Fine-tune MODEL on a task and write the best weights, by the dev set, to OUT.
 Of several learning rates each is tried from the start and the best result kept.
+
+Language models learn to write the texts of webnlg and e2e, or plain text (task
+lm): files train.txt, dev.txt … in the folder of the data, a file being one
+document or several with lines <|endoftext|> between them. Documents are cut to
+--max-length tokens; nothing looks back across the end of a document.
+
+With --init the model begins from nothing: the file is its config.json, and MODEL
+a folder with the files of its tokenizer.
 
 While it runs, OUT.train holds snapshots and metrics.jsonl; a run that was
 stopped or killed goes on with --resume and ends with the same weights.`,
 		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
-  mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression`,
+  mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression
+  mlpfusion train gpt2 tuned --task webnlg --data webnlg_challenge_2017 --epochs 10
+  mlpfusion train tokenizer new --init config.json --task lm --data texts --batch 8 --lr 1e-3 --schedule cosine`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var err error
@@ -74,15 +85,18 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 					return err
 				}
 			}
-			return a.train("", args[0], args[1], cfg, &data, resume, overwrite)
+			run.model, run.out, run.config = args[0], args[1], cfg
+			run.batchGiven = c.Flags().Changed("batch")
+			return a.train(&run)
 		},
 	}
 	f := c.Flags()
 	data.add(f)
+	f.StringVar(&run.scratch, "init", "", "begin from nothing: the config.json of the model to make")
 	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
 	f.Float64SliceVar(&cfg.LR, "lr", []float64{2e-5}, "learning rates to try")
-	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch")
+	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch; of generation tasks 8 unless given")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
 	f.StringVar(&schedule, "schedule", "linear", "learning-rate schedule: linear, cosine or constant")
 	f.Float64Var(&cfg.Warmup, "warmup", 0.06, "share of the steps in which the learning rate rises")
@@ -92,8 +106,8 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
 	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
 	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
-	f.BoolVar(&resume, "resume", false, "go on with the run that was stopped")
-	f.BoolVar(&overwrite, "overwrite", false, "replace OUT when it is there")
+	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
+	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
 }
 
@@ -125,10 +139,43 @@ func positive(flags map[string]float64) error {
 	return nil
 }
 
+// training is what the commands train and tune are asked for.
+type training struct {
+	teacher    string // tune: the model whose hidden states are learnt
+	scratch    string // config.json of a model to begin from nothing
+	model, out string
+	config     train.Config
+	data       dataFlags
+	batchGiven bool
+
+	resume, overwrite bool
+}
+
+// source opens the model, or the tokenizer of one that is made from nothing.
+func (t *training) source(a *app) (*checkpoint.Dir, error) {
+	if t.scratch != "" {
+		return checkpoint.NewDir(t.model, t.scratch)
+	}
+	return a.open(t.model)
+}
+
+// start makes the model as it is before training.
+func (t *training) start(dir *checkpoint.Dir, opt model.LoadOptions) (*model.Model, *model.Report, error) {
+	if t.scratch == "" {
+		return model.Load(dir, opt)
+	}
+	m, err := model.FromScratch(dir.Config, opt)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", t.scratch, err)
+	}
+	return m, &model.Report{}, err
+}
+
 // train fine-tunes the model; with the name of a teacher it tunes the model's
 // MLPs to that one's hidden states.
-func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags, resume, overwrite bool) error {
-	dir, err := a.open(name)
+func (a *app) train(t *training) error {
+	name, out, cfg, data := t.model, t.out, t.config, &t.data
+	dir, err := t.source(a)
 	if err != nil {
 		return err
 	}
@@ -140,11 +187,14 @@ func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags
 	if len(set.Train) == 0 {
 		return fmt.Errorf("%s: expected a train file, found none", data.dir)
 	}
+	if set.Spec.Generation && !t.batchGiven {
+		cfg.Batch = 8 // the paper's
+	}
 	head := train.HeadFor(set.Spec)
 	head.NewHead, head.Seed = true, a.seed
 	told := false
 	load := func() (*model.Model, error) {
-		m, report, err := model.Load(dir, head)
+		m, report, err := t.start(dir, head)
 		if err == nil && len(report.New) > 0 && !told {
 			told = true
 			a.ui.say("made anew for this task: %s", strings.Join(report.New, ", "))
@@ -156,18 +206,18 @@ func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags
 		return err
 	}
 	encoded := train.Data{Spec: set.Spec}
-	if encoded.Train, err = a.encode("train", dir.Path, m.Config, m.MaxLength(), set.Train, data.trainRows, data.maxLength); err != nil {
+	if encoded.Train, err = a.encode("train", dir.Path, set.Spec, m.Config, set.Train, data.trainRows, data.length(set.Spec)); err != nil {
 		return err
 	}
-	if encoded.Dev, err = a.encode("dev", dir.Path, m.Config, m.MaxLength(), set.Dev, data.devRows, data.maxLength); err != nil {
+	if encoded.Dev, err = a.encode("dev", dir.Path, set.Spec, m.Config, set.Dev, data.devRows, data.length(set.Spec)); err != nil {
 		return err
 	}
 	first := m
 	work, bar := filepath.Clean(out)+".train", "train"
 	var original *model.Model
-	if teacher != "" {
+	if t.teacher != "" {
 		work, bar = filepath.Clean(out)+".tune", "tune"
-		from, err := a.open(teacher)
+		from, err := a.open(t.teacher)
 		if err != nil {
 			return err
 		}
@@ -176,7 +226,7 @@ func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags
 			return err
 		}
 	}
-	o, err := checkpoint.CreateOutput(out, overwrite)
+	o, err := checkpoint.CreateOutput(out, t.overwrite)
 	if err != nil {
 		return err
 	}
@@ -188,7 +238,7 @@ func (a *app) train(teacher, name, out string, cfg train.Config, data *dataFlags
 	steps := a.ui.progress(bar, "step", 0)
 	var evals *progress
 	r := &train.Runner{
-		Config: cfg, Data: encoded, Pool: a.pool, Teacher: original, Dir: work, Resume: resume,
+		Config: cfg, Data: encoded, Pool: a.pool, Teacher: original, Dir: work, Resume: t.resume,
 		Load: func() (*model.Model, error) {
 			if first != nil { // the one that was loaded to learn its sizes
 				m, first = first, nil

@@ -8,11 +8,12 @@ import (
 
 func (a *app) tuneCommand() *cobra.Command {
 	cfg := train.Config{Optimizer: train.TuneOptimizer, Schedule: train.Constant}
-	var data dataFlags
+	var run training
+	data := &run.data
 	var lr float64
 	var precision string
-	var resume, overwrite bool
-	c := &cobra.Command{
+	var c *cobra.Command
+	c = &cobra.Command{
 		Use:   "tune MODEL FUSED OUT",
 		Short: "Bring a fused model's hidden states closer to the original's",
 		Long: `Train the compressed MLPs of FUSED, and nothing else, to give the hidden states
@@ -35,7 +36,9 @@ A run that was stopped or killed goes on with --resume.`,
 			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "batch": float64(cfg.Batch), "lr": lr, "max-length": float64(data.maxLength)}); err != nil {
 				return err
 			}
-			return a.train(args[0], args[1], args[2], cfg, &data, resume, overwrite)
+			run.teacher, run.model, run.out, run.config = args[0], args[1], args[2], cfg
+			run.batchGiven = c.Flags().Changed("batch")
+			return a.train(&run)
 		},
 	}
 	f := c.Flags()
@@ -43,12 +46,12 @@ A run that was stopped or killed goes on with --resume.`,
 	f.IntVar(&data.trainRows, "train-rows", 0, "tune on so many examples, chosen by the seed (default all)")
 	f.IntVar(&cfg.Epochs, "epochs", 1, "passes over the training set")
 	f.Float64Var(&lr, "lr", 2e-5, "learning rate of Adam")
-	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch")
+	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch; of generation tasks 8 unless given")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
 	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
 	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "measure the distance every so many steps (default every epoch)")
 	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
-	f.BoolVar(&resume, "resume", false, "go on with the run that was stopped")
-	f.BoolVar(&overwrite, "overwrite", false, "replace OUT when it is there")
+	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
+	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
 }

@@ -1,0 +1,102 @@
+package train
+
+import (
+	"context"
+	"fmt"
+
+	"mlpfusion/model"
+	"mlpfusion/nn"
+	"mlpfusion/task"
+	"mlpfusion/tokenize"
+)
+
+// HeadFor is the head that a task asks of a model.
+func HeadFor(spec task.Spec) model.LoadOptions {
+	switch {
+	case spec.LanguageModel():
+		return model.LoadOptions{Head: model.LanguageModel}
+	case spec.Regression:
+		return model.LoadOptions{Head: model.Regression, Labels: []string{"LABEL_0"}}
+	}
+	return model.LoadOptions{Head: model.Classification, Labels: spec.Labels}
+}
+
+// LossOf is the loss that fits a model's head.
+func LossOf(m *model.Model) nn.Loss {
+	if m.Config.Head == model.Regression {
+		return nn.SquaredError
+	}
+	return nn.CrossEntropy
+}
+
+// EncodeOptions are the choices of Encode.
+type EncodeOptions struct {
+	Length   int    // largest number of tokens of a sequence
+	Rows     int    // so many of the rows, the first of an order; 0: all
+	Seed     uint64 // of that order
+	Progress func(done, total int)
+}
+
+// Encode tokenizes a task's examples for a model.
+func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
+	if opt.Rows > 0 && opt.Rows < len(examples) {
+		few := make([]task.Example, opt.Rows)
+		for i, at := range task.Shuffle(opt.Seed, 0, len(examples))[:opt.Rows] {
+			few[i] = examples[at]
+		}
+		examples = few
+	}
+	if !spec.LanguageModel() {
+		return task.Encode(tok, examples, opt.Length, opt.Progress), nil
+	}
+	f, err := TextFormat(m, opt.Length)
+	if err != nil {
+		return nil, err
+	}
+	if f.Encoder && spec.Documents {
+		return nil, fmt.Errorf("task %s: expected a model without an encoder, such as gpt2, found %s", spec.Name, m.Type)
+	}
+	e := task.EncodeText(tok, examples, f, opt.Progress)
+	if opt.Rows > 0 && opt.Rows < e.Len() { // a document makes many rows
+		e = e.Subset(task.Shuffle(opt.Seed, 0, e.Len())[:opt.Rows])
+	}
+	return e, nil
+}
+
+// TextFormat says how a language model reads prompts and texts of at most length
+// tokens.
+func TextFormat(m *model.Config, length int) (task.TextFormat, error) {
+	const least = 4
+	if length < least {
+		return task.TextFormat{}, fmt.Errorf("expected sequences of at least %d tokens, found %d", least, length)
+	}
+	if m.EndID < 0 || m.EndID >= m.Vocab {
+		return task.TextFormat{}, fmt.Errorf("config.json: eos_token_id: expected an id below the vocabulary's %d, found %d", m.Vocab, m.EndID)
+	}
+	f := task.TextFormat{End: int32(m.EndID), Length: length}
+	if m.T5 != nil {
+		f.Encoder, f.Start = true, int32(m.T5.StartID)
+	}
+	return f, nil
+}
+
+// InputOf is a batch as a model takes it; it shares the batch's memory.
+func InputOf(b *task.Batch) model.Input {
+	return model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets, Targets: b.Targets, DecoderIDs: b.DecoderIDs, DecoderOffsets: b.DecoderOffsets}
+}
+
+// Score evaluates a model on a task's data.
+func (e *Evaluator) Score(ctx context.Context, m *model.Model, spec task.Spec, data *task.Encoded, progress func(done, total int)) ([]task.Metric, error) {
+	if spec.LanguageModel() {
+		sum, targets, err := e.Likelihood(ctx, m, data, progress)
+		if err != nil {
+			return nil, err
+		}
+		return task.ScoreText(spec, sum, targets)
+	}
+	logits, err := e.Logits(ctx, m, data, progress)
+	if err != nil {
+		return nil, err
+	}
+	return task.Score(spec, logits, data.Labels)
+}
