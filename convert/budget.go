@@ -26,6 +26,7 @@ func (f *fuser) allocate(ctx context.Context) error {
 	opt := f.opt.Fusion
 	opt.Pool = pool
 	curves := make([]fusion.Curve, len(f.chosen))
+	share := f.shares()
 	total := 0
 	for i, place := range f.chosen {
 		m, err := f.read(place)
@@ -46,7 +47,8 @@ func (f *fuser) allocate(ctx context.Context) error {
 		if curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, opt); err != nil {
 			return err
 		}
-		total += f.opt.BudgetOf.At(m, m.Width)
+		curves[i] = curves[i].Weigh(share(place), f.opt.BudgetOf)
+		total += curves[i].Costs[len(widths)-1] // the full width's
 	}
 	if f.opt.Calibration != nil {
 		f.opt.Calibration.Rewind()
@@ -67,4 +69,29 @@ func (f *fuser) allocate(ctx context.Context) error {
 	}
 	f.chosen = chosen
 	return nil
+}
+
+// shares returns what share of a layer's tokens a block sees: all of them, or of
+// an expert what Usage says, or without it an even part. One token more for each
+// expert lets none of them vanish for want of a few texts.
+func (f *fuser) shares() func(place int) float64 {
+	tokens := map[string][]int64{}
+	for _, u := range f.opt.Usage {
+		tokens[u.Name] = u.Tokens
+	}
+	return func(place int) float64 {
+		b := f.blocks[place]
+		if b.Router == "" {
+			return 1
+		}
+		seen := tokens[b.Mixture()]
+		if len(seen) != b.Experts {
+			return 1 / float64(b.Experts)
+		}
+		all := int64(b.Experts)
+		for _, n := range seen {
+			all += n
+		}
+		return float64(seen[b.Expert]+1) / float64(all)
+	}
 }

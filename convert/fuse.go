@@ -41,7 +41,10 @@ type FuseOptions struct {
 	// each block's width then follows from its own error curve.
 	Budget   float64
 	BudgetOf fusion.Cost
-	Name     string // of the source, for the record
+	// Usage is what the routers do with texts of the task: the budget then goes
+	// to experts by the tokens they see. Without it they count alike.
+	Usage []RouterUse
+	Name  string // of the source, for the record
 	// Progress is told when a block begins and ends; may be nil.
 	Progress func(Step)
 }

@@ -30,6 +30,8 @@ type Contents struct {
 	// as their mean.
 	MLPFLOPs         int `json:"mlp_flops_per_token"`
 	OriginalMLPFLOPs int `json:"original_mlp_flops_per_token"`
+	// Routers is what the routers do with texts, where those were given.
+	Routers []RouterUse `json:"routers,omitempty"`
 }
 
 // BlockContents is one MLP block.

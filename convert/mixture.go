@@ -3,9 +3,12 @@ package convert
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"mlpfusion/fusion"
 	"mlpfusion/kernel"
+	"mlpfusion/model"
 )
 
 // lookup finds the method: one for blocks on their own or one for mixtures.
@@ -78,6 +81,12 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	var err error
 	if m.Router, err = f.values(first.Router); err != nil {
 		return nil, err
+	}
+	bias := strings.TrimSuffix(first.Router, ".weight") + ".bias"
+	if slices.ContainsFunc(f.stated, func(t model.Tensor) bool { return t.Name == bias }) {
+		if m.RouterBias, err = f.values(bias); err != nil {
+			return nil, err
+		}
 	}
 	opt := fusion.MixtureOptions{Options: f.opt.Fusion, Experts: f.opt.Experts}
 	opt.Width, opt.Pool = f.widths[group[0]], pool

@@ -243,3 +243,79 @@ func TestMixtureRefusals(t *testing.T) {
 		d.Close()
 	}
 }
+
+// TestBudgetByUsage divides a budget of parameters and one of FLOPs among experts:
+// it is kept and spent, and experts that see more tokens get more units.
+func TestBudgetByUsage(t *testing.T) {
+	from := randomModel(t, switchConfig)
+	usage := []RouterUse{
+		{Usage: model.Usage{Name: "encoder.block.1.layer.1.mlp", Tokens: []int64{900, 90, 10}}},
+		{Usage: model.Usage{Name: "decoder.block.1.layer.2.mlp", Tokens: []int64{0, 500, 500}}},
+	}
+	const step = 1 // of widths: 32nds of 12 units are units
+	for _, cost := range []fusion.Cost{fusion.Params, fusion.FLOPs} {
+		r := fuse(t, from, filepath.Join(t.TempDir(), "small"), FuseOptions{Method: "fusion", Budget: 0.5, BudgetOf: cost, Usage: usage})
+		spent, all := 0.0, 0.0
+		width := map[string][]int{}
+		for _, u := range usage {
+			for e, n := range u.Tokens {
+				share := 1.0
+				if cost == fusion.FLOPs {
+					share = float64(n+1) / float64(u.All()+3)
+				}
+				w := 12
+				if l, ok := r.Layers[fmt.Sprintf("%s.experts.expert_%d", u.Name, e)]; ok {
+					w = l.Width
+				}
+				width[u.Name] = append(width[u.Name], w)
+				spent += share * float64(w)
+				all += share * 12
+			}
+		}
+		if spent > 0.5*all+0.1 || spent < 0.5*all-step {
+			t.Errorf("budget of %v: %g units of %g spent in %v", cost, spent, all, width)
+		}
+		if w := width[usage[0].Name]; cost == fusion.Params && !(w[0] > w[1] && w[1] >= w[2]) {
+			t.Errorf("widths %v for tokens %v", w, usage[0].Tokens)
+		}
+		if w := width[usage[1].Name]; cost == fusion.Params && w[0] != 1 {
+			t.Errorf("an expert without tokens keeps %d units", w[0])
+		}
+	}
+}
+
+// TestRouters counts what routers do, alone and beside the original.
+func TestRouters(t *testing.T) {
+	from := randomModel(t, switchConfig)
+	load := func() *model.Model {
+		m, _, err := model.Load(openDir(t, from), model.LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m, pool := load(), newPool(t)
+	uses, err := Routers(context.Background(), pool, m, load(), []model.Input{*sample, *sample}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(uses) != 2 {
+		t.Fatalf("%d mixtures, want 2", len(uses))
+	}
+	for i, u := range uses {
+		// Both batches have 12 tokens for the encoder and 3, a start each, for the decoder.
+		if want := int64([]int{24, 6}[i]); u.All() != want || u.Same != want || u.Original.All() != want || !slices.Equal(u.Tokens, u.Original.Tokens) {
+			t.Errorf("%s: %+v beside %+v, want %d tokens", u.Name, u, *u.Original, want)
+		}
+	}
+	if _, err := Routers(context.Background(), pool, m, nil, []model.Input{{IDs: []int32{96}, Offsets: []int32{0, 1}}}, nil); err == nil {
+		t.Error("an id beyond the vocabulary went through")
+	}
+	bert, _, err := model.Load(openDir(t, filepath.Join(testdata, "bert")), model.LoadOptions{NewHead: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Routers(context.Background(), pool, m, bert, nil, nil); err == nil || !strings.Contains(err.Error(), "found one with 0 mixtures") {
+		t.Errorf("beside a model without mixtures: error %v", err)
+	}
+}

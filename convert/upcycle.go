@@ -43,9 +43,9 @@ type Upcycled struct {
 	Bytes       int64    `json:"bytes"`
 }
 
-// t5MLP is the name of an MLP's matrix in a T5 checkpoint: what comes before,
-// the stack, the layer, the sub-layer and the matrix.
-var t5MLP = regexp.MustCompile(`^(.*?)(encoder|decoder)\.block\.(\d+)\.layer\.(\d+)\.DenseReluDense\.(wi|wo)\.weight$`)
+// t5MLP is the name of an MLP's matrix in a T5 checkpoint: the stack, the layer,
+// the sublayer and the matrix.
+var t5MLP = regexp.MustCompile(`^(?:transformer\.)?(encoder|decoder)\.block\.(\d+)\.layer\.(\d+)\.DenseReluDense\.(wi|wo)\.weight$`)
 
 // Upcycle writes a Switch Transformer made of the T5 checkpoint in src (sparse
 // upcycling, arXiv 2212.05055): in every o.Every-th layer the MLP becomes
@@ -168,7 +168,11 @@ func (u *upcycler) config() (*checkpoint.Config, error) {
 		cfg.Delete(key)
 	}
 	set("model_type", "switch_transformers")
-	set("architectures", []string{"SwitchTransformersForConditionalGeneration"})
+	architecture := "SwitchTransformersForConditionalGeneration"
+	if slices.ContainsFunc(u.src.Weights.Names(), func(name string) bool { return strings.HasPrefix(name, "classification_head.") }) {
+		architecture = "SwitchTransformersForSequenceClassification" // ours: transformers has none
+	}
+	set("architectures", []string{architecture})
 	set("dense_act_fn", act)
 	set("num_experts", u.o.Experts)
 	set("expert_capacity", u.o.Capacity)
@@ -196,10 +200,14 @@ func (u *upcycler) mlp(name string) (mlp, matrix string, sparse, ok bool) {
 	if m == nil {
 		return "", "", false, false
 	}
-	layer, err := strconv.Atoi(m[3])
-	mlp = fmt.Sprintf("%s%s.block.%s.layer.%s.mlp", m[1], m[2], m[3], m[4])
-	return mlp, m[5], err == nil && (u.o.Every == 1 || layer%u.o.Every == 1), true
+	layer, err := strconv.Atoi(m[2])
+	mlp = fmt.Sprintf("%s.block.%s.layer.%s.mlp", m[1], m[2], m[3])
+	return mlp, m[4], err == nil && (u.o.Every == 1 || layer%u.o.Every == 1), true
 }
+
+// plainName is a tensor's name without the prefix that it has in a T5 with a
+// label head; Switch has none.
+func plainName(name string) string { return strings.TrimPrefix(name, "transformer.") }
 
 func expertName(mlp string, e int, matrix string) string {
 	return fmt.Sprintf("%s.experts.expert_%d.%s.weight", mlp, e, matrix)
@@ -215,6 +223,7 @@ func (u *upcycler) specs() ([]checkpoint.Spec, error) {
 		mlp, matrix, sparse, ok := u.mlp(name)
 		switch {
 		case !ok:
+			s.Name = plainName(name)
 			specs = append(specs, s)
 			continue
 		case !s.DType.IsFloat32():
@@ -265,7 +274,7 @@ func (u *upcycler) write(ctx context.Context, w *checkpoint.Writer) error {
 func (u *upcycler) writeTensor(w *checkpoint.Writer, t *checkpoint.Tensor) error {
 	mlp, matrix, sparse, ok := u.mlp(t.Name)
 	if !ok {
-		return w.Copy(t)
+		return w.WriteBytes(plainName(t.Name), t.Bytes())
 	}
 	values := make([]float32, t.Elements())
 	if err := t.ReadFloat32(values); err != nil {

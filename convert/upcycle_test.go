@@ -16,10 +16,14 @@ import (
 
 // writeT5 writes a checkpoint with the tensors of a T5's MLPs and one other, of
 // recognisable values.
-func writeT5(t *testing.T, dir, config string) {
+func writeT5(t *testing.T, dir, prefix, config string) {
 	t.Helper()
-	specs := []checkpoint.Spec{{Name: "shared.weight", DType: checkpoint.F32, Shape: []int{3, 2}}}
+	specs := []checkpoint.Spec{{Name: prefix + "shared.weight", DType: checkpoint.F32, Shape: []int{3, 2}}}
+	if prefix != "" {
+		specs = append(specs, checkpoint.Spec{Name: "classification_head.dense.weight", DType: checkpoint.F32, Shape: []int{2, 2}})
+	}
 	for _, mlp := range []string{"encoder.block.0.layer.1", "encoder.block.1.layer.1", "decoder.block.0.layer.2", "decoder.block.1.layer.2"} {
+		mlp = prefix + mlp
 		specs = append(specs, checkpoint.Spec{Name: mlp + ".DenseReluDense.wi.weight", DType: checkpoint.F32, Shape: []int{4, 2}},
 			checkpoint.Spec{Name: mlp + ".DenseReluDense.wo.weight", DType: checkpoint.BF16, Shape: []int{2, 4}})
 	}
@@ -52,7 +56,7 @@ const t5Config = `{"architectures": ["T5ForConditionalGeneration"], "model_type"
 
 func TestUpcycle(t *testing.T) {
 	from, out := filepath.Join(t.TempDir(), "t5"), filepath.Join(t.TempDir(), "moe")
-	writeT5(t, from, t5Config)
+	writeT5(t, from, "", t5Config)
 	src := openDir(t, from)
 	r, err := Upcycle(context.Background(), src, out, UpcycleOptions{Experts: 4, RouterStd: 0.1, Seed: 1})
 	if err != nil {
@@ -121,6 +125,25 @@ func TestUpcycle(t *testing.T) {
 	}
 }
 
+// TestUpcycleLabelled checks that a T5 with a label head gives a Switch model with
+// one, under the names that such a model has here.
+func TestUpcycleLabelled(t *testing.T) {
+	from, out := filepath.Join(t.TempDir(), "t5"), filepath.Join(t.TempDir(), "moe")
+	writeT5(t, from, "transformer.", t5Config)
+	if _, err := Upcycle(context.Background(), openDir(t, from), out, UpcycleOptions{Experts: 2}); err != nil {
+		t.Fatal(err)
+	}
+	made := openDir(t, out)
+	for _, name := range []string{"shared.weight", "classification_head.dense.weight", "encoder.block.0.layer.1.mlp.wi.weight", "decoder.block.1.layer.2.mlp.experts.expert_1.wo.weight"} {
+		if _, ok := made.Weights.Tensor(name); !ok {
+			t.Errorf("no tensor %s, only %v", name, made.Weights.Names())
+		}
+	}
+	if a, err := made.Config.Strings("architectures"); err != nil || !slices.Equal(a, []string{"SwitchTransformersForSequenceClassification"}) {
+		t.Errorf("architectures %v (%v)", a, err)
+	}
+}
+
 func TestUpcycleRefusals(t *testing.T) {
 	good := UpcycleOptions{Experts: 4}
 	for _, c := range []struct {
@@ -141,7 +164,7 @@ func TestUpcycleRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			from, out := filepath.Join(t.TempDir(), "t5"), filepath.Join(t.TempDir(), "moe")
-			writeT5(t, from, c.config)
+			writeT5(t, from, "", c.config)
 			o := good
 			if c.with != nil {
 				c.with(&o)

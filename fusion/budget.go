@@ -97,6 +97,20 @@ func (m *MLP) Curve(ctx context.Context, k Cost, widths []int, o Options) (Curve
 	return c, nil
 }
 
+// Weigh returns the curve of a block that only a share of the tokens passes, as
+// an expert of a mixture does: its errors count by that share, and so do FLOPs,
+// which are then those expected of a token.
+func (c Curve) Weigh(share float64, k Cost) Curve {
+	w := Curve{Widths: c.Widths, Costs: slices.Clone(c.Costs), Errors: slices.Clone(c.Errors)}
+	for i := range w.Widths {
+		w.Errors[i] *= share
+		if k == FLOPs {
+			w.Costs[i] = int(math.Round(share * float64(c.Costs[i])))
+		}
+	}
+	return w
+}
+
 // Allocate chooses one point of every curve so that the costs sum to at most
 // budget and the errors to as little as possible, and returns their indices.
 // The answer is exact (and so never worse for a larger budget) as long as the

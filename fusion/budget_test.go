@@ -189,3 +189,47 @@ func TestBudgetPrefersTheBlockThatNeedsIt(t *testing.T) {
 		}
 	}
 }
+
+// Of experts that are alike the one that sees more tokens gets at least as many
+// units, and no step of width that is left over fits into the budget.
+func TestWeighedCurves(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 5).Draw(t, "experts")
+		base := Curve{}
+		e := 1000.0
+		for w := 1; w <= 6; w++ {
+			base.Widths, base.Costs = append(base.Widths, w), append(base.Costs, 10*w)
+			e -= rapid.Float64Range(1, 100).Draw(t, "gain")
+			base.Errors = append(base.Errors, e)
+		}
+		var curves []Curve
+		var shares []float64
+		for range n {
+			shares = append(shares, rapid.Float64Range(0.01, 1).Draw(t, "share"))
+			curves = append(curves, base.Weigh(shares[len(shares)-1], Params))
+		}
+		budget := rapid.IntRange(10*n, 60*n).Draw(t, "budget")
+		points, err := Allocate(curves, budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spent, full := 0, true
+		for i, p := range points {
+			spent += curves[i].Costs[p]
+			full = full && p == 5
+		}
+		if spent > budget || !full && spent+10 <= budget {
+			t.Fatalf("%d of %d spent, points %v", spent, budget, points)
+		}
+		for i := range points {
+			for j := range points {
+				if shares[i] > shares[j] && base.Errors[points[i]]*shares[i]+base.Errors[points[j]]*shares[j] > base.Errors[points[j]]*shares[i]+base.Errors[points[i]]*shares[j]+1e-9 {
+					t.Fatalf("shares %v got points %v", shares, points)
+				}
+			}
+		}
+		if c := base.Weigh(0.25, FLOPs); c.Costs[3] != 10 || c.Errors[3] != base.Errors[3]/4 || base.Costs[3] != 40 {
+			t.Fatalf("a quarter of the tokens: costs %v, errors %v", c.Costs, c.Errors)
+		}
+	})
+}

@@ -17,8 +17,10 @@ import (
 // A Method compresses each expert on its own; a MixtureMethod looks at all of
 // them.
 type Mixture struct {
-	Experts []*MLP    // of one shape
-	Router  []float32 // len(Experts)×Hidden, row-major; what Inputs are routed by
+	Experts []*MLP // of one shape
+	// Router (len(Experts)×Hidden, row-major) and RouterBias, which may be nil, are
+	// what Inputs are routed by.
+	Router, RouterBias []float32
 }
 
 // FusedMixture is a compressed layer: fewer sets of weights than experts. The
@@ -156,6 +158,9 @@ func (m *Mixture) route(ctx context.Context, o *MixtureOptions, outputs bool) (*
 	if len(m.Router) != n*p {
 		return nil, fmt.Errorf("fusion: the router: expected %d×%d values, found %d", n, p, len(m.Router))
 	}
+	if m.RouterBias != nil && len(m.RouterBias) != n {
+		return nil, fmt.Errorf("fusion: the router's bias: expected %d values, found %d", n, len(m.RouterBias))
+	}
 	if o.Inputs == nil {
 		return nil, errNoInputs
 	}
@@ -169,7 +174,7 @@ func (m *Mixture) route(ctx context.Context, o *MixtureOptions, outputs bool) (*
 	t := &teacher{m: m.Experts[0], inputs: o.Inputs, pool: o.Pool}
 	err := t.each(ctx, false, func(x, _ []float32, tokens int) error {
 		seen += tokens
-		linear(o.Pool, m.Router, x, tokens, p, n, logits, kernel.Epilogue{})
+		linear(o.Pool, m.Router, x, tokens, p, n, logits, kernel.Epilogue{Bias: m.RouterBias})
 		for i := range tokens {
 			row := logits[i*n : (i+1)*n]
 			best := 0

@@ -96,6 +96,18 @@ func drawMixture(t *rapid.T, n int) *Mixture {
 	return m
 }
 
+// The router's bias takes part: one large enough sends every token to its expert.
+func TestRouterBias(t *testing.T) {
+	m := &Mixture{Router: tokens(4, 3, 1), RouterBias: []float32{0, 100, 0}}
+	for range 3 {
+		m.Experts = append(m.Experts, randomMLP(rand.New(rand.NewPCG(1, 1)), 4, 6, false, false))
+	}
+	r, err := m.route(t.Context(), &MixtureOptions{Options: Options{Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}}, false)
+	if err != nil || !slices.Equal(r.tokens, []int{0, 9, 0}) {
+		t.Errorf("tokens %v (%v), want all 9 at expert 1", r.tokens, err)
+	}
+}
+
 // Copies of an expert, with their units in any order, are one expert: merging
 // them gives it back to the last bit (hc-smoe, which does not align units, where
 // they are in the same order).
@@ -291,6 +303,7 @@ func TestMixtureRefusals(t *testing.T) {
 		{"no inputs", func(m *Mixture, o *MixtureOptions) { o.Inputs = nil }, "mc-smoe", "needs inputs"},
 		{"weighted without inputs", func(m *Mixture, o *MixtureOptions) { o.Weighted, o.Inputs = true, nil }, "shared", "needs inputs"},
 		{"short router", func(m *Mixture, o *MixtureOptions) { m.Router = m.Router[1:] }, "hc-smoe", "the router: expected 3×4 values, found 11"},
+		{"short router bias", func(m *Mixture, o *MixtureOptions) { m.RouterBias = []float32{1} }, "mc-smoe", "the router's bias: expected 3 values, found 1"},
 		{"empty inputs", func(m *Mixture, o *MixtureOptions) { o.Inputs = matrix{4, nil} }, "mc-smoe", "inputs are empty"},
 		{"infinite inputs", func(m *Mixture, o *MixtureOptions) { o.Inputs = matrix{4, []float32{1, 2, 3, float32(math.Inf(1))}} }, "mc-smoe", "not finite"},
 	} {

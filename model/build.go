@@ -1,6 +1,8 @@
 package model
 
 import (
+	"strings"
+
 	"mlpfusion/kernel"
 	"mlpfusion/nn"
 )
@@ -48,6 +50,12 @@ type Block struct {
 	Hidden, Width int // as loaded
 	Form          BlockConfig
 	MLP           *MLP // nil where memory was not asked for
+}
+
+// Mixture is the name of the mixture that an expert belongs to, as Usage has it.
+func (b *Block) Mixture() string {
+	name, _, _ := strings.Cut(b.Name, ".experts.")
+	return name
 }
 
 // Matrices names the block's matrices without .weight, in the order gate (where

@@ -64,9 +64,18 @@ func sparse(i, step int) bool { return step == 1 || step > 1 && i%step == 1 }
 
 // Usage counts what a router has done since it was last cleared.
 type Usage struct {
-	Name    string  // of the mixture, e.g. encoder.block.1.layer.1.mlp
-	Tokens  []int64 // seen by each expert
-	Dropped int64   // beyond their expert's capacity
+	Name    string  `json:"mixture"` // e.g. encoder.block.1.layer.1.mlp
+	Tokens  []int64 `json:"tokens"`  // seen by each expert
+	Dropped int64   `json:"dropped"` // beyond their expert's capacity
+}
+
+// All is the number of tokens that came to the router.
+func (u *Usage) All() int64 {
+	n := u.Dropped
+	for _, seen := range u.Tokens {
+		n += seen
+	}
+	return n
 }
 
 // Clear begins to count anew.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 
@@ -23,6 +25,7 @@ func (a *app) fuseCommand() *cobra.Command {
 	var data dataFlags
 	var calibrationRows int
 	var budgetOf string
+	var byUsage bool
 	c := &cobra.Command{
 		Use:   "fuse MODEL OUT",
 		Short: "Compress MLP blocks",
@@ -34,15 +37,25 @@ Without --layers the last two thirds of the layers are compressed, without
 --width or --ratio to a quarter of their hidden units.
 
 The method calibrated, and the flags weighted, select, refit and fit with any
-method, read unlabelled training texts of --task and --data.`,
+method, read unlabelled training texts of --task and --data.
+
+Of mixtures of experts these methods compress each expert on its own. Others look
+at all experts of a layer: ` + strings.Join(fusion.MixtureNames(), ", ") + `. With shared one set of --width
+units serves all experts, each with its own cluster sizes; mc-smoe and hc-smoe
+merge experts until --experts are left, by how the router uses them on the texts
+of --task and --data, and compress those where --width or --ratio is given. The
+router stays as it is. --by-usage divides a --budget among experts by the tokens
+they get on these texts.`,
 		Example: `  mlpfusion fuse MODEL small
   mlpfusion fuse MODEL small --layers 2-5 --width 384
   mlpfusion fuse MODEL small --layers all --ratio 0.25 --method svd
-  mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2`,
+  mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2
+  mlpfusion fuse MOE small --method shared --ratio 0.5
+  mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := fusion.Lookup(opt.Method); err != nil {
-				return usageError{err}
+			if !slices.Contains(methods(), opt.Method) {
+				return usageError{fmt.Errorf("method %q: expected one of %s", opt.Method, strings.Join(methods(), ", "))}
 			}
 			switch kmeans.Algorithm(clustering) {
 			case "", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest:
@@ -60,14 +73,29 @@ method, read unlabelled training texts of --task and --data.`,
 			opt.Name, opt.Threads = args[0], a.threads
 			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
 			finished := 0
-			if opt.Method == "calibrated" || opt.Fusion.Weighted || opt.Fusion.Select || opt.Fusion.Refit || opt.Fusion.Fit > 0 {
-				cal, err := a.calibrator(dir, &data, calibrationRows)
+			if byUsage && opt.Budget == 0 {
+				return usageError{errors.New("by-usage: expected a --budget to divide, found none")}
+			}
+			calibrate := opt.Method == "calibrated" || strings.HasSuffix(opt.Method, "-smoe") || opt.Fusion.Weighted || opt.Fusion.Select || opt.Fusion.Refit || opt.Fusion.Fit > 0
+			if calibrate || byUsage {
+				texts, err := a.calibrationTexts(dir, &data, calibrationRows)
 				if err != nil {
 					return err
 				}
-				defer cal.Close()
-				opt.Calibration = cal
 				opt.CalibrationName = fmt.Sprintf("%d rows of %s", calibrationRows, data.task)
+				if calibrate {
+					cal, err := convert.NewCalibrator(a.ctx, a.pool, dir, texts.batches, nil)
+					if err != nil {
+						return err
+					}
+					defer cal.Close()
+					opt.Calibration = cal
+				}
+				if byUsage {
+					if opt.Usage, err = a.routers(dir, nil, texts); err != nil {
+						return err
+					}
+				}
 			}
 			cost, ok := map[string]fusion.Cost{"flops": fusion.FLOPs, "params": fusion.Params, "bytes": fusion.Bytes}[budgetOf]
 			if !ok {
@@ -91,7 +119,9 @@ method, read unlabelled training texts of --task and --data.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&opt.Method, "method", "fusion", "how to compress: "+strings.Join(fusion.Names(), ", "))
+	f.StringVar(&opt.Method, "method", "fusion", "how to compress: "+strings.Join(methods(), ", "))
+	f.IntVar(&opt.Experts, "experts", 0, "experts that mc-smoe and hc-smoe leave in each mixture (default a quarter)")
+	f.BoolVar(&byUsage, "by-usage", false, "divide the budget among experts by the tokens they get on the texts of --task and --data")
 	f.StringVar(&opt.Layers, "layers", "", `layers from 0, such as 2-5 or 0,3,7-9, or "all" (default the last two thirds)`)
 	f.IntVar(&opt.Width, "width", 0, "hidden units to keep in each block")
 	f.Float64Var(&opt.Ratio, "ratio", 0, "share of the hidden units to keep (default 0.25)")
@@ -113,8 +143,17 @@ method, read unlabelled training texts of --task and --data.`,
 	return c
 }
 
-// calibrator prepares texts of a task for the methods that look at inputs.
-func (a *app) calibrator(dir *checkpoint.Dir, data *dataFlags, rows int) (*convert.Calibrator, error) {
+// methods lists the names of all methods.
+func methods() []string { return append(fusion.Names(), fusion.MixtureNames()...) }
+
+// texts are unlabelled texts of a task, ready for a model.
+type texts struct {
+	batches []model.Input
+	head    model.LoadOptions // of the task
+}
+
+// calibrationTexts prepares the first training texts of a shuffle.
+func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (*texts, error) {
 	set, err := a.load(data)
 	if err != nil {
 		return nil, err
@@ -127,14 +166,15 @@ func (a *app) calibrator(dir *checkpoint.Dir, data *dataFlags, rows int) (*conve
 	if err != nil {
 		return nil, err
 	}
+	t := &texts{head: train.HeadFor(set.Spec)}
+	t.head.NewHead = true // what routers do does not depend on it
 	const tokens = 1024
-	var batches []model.Input
 	for _, rows := range task.LengthSorted(enc, tokens) {
 		var b task.Batch
 		enc.Fill(&b, rows)
-		batches = append(batches, train.InputOf(&b))
+		t.batches = append(t.batches, train.InputOf(&b))
 	}
-	return convert.NewCalibrator(a.ctx, a.pool, dir, batches, nil)
+	return t, nil
 }
 
 func showFused(w io.Writer, out string, r *convert.Fused) {
@@ -143,18 +183,36 @@ func showFused(w io.Writer, out string, r *convert.Fused) {
 		names = append(names, n)
 	}
 	sort.Strings(names)
-	rows := make([][]string, 0, len(names))
+	var rows [][]string
+	experts := map[string]int{} // of each mixture, how many alike its last row stands for
 	for _, n := range names {
 		l := r.Layers[n]
-		rows = append(rows, []string{n, l.Method, fmt.Sprint(l.Original), widthText(l), explained(l)})
+		row := []string{n, l.Method, fmt.Sprint(l.Original), widthText(l), explained(l)}
+		mixture, _, ok := strings.Cut(n, ".experts.")
+		if !ok {
+			rows = append(rows, row)
+			continue
+		}
+		if k := len(rows) - 1; k >= 0 && experts[mixture] > 0 && slices.Equal(rows[k][1:4], row[1:4]) {
+			// Experts that came out alike are one row, with the inertia of the first.
+			experts[mixture]++
+			rows[k][0] = fmt.Sprintf("%s, %d experts", mixture, experts[mixture])
+			continue
+		}
+		experts[mixture] = 1
+		rows = append(rows, row)
 	}
 	table(w, []string{"block", "method", "from", "to", "inertia explained"}, rows)
 	fmt.Fprintf(w, "\n  %s: %s of weights, %s before (%s)\n", out, bytesText(r.Bytes), bytesText(r.SourceBytes), change(float64(r.SourceBytes), float64(r.Bytes)))
 }
 
 func widthText(l checkpoint.Layer) string {
-	if l.Rank > 0 {
+	switch {
+	case l.Rank > 0:
 		return fmt.Sprintf("rank %d", l.Rank)
+	case l.Weights != "":
+		_, expert, _ := strings.Cut(l.Weights, ".experts.")
+		return fmt.Sprintf("%d of %s", l.Width, expert)
 	}
 	return fmt.Sprint(l.Width)
 }

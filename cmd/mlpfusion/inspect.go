@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,12 +15,20 @@ import (
 )
 
 func (a *app) inspectCommand() *cobra.Command {
-	var page string
+	var page, beside string
+	var data dataFlags
+	var rows int
 	c := &cobra.Command{
 		Use:   "inspect MODEL",
 		Short: "Show the blocks of a model: widths, parameters, FLOPs, inertia, cluster sizes",
+		Long: `Show the blocks of MODEL: their widths, parameters, FLOPs, inertia and cluster
+sizes. With --task and --data also what the routers of a mixture of experts do
+with the task's texts: the tokens of each expert, those dropped for want of
+room, and with --beside the same for the model that was compressed and how many
+tokens go where they went.`,
 		Example: `  mlpfusion inspect small
   mlpfusion inspect small --html small.html
+  mlpfusion inspect small --task sst2 --data glue/SST-2 --beside MOE
   mlpfusion inspect small --json | jq '.blocks[].width'`,
 		Args: exactly("MODEL"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -31,6 +40,14 @@ func (a *app) inspectCommand() *cobra.Command {
 			c, err := convert.Inspect(dir)
 			if err != nil {
 				return err
+			}
+			switch {
+			case data.task != "" || data.dir != "":
+				if c.Routers, err = a.inspectRouters(dir, beside, &data, rows); err != nil {
+					return err
+				}
+			case beside != "":
+				return usageError{errors.New("beside: expected --task and --data, found neither")}
 			}
 			if page != "" {
 				f, err := checkpoint.CreateAtomic(page)
@@ -48,8 +65,28 @@ func (a *app) inspectCommand() *cobra.Command {
 			return a.ui.result(c, func(w io.Writer) { showContents(w, c) })
 		},
 	}
-	c.Flags().StringVar(&page, "html", "", "also write a page with the tables and cluster-size plots to this file")
+	f := c.Flags()
+	data.addTask(f)
+	f.IntVar(&rows, "rows", 1200, "training texts to look at")
+	f.StringVar(&beside, "beside", "", "the model that was compressed, for its routers")
+	f.StringVar(&page, "html", "", "also write a page with the tables and cluster-size plots to this file")
 	return c
+}
+
+func (a *app) inspectRouters(dir *checkpoint.Dir, beside string, data *dataFlags, rows int) ([]convert.RouterUse, error) {
+	texts, err := a.calibrationTexts(dir, data, rows)
+	if err != nil {
+		return nil, err
+	}
+	if beside == "" {
+		return a.routers(dir, nil, texts)
+	}
+	original, err := a.open(beside)
+	if err != nil {
+		return nil, err
+	}
+	defer original.Close()
+	return a.routers(dir, original, texts)
 }
 
 func showContents(w io.Writer, c *convert.Contents) {
@@ -79,6 +116,10 @@ func showContents(w io.Writer, c *convert.Contents) {
 	fmt.Fprintf(w, "\n  all MLPs: %s FLOPs a token, %s originally (%s); the model: %s parameters, %s originally (%s)\n",
 		significant(float64(c.MLPFLOPs)), significant(float64(c.OriginalMLPFLOPs)), change(float64(c.OriginalMLPFLOPs), float64(c.MLPFLOPs)),
 		significant(float64(c.Parameters)), significant(float64(c.OriginalParameters)), change(float64(c.OriginalParameters), float64(c.Parameters)))
+	if c.Routers != nil {
+		fmt.Fprintln(w)
+		showRouters(w, c.Routers)
+	}
 	for _, b := range c.Blocks {
 		if b.Sizes != nil && b.Router == "" { // experts are too many for a picture of each
 			fmt.Fprintf(w, "\n  cluster sizes of %s\n", b.Name)

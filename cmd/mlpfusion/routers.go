@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/convert"
+	"mlpfusion/model"
+)
+
+// routers tells what a checkpoint's routers do with texts, beside the original's
+// where that is given.
+func (a *app) routers(dir, original *checkpoint.Dir, t *texts) ([]convert.RouterUse, error) {
+	var models [2]*model.Model
+	for i, d := range []*checkpoint.Dir{dir, original} {
+		if d == nil {
+			continue
+		}
+		m, _, err := model.Load(d, t.head)
+		if err != nil {
+			return nil, err
+		}
+		if len(m.Usage()) == 0 {
+			return nil, fmt.Errorf("%s: expected a model with mixtures of experts, found none", d.Path)
+		}
+		models[i] = m
+	}
+	bar := a.ui.progress("routers", "batch", len(t.batches))
+	uses, err := convert.Routers(a.ctx, a.pool, models[0], models[1], t.batches, func(done, total int) { bar.set(done, total, "") })
+	if err != nil {
+		bar.stop()
+		return nil, err
+	}
+	bar.end()
+	return uses, nil
+}
+
+// showRouters prints the share of the tokens that each expert gets.
+func showRouters(w io.Writer, uses []convert.RouterUse) {
+	head := []string{"mixture", "tokens", "dropped", "% of the tokens by expert"}
+	if uses[0].Original != nil {
+		head = append(head, "as before")
+	}
+	var rows [][]string
+	row := func(name string, u *model.Usage) []string {
+		all := u.All()
+		var shares []string
+		for _, n := range u.Tokens {
+			shares = append(shares, fmt.Sprintf("%.0f", percent(n, all)))
+		}
+		if most := 16; len(shares) > most {
+			busiest := slices.Max(u.Tokens)
+			idle := 0
+			for _, n := range u.Tokens {
+				if n == 0 {
+					idle++
+				}
+			}
+			shares = []string{fmt.Sprintf("busiest of %d %.1f, %d get none", len(shares), percent(busiest, all), idle)}
+		}
+		return []string{name, fmt.Sprint(all), fmt.Sprintf("%.1f %%", percent(u.Dropped, all)), strings.Join(shares, " ")}
+	}
+	for _, u := range uses {
+		line := row(u.Name, &u.Usage)
+		if u.Original != nil {
+			rows = append(rows, append(row(u.Name+", original", u.Original), ""))
+			line = append(line, fmt.Sprintf("%.1f %%", percent(u.Same, u.All())))
+		}
+		rows = append(rows, line)
+	}
+	table(w, head, rows)
+}
+
+func percent(n, all int64) float64 {
+	if all == 0 {
+		return 0
+	}
+	return 100 * float64(n) / float64(all)
+}
