@@ -2,6 +2,7 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"mlpfusion/fusion"
@@ -44,7 +45,13 @@ func (f *fuser) allocate(ctx context.Context) error {
 				widths = append(widths, w)
 			}
 		}
-		if curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, opt); err != nil {
+		curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, opt)
+		if errors.Is(err, fusion.ErrNoTokens) {
+			plain := opt
+			plain.Inputs = nil
+			curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, plain)
+		}
+		if err != nil {
 			return err
 		}
 		curves[i] = curves[i].Weigh(share(place), f.opt.BudgetOf)

@@ -34,12 +34,14 @@ type side struct {
 	inputs, added spool  // of the MLP last asked for, and what its output is added to
 }
 
-// NewCalibrator loads the model twice. The batches are packed texts; progress,
+// NewCalibrator loads the model twice, with the task's head: its inputs may depend
+// on it, those of an encoder–decoder do. The batches are packed texts; progress,
 // which may be nil, is told the batches done for each block.
-func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, batches []model.Input, progress func(done, total int)) (*Calibrator, error) {
+func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, head model.LoadOptions, batches []model.Input, progress func(done, total int)) (*Calibrator, error) {
 	c := &Calibrator{ctx: ctx, pool: pool, tape: nn.NewTape(pool), batches: batches, progress: progress}
+	head.NewHead = true // what comes before it is all that matters
 	for _, s := range []*side{&c.original, &c.fused} {
-		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+		m, _, err := model.Load(dir, head)
 		if err != nil {
 			return nil, err
 		}

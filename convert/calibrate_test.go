@@ -28,7 +28,7 @@ func TestPairs(t *testing.T) {
 			if family[:2] == "t5" {
 				in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
 			}
-			cal, err := NewCalibrator(t.Context(), pool, dir, []model.Input{in, *in.Slice(1, 3)}, nil)
+			cal, err := NewCalibrator(t.Context(), pool, dir, model.LoadOptions{}, []model.Input{in, *in.Slice(1, 3)}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

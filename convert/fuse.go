@@ -366,11 +366,22 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finis
 			return nil, err
 		}
 	}
-	block, err := f.method.Compress(ctx, m, opt)
+	method := f.method
+	block, err := method.Compress(ctx, m, opt)
+	if errors.Is(err, fusion.ErrNoTokens) && b.Router != "" {
+		// An expert that no text of the task comes to is compressed without texts.
+		if method.Name() == "calibrated" {
+			method, _ = fusion.Lookup("fusion")
+		}
+		opt.Inputs, opt.Weighted, opt.Select, opt.Refit, opt.Fit = nil, false, false, false, 0
+		block, err = method.Compress(ctx, m, opt)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, b.Name, err)
 	}
-	return []finished{{f.info(b, block), block}}, nil
+	info := f.info(b, block)
+	info.Method = method.Name()
+	return []finished{{info, block}}, nil
 }
 
 // info is what config.json says of a compressed block.

@@ -63,20 +63,12 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 		return nil, fmt.Errorf("%s: %s: expected %d experts, found %d", f.src.Path, first.Router, first.Experts, len(group))
 	}
 	m := &fusion.Mixture{}
-	var inputs union
 	for _, place := range group {
 		expert, err := f.read(place)
 		if err != nil {
 			return nil, err
 		}
 		m.Experts = append(m.Experts, expert)
-		if f.opt.Calibration != nil {
-			in, err := f.opt.Calibration.Inputs(place)
-			if err != nil {
-				return nil, err
-			}
-			inputs = append(inputs, in)
-		}
 	}
 	var err error
 	if m.Router, err = f.values(first.Router); err != nil {
@@ -93,8 +85,8 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	if opt.Experts == 0 {
 		opt.Experts = max(1, len(group)/4)
 	}
-	if inputs != nil {
-		opt.Inputs = inputs
+	if f.opt.Calibration != nil {
+		opt.Inputs = layerInputs{f.opt.Calibration, group}
 	}
 	fused, err := f.mixture.Compress(ctx, m, opt)
 	if err != nil {
@@ -117,13 +109,20 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	return all, nil
 }
 
-// union is the inputs of all experts of a layer, one after the other: all the
-// tokens that it does not drop.
-type union []fusion.Inputs
+// layerInputs are the inputs of all experts of a layer, one after the other: all
+// the tokens that it does not drop.
+type layerInputs struct {
+	from   Calibration
+	blocks []int
+}
 
 // Each implements fusion.Inputs.
-func (u union) Each(f func(x []float32, tokens int) error) error {
-	for _, in := range u {
+func (l layerInputs) Each(f func(x []float32, tokens int) error) error {
+	for _, block := range l.blocks {
+		in, err := l.from.Inputs(block)
+		if err != nil {
+			return err
+		}
 		if err := in.Each(f); err != nil {
 			return err
 		}

@@ -317,7 +317,7 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 			texts.Fill(&b, rows)
 			batches = append(batches, train.InputOf(&b))
 		}
-		cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, batches, nil)
+		cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, train.HeadFor(d.set.Spec), batches, nil)
 		if err != nil {
 			return "", 0, err
 		}

@@ -27,6 +27,10 @@ type PairInputs interface {
 	EachPair(f func(x, original, shift []float32, tokens int) error) error
 }
 
+// ErrNoTokens says that the calibration inputs hold no token, as those of an
+// expert may.
+var ErrNoTokens = errors.New("fusion: the calibration inputs are empty")
+
 // teacher streams calibration inputs together with the outputs that the original
 // block gives for them. It keeps the outputs of the first tokens, up to
 // teacherMemory values, since most steps of a calibration want them again.
@@ -92,7 +96,7 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 		err = t.inputs.Each(func(x []float32, tokens int) error { return step(x, x, nil, tokens) })
 	}
 	if err == nil && seen == 0 {
-		return errors.New("fusion: the calibration inputs are empty")
+		return ErrNoTokens
 	}
 	return err
 }

@@ -84,7 +84,7 @@ they get on these texts.`,
 				}
 				opt.CalibrationName = fmt.Sprintf("%d rows of %s", calibrationRows, data.task)
 				if calibrate {
-					cal, err := convert.NewCalibrator(a.ctx, a.pool, dir, texts.batches, nil)
+					cal, err := convert.NewCalibrator(a.ctx, a.pool, dir, texts.head, texts.batches, nil)
 					if err != nil {
 						return err
 					}
