@@ -36,8 +36,8 @@ test-peers: $(PEER) $(SCORER) $(MINILM) ## remake the goldens and compare live w
 fuzz: ## fuzz the readers of untrusted files, a minute each
 	bash scripts/fuzz.sh 60s
 
-bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results
-	bash scripts/bench.sh $(PEER) $(MINILM)
+bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results (ROWS=… for some)
+	bash scripts/bench.sh $(PEER) $(MINILM) "$(ROWS)"
 
 profile: $(MINILM) ## pprof of the training step: step.prof
 	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench Step -cpuprofile step.prof

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -27,6 +28,41 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
+// BenchmarkEvaluate is the evaluation of 872 sequences with the lengths of SST-2's
+// dev set (mean 25 tokens) by MiniLM.
+func BenchmarkEvaluate(b *testing.B) {
+	for _, prec := range []string{"fp32", "bf16"} {
+		b.Run(prec, func(b *testing.B) {
+			m := newModel(b, "minilm")
+			pool := kernel.NewPool(0)
+			defer pool.Close()
+			rng := rand.New(rand.NewPCG(1, 2))
+			data := &task.Encoded{Offsets: []int{0}, Labels: make([]float32, 872)}
+			for range data.Labels {
+				for range 4 + rng.IntN(43) {
+					data.IDs = append(data.IDs, int32(rng.IntN(m.Config.Vocab)))
+				}
+				data.Offsets = append(data.Offsets, len(data.IDs))
+			}
+			data.Types = make([]int32, len(data.IDs))
+			e := train.NewEvaluator(pool, precision(prec))
+			for b.Loop() {
+				if _, err := e.Logits(context.Background(), m, data, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(872*float64(b.N)/b.Elapsed().Seconds(), "sentences/s")
+		})
+	}
+}
+
+func precision(name string) kernel.Precision {
+	if name == "bf16" {
+		return kernel.BF16
+	}
+	return kernel.FP32
+}
+
 func benchmarkStep(b *testing.B, shape, mode, prec string) {
 	m := newModel(b, shape)
 	pool := kernel.NewPool(0)
@@ -48,11 +84,7 @@ func benchmarkStep(b *testing.B, shape, mode, prec string) {
 			t.Labels = append(t.Labels, float32(rng.IntN(2)))
 		}
 	}
-	precision := kernel.FP32
-	if prec == "bf16" {
-		precision = kernel.BF16
-	}
-	s := train.NewStepper(pool, m, train.PaperOptimizer, precision, 0)
+	s := train.NewStepper(pool, m, train.PaperOptimizer, precision(prec), 0)
 	tokens := 0
 	for i := 0; b.Loop(); i++ {
 		t := &batches[i%len(batches)]

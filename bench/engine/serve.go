@@ -36,6 +36,7 @@ type request struct {
 	Rows    [][]int32 `json:"rows,omitempty"`
 	Repeat  int       `json:"repeat,omitempty"`
 	Cache   string    `json:"cache,omitempty"`
+	Attn    string    `json:"attn,omitempty"` // PyTorch's attention; best when empty
 	Ours    bool      `json:"eval,omitempty"` // ours: an evaluation
 }
 
@@ -46,6 +47,7 @@ type answer struct {
 	Sentences float64   `json:"sentences_per_second,omitempty"`
 	Tokens    float64   `json:"tokens_per_step,omitempty"`
 	Peak      float64   `json:"peak_rss_mb"`
+	FLOPs     float64   `json:"flops_per_step,omitempty"` // ours
 	Error     string    `json:"error,omitempty"`
 }
 
@@ -226,10 +228,32 @@ func (s *server) steps(q request) (a answer, err error) {
 		if i >= q.Warmup {
 			a.All = append(a.All, time.Since(start).Seconds())
 			tokens += batches[i].Tokens()
+			a.FLOPs += flops(s.stepper.Model, &batches[i]) / float64(q.Steps)
 		}
 	}
 	a.Seconds, a.Tokens = median(a.All), float64(tokens)/float64(len(a.All))
 	return a, nil
+}
+
+// flops counts the multiplications and additions of a step's matrix products:
+// the backward pass has two for each of the forward pass. Of the last layer only
+// the first token of a sequence goes through queries, attention and MLP.
+func flops(m *model.Model, b *task.Batch) float64 {
+	h, tokens, firsts := float64(m.Config.Hidden), float64(b.Tokens()), float64(len(b.Offsets)-1)
+	var pairs float64
+	for i := range len(b.Offsets) - 1 {
+		n := float64(b.Offsets[i+1] - b.Offsets[i])
+		pairs += n * n
+	}
+	var sum float64
+	for i, block := range m.Blocks { // one a layer
+		rows, scores := tokens, pairs
+		if i == len(m.Blocks)-1 {
+			rows, scores = firsts, tokens
+		}
+		sum += tokens*2*h*h + rows*(2*h*h+2*h*float64(block.Width)) + 2*scores*h
+	}
+	return 6 * sum
 }
 
 func (s *server) evaluate(q request) (a answer, err error) {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"mlpfusion/kernel"
+	"mlpfusion/bench/internal/results"
 )
 
 // shapes are the products of fine-tuning MiniLM (384, 1536) and BERT-base (768,
@@ -53,8 +53,12 @@ type row struct {
 	Peak  float64 `json:"peak"`  // GFLOPS of multiply-adds alone, same threads
 }
 
-// compare alternates with the peer and prints a table.
-func compare(command string, rounds int, seconds float64, asJSON, packed, bf16 bool, only string) error {
+// compare alternates with the peer, prints a table and keeps it in the folder out.
+func compare(command string, rounds int, seconds float64, out string, packed, bf16 bool, only string) error {
+	chosen, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
 	words := strings.Fields(command)
 	peer := exec.Command(words[0], words[1:]...)
 	peer.Stderr = os.Stderr
@@ -69,7 +73,7 @@ func compare(command string, rounds int, seconds float64, asJSON, packed, bf16 b
 	if err := peer.Start(); err != nil {
 		return err
 	}
-	out := bufio.NewReader(pipe)
+	answers := bufio.NewReader(pipe)
 	var rows []row
 	precs := []string{"fp32"}
 	if bf16 {
@@ -77,33 +81,52 @@ func compare(command string, rounds int, seconds float64, asJSON, packed, bf16 b
 	}
 	for _, prec := range precs {
 		for _, s := range shapes {
-			if only != "" && !regexp.MustCompile(only).MatchString(fmt.Sprintf("%s %d×%d×%d", s.trans, s.m, s.n, s.k)) {
+			if !chosen.MatchString(fmt.Sprintf("%s %s %d×%d×%d", prec, s.trans, s.m, s.n, s.k)) {
 				continue
 			}
 			for threads := 1; threads <= 2; threads++ {
 				r := row{request: request{[3]int{s.m, s.n, s.k}, s.trans, threads, prec, seconds}}
-				if r, err = r.fill(in, out, rounds, packed); err != nil {
+				if r, err = r.fill(in, answers, rounds, packed); err != nil {
 					return err
 				}
 				rows = append(rows, r)
-				if !asJSON {
-					fmt.Printf("%s %s %4d×%4d×%4d, %d threads: ours %6.1f, peer %6.1f, ratio %.2f; fastest %6.1f, ratio %.2f, peak %6.1f (%.0f %%)\n",
-						prec, s.trans, s.m, s.n, s.k, threads, r.Ours, r.Peer, r.Ratio, r.Fast, r.Best, r.Peak, 100*r.Fast/r.Peak)
-				}
+				fmt.Fprintf(os.Stderr, "%s %s %4d×%4d×%4d, %d threads: ours %6.1f, peer %6.1f, ratio %.2f; fastest %6.1f, ratio %.2f, peak %6.1f (%.0f %%)\n",
+					prec, s.trans, s.m, s.n, s.k, threads, r.Ours, r.Peer, r.Ratio, r.Fast, r.Best, r.Peak, 100*r.Fast/r.Peak)
 			}
 		}
 	}
 	if err := in.Close(); err != nil {
 		return err
 	}
-	if asJSON {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		if err := e.Encode(map[string]any{"isa": kernel.Level().String(), "gemm": rows}); err != nil {
-			return err
-		}
+	if err := peer.Wait(); err != nil {
+		return err
 	}
-	return peer.Wait()
+	if len(rows) == 0 {
+		return nil // none of these was asked for
+	}
+	text, err := results.Write(out, "gemm", rows, row.key, table)
+	if err != nil {
+		return err
+	}
+	fmt.Print(text)
+	return nil
+}
+
+func (r row) key() string { return fmt.Sprint(r.Shape, r.Trans, r.Threads, r.Prec) }
+
+// table is the Markdown of all rows.
+func table(m results.Machine, rows []row) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Matrix products beside PyTorch's\n\n%s, %s; kernels %s; %s.\n", m.Date, m.CPU, m.Kernels, m.Features)
+	b.WriteString("GFLOPS, medians of alternating runs, and of the fastest ones the ratio; the peak is that of\n" +
+		"float32 multiply-adds alone. PyTorch multiplies float32 with MKL, bfloat16 with oneDNN and then\n" +
+		"has its operands in bfloat16 before the clock starts, where ours are float32 and rounded on the way.\n\n")
+	b.WriteString("| precision | A, B | m×n×k | threads | ours | theirs | ratio | fastest | peak |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %s | %s | %d×%d×%d | %d | %.0f | %.0f | %.2f | %.2f | %.0f |\n",
+			r.Prec, r.Trans, r.Shape[0], r.Shape[1], r.Shape[2], r.Threads, r.Ours, r.Peer, r.Ratio, r.Best, r.Peak)
+	}
+	return b.String()
 }
 
 // settle is how long the peer's threads are given to go to sleep after a product:
@@ -111,7 +134,7 @@ func compare(command string, rounds int, seconds float64, asJSON, packed, bf16 b
 const settle = 250 * time.Millisecond
 
 // fill measures ours and the peer's in turn.
-func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row, error) {
+func (r row) fill(in io.Writer, answers *bufio.Reader, rounds int, packed bool) (row, error) {
 	var ours, peers, ratios, peaks, fast, peerFast []float64
 	line, err := json.Marshal(r.request)
 	if err != nil {
@@ -126,7 +149,7 @@ func (r row) fill(in io.Writer, out *bufio.Reader, rounds int, packed bool) (row
 		if _, err := fmt.Fprintf(in, "%s\n", line); err != nil {
 			return r, err
 		}
-		text, err := out.ReadBytes('\n')
+		text, err := answers.ReadBytes('\n')
 		if err != nil {
 			return r, fmt.Errorf("peer: %w", err)
 		}

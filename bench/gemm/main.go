@@ -16,8 +16,8 @@
 //
 //	gemm -peer "python bench/peers/gemm.py"
 //
-// alternates with it over the shapes of fine-tuning, and prints a table of
-// ratios, or JSON with -json.
+// alternates with it over the shapes of fine-tuning, prints a table of ratios,
+// and with -out keeps it as DIR/<date>-<cpu>-gemm.json and .md.
 package main
 
 import (
@@ -54,16 +54,16 @@ func main() {
 	peer := flag.String("peer", "", "command of a peer to compare with")
 	rounds := flag.Int("rounds", 5, "alternations of a comparison")
 	seconds := flag.Float64("seconds", 0.3, "time of one measurement of a comparison")
-	asJSON := flag.Bool("json", false, "print a comparison as JSON")
+	out := flag.String("out", "", "folder in which a comparison is kept")
 	packed := flag.Bool("packed", false, "pack B once, before the measurement")
-	only := flag.String("only", "", "compare only the shapes that match this regular expression, such as 'nt 425'")
+	only := flag.String("only", "", "compare only the shapes that match this regular expression, such as 'fp32 nt 425'")
 	bf16 := flag.Bool("bf16", false, "compare bfloat16 products too")
 	flag.Parse()
 	var err error
 	if *peer == "" {
 		err = serve(*packed)
 	} else {
-		err = compare(*peer, *rounds, *seconds, *asJSON, *packed, *bf16, *only)
+		err = compare(*peer, *rounds, *seconds, *out, *packed, *bf16, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gemm:", err)

@@ -1,0 +1,103 @@
+// Package results keeps what a benchmark measured: bench/results/<date>-<cpu>-<name>
+// as JSON, to which later runs of the same day add their rows, and as a table.
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"mlpfusion/kernel"
+)
+
+// Machine is what a measurement was made on.
+type Machine struct {
+	Date     string `json:"date"`
+	CPU      string `json:"cpu"`
+	Features string `json:"features"` // those that matter for the kernels
+	Kernels  string `json:"kernels"`  // the level in use
+}
+
+// ThisMachine describes the machine that the program runs on.
+func ThisMachine() Machine {
+	m := Machine{Date: time.Now().UTC().Format("2006-01-02"), CPU: "unknown", Kernels: kernel.Level().String()}
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return m
+	}
+	family := ""
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "model name":
+			m.CPU = value
+		case "cpu family", "model":
+			family += " " + value
+		case "flags":
+			var have []string
+			for _, f := range []string{"avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16"} {
+				if slices.Contains(strings.Fields(value), f) {
+					have = append(have, f)
+				}
+			}
+			m.CPU += " family" + family
+			m.Features = strings.Join(have, " ")
+			return m
+		}
+	}
+	return m
+}
+
+type file[T any] struct {
+	Machine
+	Rows []T `json:"rows"`
+}
+
+// Write keeps rows in dir under a benchmark's name, in the place of those of the
+// same key that this day's file holds and behind the others, and makes the table
+// anew. With an empty dir nothing is kept; table gets all rows in either case.
+func Write[T any](dir, name string, rows []T, key func(T) string, table func(Machine, []T) string) (string, error) {
+	f := file[T]{Machine: ThisMachine()}
+	slug := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(f.CPU), "-"), "-")
+	base := filepath.Join(dir, f.Date+"-"+slug+"-"+name)
+	if dir != "" {
+		var old file[T]
+		text, err := os.ReadFile(base + ".json")
+		if err == nil {
+			err = json.Unmarshal(text, &old)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err != nil {
+			return "", err
+		}
+		f.Rows = old.Rows
+	}
+	for _, r := range rows {
+		i := slices.IndexFunc(f.Rows, func(o T) bool { return key(o) == key(r) })
+		if i < 0 {
+			f.Rows = append(f.Rows, r)
+		} else {
+			f.Rows[i] = r
+		}
+	}
+	text := table(f.Machine, f.Rows)
+	if dir == "" {
+		return text, nil
+	}
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(base+".json", append(data, '\n'), 0o666); err != nil {
+		return "", err
+	}
+	return text, os.WriteFile(base+".md", []byte(text), 0o666)
+}
