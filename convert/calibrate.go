@@ -31,7 +31,10 @@ type side struct {
 	m             *model.Model
 	layer         int    // whose states wait
 	before, after states // that layer; after it only where they are known
-	inputs, added spool  // of the MLP last asked for, and what its output is added to
+	inputs        spool  // of the MLP last asked for
+	// stream is what that MLP's output is added to, empty where that is its inputs;
+	// of the original, with the output.
+	stream spool
 }
 
 // NewCalibrator loads the model twice, with the task's head: its inputs may depend
@@ -62,7 +65,7 @@ func (c *Calibrator) Close() {
 }
 
 func (s *side) close() {
-	for _, f := range []*spool{&s.before.x, &s.before.encoded, &s.after.x, &s.after.encoded, &s.inputs, &s.added} {
+	for _, f := range []*spool{&s.before.x, &s.before.encoded, &s.after.x, &s.after.encoded, &s.inputs, &s.stream} {
 		f.close()
 	}
 }
@@ -148,13 +151,18 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 		if err := next.inputs.write(b.MLP.X); err != nil {
 			return err
 		}
-		if b.MLP.Residual != nil {
-			if err := next.added.write(b.MLP.Residual); err != nil {
+		stream := b.MLP.Residual
+		if s == &c.original {
+			if stream == nil {
+				stream = b.MLP.X
+			}
+			stream = c.tape.Add(b.MLP.Y, stream, 0)
+			if err := next.after.write(x); err != nil {
 				return err
 			}
 		}
-		if s == &c.original {
-			if err := next.after.write(x); err != nil {
+		if stream != nil {
+			if err := next.stream.write(stream); err != nil {
 				return err
 			}
 		}
@@ -233,28 +241,24 @@ func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
 // pairedInputs streams what run has collected of both models.
 type pairedInputs struct{ sideInputs }
 
-// EachPair implements fusion.PairInputs.
-func (in pairedInputs) EachPair(f func(x, original, shift []float32, tokens int) error) error {
-	c := in.c
+// EachPair implements fusion.PairInputs: what the block is to give is what the
+// original's stream is after its MLP, less the fused model's before it.
+func (in pairedInputs) EachPair(f func(x, want []float32, tokens int) error) error {
 	i := 0
-	var original, shift, added []float32
+	var want, stream []float32
 	return in.Each(func(x []float32, tokens int) (err error) {
-		if original, err = c.original.inputs.read(i, original); err != nil {
+		if want, err = in.c.original.stream.read(i, want); err != nil {
 			return err
 		}
-		if c.original.added.file == nil {
-			shift = append(shift[:0], original...)
-			kernel.Axpy(-1, x, shift)
-		} else {
-			if shift, err = c.original.added.read(i, shift); err != nil {
+		before := x
+		if in.s.stream.file != nil {
+			if stream, err = in.s.stream.read(i, stream); err != nil {
 				return err
 			}
-			if added, err = c.fused.added.read(i, added); err != nil {
-				return err
-			}
-			kernel.Axpy(-1, added, shift)
+			before = stream
 		}
+		kernel.Axpy(-1, before, want)
 		i++
-		return f(x, original, shift, tokens)
+		return f(x, want, tokens)
 	})
 }

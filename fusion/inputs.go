@@ -18,13 +18,12 @@ type Inputs interface {
 
 // PairInputs are Inputs of a block that sits behind blocks already compressed.
 // Each then gives what the compressed model feeds it, and EachPair beside that
-// what the original model feeds the original block on the same tokens, and how
-// far the original model's stream, to which the block's output is added, is ahead
-// of the compressed model's. The block is to give the original's output and that
-// shift, so that it also makes up for the earlier blocks' errors.
+// what the block is to give for it: the original block's output in the original
+// model, and what the stream to which it is added has lost before it, so that the
+// block also makes up for the earlier blocks' errors.
 type PairInputs interface {
 	Inputs
-	EachPair(f func(x, original, shift []float32, tokens int) error) error
+	EachPair(f func(x, want []float32, tokens int) error) error
 }
 
 // ErrNoTokens says that the calibration inputs hold no token, as those of an
@@ -52,20 +51,20 @@ func (o Options) teacher(m *MLP) *teacher {
 	return &teacher{m: m, inputs: o.Inputs, pool: o.Pool}
 }
 
-// paired tells whether the original's inputs are others than the block's.
+// paired tells whether the inputs come with what the block is to give.
 func (t *teacher) paired() bool {
 	_, ok := t.inputs.(PairInputs)
 	return ok
 }
 
-// each streams the inputs x and, when outputs is set, the original block's
-// outputs y, at most chunk tokens at a time so that memory does not grow with
+// each streams the inputs x and, when outputs is set, what the block is to give
+// for them, y, at most chunk tokens at a time so that memory does not grow with
 // the caller's batches. Both are f's only until it returns.
 func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32, tokens int) error) error {
 	p := t.m.Hidden
 	seen := 0
-	step := func(x, original, shift []float32, tokens int) error {
-		if len(x) < tokens*p || len(original) < tokens*p || shift != nil && len(shift) < tokens*p {
+	step := func(x, want []float32, tokens int) error {
+		if len(x) < tokens*p || want != nil && len(want) < tokens*p {
 			return errors.New("fusion: calibration inputs are shorter than tokens × hidden size")
 		}
 		for from := 0; from < tokens; from += chunk {
@@ -73,16 +72,15 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 				return err
 			}
 			n := min(chunk, tokens-from)
-			part := func(x []float32) []float32 { return x[from*p : (from+n)*p] }
+			part := x[from*p : (from+n)*p]
 			var y []float32
-			if outputs {
-				var more []float32
-				if shift != nil {
-					more = part(shift)
-				}
-				y = t.outputs(part(original), more, seen, n)
+			switch {
+			case want != nil:
+				y = want[from*p : (from+n)*p]
+			case outputs:
+				y = t.outputs(part, seen, n)
 			}
-			if err := f(part(x), y, n); err != nil {
+			if err := f(part, y, n); err != nil {
 				return err
 			}
 			seen += n
@@ -90,10 +88,10 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 		return nil
 	}
 	var err error
-	if pairs, ok := t.inputs.(PairInputs); ok {
+	if pairs, ok := t.inputs.(PairInputs); ok && outputs {
 		err = pairs.EachPair(step)
 	} else {
-		err = t.inputs.Each(func(x []float32, tokens int) error { return step(x, x, nil, tokens) })
+		err = t.inputs.Each(func(x []float32, tokens int) error { return step(x, nil, tokens) })
 	}
 	if err == nil && seen == 0 {
 		return ErrNoTokens
@@ -101,9 +99,8 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 	return err
 }
 
-// outputs returns what the block is to give for tokens at … at+n of the stream:
-// the original's outputs, and the shift where there is one.
-func (t *teacher) outputs(x, shift []float32, at, n int) []float32 {
+// outputs returns the original's outputs for tokens at … at+n of the stream.
+func (t *teacher) outputs(x []float32, at, n int) []float32 {
 	p := t.m.Hidden
 	if (at+n)*p <= len(t.kept) {
 		return t.kept[at*p : (at+n)*p]
@@ -119,8 +116,5 @@ func (t *teacher) outputs(x, shift []float32, at, n int) []float32 {
 		y = t.spare[:n*p]
 	}
 	t.m.Forward(t.pool, x, n, y)
-	if shift != nil {
-		kernel.Axpy(1, shift, y)
-	}
 	return y
 }

@@ -25,8 +25,7 @@ import (
 // a masked block, each output's weights that are not cut.
 //
 // Only sums over tokens are kept, in float64: memory is 8·inputs² bytes,
-// whatever the number of sentences. With PairInputs the targets are the
-// original block's outputs on the original model's inputs.
+// whatever the number of sentences. With PairInputs y is what those want.
 func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	s := newSums(b.inputs(), m.Hidden)
 	if err := s.collect(ctx, o.teacher(m), b, residuals); err != nil {

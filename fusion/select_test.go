@@ -47,7 +47,7 @@ func TestPickIsGreedy(t *testing.T) {
 			t.Errorf("gated %v: picked %v, want %v", gated, got, chosen)
 		}
 		paired := o
-		paired.Inputs = pairs{matrix{m.Hidden, x}, x, nil}
+		paired.Inputs = pairs{matrix{m.Hidden, x}, output(m, m.Hidden, x)}
 		if again, _, err := pick(t.Context(), m, paired); err != nil || !slices.Equal(again, chosen) {
 			t.Errorf("gated %v: picked %v (%v) from pairs, want %v", gated, again, err, chosen)
 		}

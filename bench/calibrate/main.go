@@ -2,7 +2,7 @@
 // original's output on sentences it has not seen: the tables of
 // docs/calibrated.md.
 //
-//	go run ./bench/calibrate -model DIR -data DIR/SST-2 [-part budget]
+//	go run ./bench/calibrate -model DIR -data DIR/SST-2 [-shares 16] [-part budget]
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,7 @@ func main() {
 	dataDir := flag.String("data", "../shared/data/SST-2", "folder of SST-2")
 	calib := flag.Int("calib", 1200, "calibration sentences")
 	held := flag.Int("held", 300, "held-out sentences")
+	shares := flag.String("shares", "4,16", "for errors: c = p_I divided by these")
 	part := flag.String("part", "errors", "what to measure: errors (every method), budget (per-block widths), int8 (rounded weights)")
 	out := flag.String("out", "", "also write the table to this file")
 	flag.Parse()
@@ -70,7 +72,8 @@ func main() {
 		defer f.Close()
 		to = io.MultiWriter(os.Stdout, f)
 	}
-	parts := map[string]func(io.Writer, []subject, *kernel.Pool) error{"errors": table, "budget": budget, "int8": int8s}
+	errors := func(w io.Writer, list []subject, pool *kernel.Pool) error { return table(w, list, *shares, pool) }
+	parts := map[string]func(io.Writer, []subject, *kernel.Pool) error{"errors": errors, "budget": budget, "int8": int8s}
 	run, ok := parts[*part]
 	if !ok {
 		log.Fatalf("-part %s: expected errors, budget or int8", *part)
@@ -82,9 +85,13 @@ func main() {
 
 // table writes a row for each way and width: the relative output error of every
 // block, their median, the median ratio to plain fusion, and seconds a block.
-func table(w io.Writer, list []subject, pool *kernel.Pool) error {
+func table(w io.Writer, list []subject, shares string, pool *kernel.Pool) error {
 	fmt.Fprintf(w, "%d calibration tokens, %d held-out tokens, %d workers\n", list[0].calib.len(), list[0].held.len(), pool.Workers())
-	for _, share := range []int{4, 16} {
+	for _, text := range strings.Split(shares, ",") {
+		share, err := strconv.Atoi(text)
+		if err != nil || share < 1 {
+			return fmt.Errorf("-shares: expected numbers of at least 1 such as 4,16, found %q", shares)
+		}
 		fmt.Fprintf(w, "\n| c = p_I/%d |", share)
 		for i := range list {
 			fmt.Fprintf(w, " block %d |", i)
