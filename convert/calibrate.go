@@ -23,6 +23,7 @@ type Calibrator struct {
 	original side
 	fused    side // as far as compressed; it runs from the first Replace on
 	replaced bool
+	held     []spool // inputs of a layer's other experts
 	progress func(done, total int)
 }
 
@@ -62,6 +63,15 @@ func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, 
 func (c *Calibrator) Close() {
 	c.original.close()
 	c.fused.close()
+	c.release()
+}
+
+// release closes what is held.
+func (c *Calibrator) release() {
+	for i := range c.held {
+		c.held[i].close()
+	}
+	c.held = nil
 }
 
 func (s *side) close() {
@@ -72,19 +82,21 @@ func (s *side) close() {
 
 // Inputs implements Calibration. The blocks must be asked for in order of depth.
 // Before the first Replace, and for experts, whose tokens each model chooses for
-// itself, these are the inputs of one model; otherwise fusion.PairInputs.
+// itself, these are the inputs of one model; otherwise fusion.PairInputs. They
+// last until a deeper block's are asked for.
 func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
-	if !c.replaced {
-		return sideInputs{c, &c.original}, c.run(&c.original, block)
+	s := &c.original
+	if c.replaced {
+		s = &c.fused
 	}
-	if err := c.run(&c.fused, block); err != nil {
+	if err := c.run(s, block); err != nil {
 		return nil, err
 	}
-	one := sideInputs{c, &c.fused}
-	if c.original.m.Blocks[block].Router != "" {
-		return one, nil
+	in := sideInputs{c, s.inputs}
+	if !c.replaced || s.m.Blocks[block].Router != "" {
+		return in, nil
 	}
-	return pairedInputs{one}, c.run(&c.original, block)
+	return pairedInputs{in}, c.run(&c.original, block)
 }
 
 // Rewind implements Calibration.
@@ -170,6 +182,12 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 			c.progress(i+1, len(c.batches))
 		}
 	}
+	if next.layer > s.layer {
+		c.release()
+	} else { // another expert's
+		c.held = append(c.held, s.inputs)
+		s.inputs = spool{}
+	}
 	s.close()
 	*s = next
 	return nil
@@ -213,22 +231,22 @@ func Install(m *model.MLP, b *fusion.Block) {
 	m.Up, m.Down = layer(b.Up, b.UpBias, b.Hidden), layer(b.Down, b.DownBias, b.Width)
 }
 
-// sideInputs streams what run has collected of one model.
+// sideInputs streams a block's inputs in one model.
 type sideInputs struct {
-	c *Calibrator
-	s *side
+	c      *Calibrator
+	inputs spool
 }
 
 // Each implements fusion.Inputs.
 func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
-	hidden := in.s.m.Config.Hidden
+	hidden := in.c.original.m.Config.Hidden
 	var x []float32
 	for i := range in.c.batches {
 		if err := in.c.ctx.Err(); err != nil {
 			return err
 		}
 		var err error
-		if x, err = in.s.inputs.read(i, x); err != nil {
+		if x, err = in.inputs.read(i, x); err != nil {
 			return err
 		}
 		if err := f(x, len(x)/hidden); err != nil {
@@ -251,8 +269,8 @@ func (in pairedInputs) EachPair(f func(x, want []float32, tokens int) error) err
 			return err
 		}
 		before := x
-		if in.s.stream.file != nil {
-			if stream, err = in.s.stream.read(i, stream); err != nil {
+		if s := &in.c.fused.stream; s.file != nil {
+			if stream, err = s.read(i, stream); err != nil {
 				return err
 			}
 			before = stream

@@ -91,6 +91,50 @@ func TestPairs(t *testing.T) {
 	}
 }
 
+// TestExpertInputs: the experts of a layer are asked for one after the other, and
+// what they see stays theirs: together, each token that is not dropped.
+func TestExpertInputs(t *testing.T) {
+	pool := newPool(t)
+	dir := openDir(t, filepath.Join(testdata, "switch"))
+	in := *sample
+	in.Types = nil
+	in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
+	cal, err := NewCalibrator(t.Context(), pool, dir, model.LoadOptions{}, []model.Input{in}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cal.Close()
+	m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.ForwardAll(nn.NewTape(pool), &in, &model.Output{AllTokens: true, KeepHidden: true})
+	all := make([]fusion.Inputs, len(m.Blocks))
+	for block, b := range m.Blocks {
+		if all[block], err = cal.Inputs(block); err != nil {
+			t.Fatal(err)
+		}
+		if block+1 < len(m.Blocks) && m.Blocks[block+1].Depth == b.Depth {
+			continue
+		}
+		for i := range m.Blocks { // those of this layer
+			if m.Blocks[i].Depth != b.Depth {
+				continue
+			}
+			want := m.Blocks[i].MLP.X.Data
+			err := all[i].Each(func(x []float32, _ int) error {
+				if len(x) != len(want) || farthest(x, want) > 1e-5 {
+					t.Errorf("%s: %d values, off by %g, want %d", m.Blocks[i].Name, len(x), farthest(x, want), len(want))
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // smaller keeps the first half of a block's units.
 func smaller(b *model.Block) *fusion.Block {
 	c := b.Width / 2

@@ -12,8 +12,12 @@ const (
 	fitBatch = 512
 	fitCache = 16384
 	fitRate  = 0.05
-	fitSteps = 300 // of calibrated
 )
+
+// fitSteps is how many steps calibrated makes for c of width units: 300 up to a
+// sixteenth of them, and then fewer, since a step takes time in proportion to c
+// and the later ones gain little.
+func fitSteps(width, c int) int { return min(300, max(100, 300*width/(16*c))) }
 
 // fit descends the squared error of a dense block's output on cached calibration
 // inputs, all its weights together: o.Fit steps of Adam on fitBatch tokens. A

@@ -90,7 +90,7 @@ func (w method) Compress(ctx context.Context, m *MLP, o Options) (*Block, error)
 	if w.Name() == (calibrated{}).Name() {
 		o.Select, o.Refit = true, true
 		if o.Fit == 0 {
-			o.Fit = fitSteps
+			o.Fit = fitSteps(m.Width, o.Width)
 		}
 	}
 	if (o.Weighted || o.Select || o.Refit || o.Fit > 0) && o.Inputs == nil {
