@@ -29,19 +29,27 @@ func main() {
 	dir := flag.String("dir", "", "folder for the checkpoint and what is made of it, some three times its size")
 	gigabytes := flag.Float64("gigabytes", 10, "size of the checkpoint")
 	hidden := flag.Int("hidden", 2048, "hidden size; blocks have four times as many units")
+	experts := flag.Int("experts", 0, "make a Switch Transformer of base size with so many experts a mixture, whatever -gigabytes and -hidden")
+	dtype := flag.String("dtype", "f32", "storage of its weights: f32 or bf16")
+	once := flag.Bool("once", false, "do not fuse it again")
 	flag.Parse()
-	if *dir == "" || *hidden < 64 || *hidden%64 != 0 {
-		log.Fatal("expected -dir DIR and a -hidden divisible by 64")
+	stored, ok := map[string]checkpoint.DType{"f32": checkpoint.F32, "bf16": checkpoint.BF16}[*dtype]
+	if *dir == "" || *hidden < 64 || *hidden%64 != 0 || *experts < 0 || !ok {
+		log.Fatal("expected -dir DIR, a -hidden divisible by 64, -experts of at least 0 and -dtype f32 or bf16")
 	}
-	if err := run(*bin, *dir, *gigabytes, *hidden, flag.Args()); err != nil {
+	config := bertOf(*gigabytes, *hidden)
+	if *experts > 0 {
+		config, *hidden = switchBase(*experts), 768
+	}
+	if err := run(*bin, *dir, config, stored, *hidden, *once, flag.Args()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(bin, dir string, gigabytes float64, hidden int, flags []string) error {
+func run(bin, dir, config string, stored checkpoint.DType, hidden int, once bool, flags []string) error {
 	source := filepath.Join(dir, "source")
 	if _, err := os.Stat(source); errors.Is(err, fs.ErrNotExist) {
-		err = generate(source, gigabytes, hidden)
+		err = generate(source, config, stored)
 		if err != nil {
 			return err
 		}
@@ -50,7 +58,7 @@ func run(bin, dir string, gigabytes float64, hidden int, flags []string) error {
 	if err != nil {
 		return err
 	}
-	matrix := float64(4 * 4 * hidden * (2*hidden + 1))
+	matrix := float64(4 * 4 * hidden * (2*hidden + 1)) // an expert's lacks the biases
 	fmt.Printf("source: %.2f GB in blocks of %d units; the largest block's sub-MLP matrix %.0f MB, so at most %.0f MB\n",
 		float64(size)/1e9, 4*hidden, matrix/1e6, 3*matrix/1e6+200)
 
@@ -66,6 +74,9 @@ func run(bin, dir string, gigabytes float64, hidden int, flags []string) error {
 	}
 	wall := time.Since(start)
 	report("fused", whole, wall, size)
+	if once {
+		return nil
+	}
 	want, err := sums(filepath.Join(dir, "whole"))
 	if err != nil {
 		return err
@@ -149,17 +160,27 @@ func sums(dir string) (string, error) {
 	return string(text), err
 }
 
-// generate writes the checkpoint: as many layers as the size holds, weights
-// uniform about 0 with the deviation 0.02.
-func generate(dir string, gigabytes float64, hidden int) error {
+// bertOf is the configuration of a BERT with as many layers as the size holds.
+func bertOf(gigabytes float64, hidden int) string {
 	layers := max(1, int(gigabytes*1e9/float64(4*12*hidden*hidden)+0.999))
-	config := fmt.Sprintf(`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "vocab_size": 1000,
+	return fmt.Sprintf(`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "vocab_size": 1000,
 	"hidden_size": %d, "num_hidden_layers": %d, "num_attention_heads": %d, "intermediate_size": %d}`, hidden, layers, hidden/64, 4*hidden)
+}
+
+// switchBase is the configuration of google/switch-base-8 and its larger kin.
+func switchBase(experts int) string {
+	return fmt.Sprintf(`{"architectures": ["SwitchTransformersForConditionalGeneration"], "model_type": "switch_transformers", "vocab_size": 32128,
+	"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_heads": 12, "num_layers": 12, "num_decoder_layers": 12, "num_experts": %d,
+	"num_sparse_encoder_layers": 6, "num_sparse_decoder_layers": 6, "expert_capacity": 64}`, experts)
+}
+
+// generate writes the checkpoint: weights uniform about 0 with the deviation 0.02.
+func generate(dir, config string, stored checkpoint.DType) error {
 	parsed, err := checkpoint.ParseConfig("config.json", []byte(config))
 	if err != nil {
 		return err
 	}
-	cfg, err := model.ReadConfig(&checkpoint.Dir{Path: dir, Config: parsed})
+	cfg, err := model.ParseConfig(parsed.Bytes())
 	if err != nil {
 		return err
 	}
@@ -169,7 +190,7 @@ func generate(dir string, gigabytes float64, hidden int) error {
 	}
 	var specs []checkpoint.Spec
 	for _, t := range stated {
-		specs = append(specs, checkpoint.Spec{Name: t.Name, DType: checkpoint.F32, Shape: t.Shape})
+		specs = append(specs, checkpoint.Spec{Name: t.Name, DType: stored, Shape: t.Shape})
 	}
 	o, err := checkpoint.CreateOutput(dir, true)
 	if err != nil {
