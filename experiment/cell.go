@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/convert"
 	"mlpfusion/ntk"
 	"mlpfusion/task"
 	"mlpfusion/train"
@@ -34,6 +35,9 @@ type Cell struct {
 	// original.
 	Output *OutputError `json:"output,omitempty"`
 	NTK    *NTK         `json:"ntk,omitempty"`
+	// Routers is what the routers of a mixture of experts do before fine-tuning,
+	// beside the original's.
+	Routers []convert.RouterUse `json:"routers,omitempty"`
 
 	Examples        int     `json:"examples"`
 	DevExamples     int     `json:"dev_examples"`

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/convert"
 	"mlpfusion/model"
 	"mlpfusion/ntk"
 )
@@ -46,6 +47,12 @@ func (r *Runner) measure(ctx context.Context, c *Cell, d *taskData, m *model.Mod
 		return err
 	}
 	c.Output = &OutputError{e.Hidden, e.HiddenNorm, e.Logits, e.LogitsNorm}
+	if len(m.Usage()) > 0 {
+		in := packed(d.dev, min(r.Config.OutputRows, d.dev.Len()))
+		if c.Routers, err = convert.Routers(ctx, r.Pool, m, r.base.m, []model.Input{*in}, nil); err != nil {
+			return err
+		}
+	}
 	if r.Config.NTKRows == 0 {
 		return nil
 	}

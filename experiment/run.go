@@ -299,8 +299,8 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return path, record.Seconds, err
 	}
-	opt := convert.FuseOptions{Plan: convert.Plan{Layers: r.Config.Layers, Width: k.Width}, Method: v.Method, Fusion: v.Fusion, Threads: r.Threads,
-		Resume: true, Overwrite: true, Name: r.Config.Model}
+	opt := v.options(k.Width, r.base.m.Config)
+	opt.Layers, opt.Threads, opt.Resume, opt.Overwrite, opt.Name = r.Config.Layers, r.Threads, true, true, r.Config.Model
 	if v.seeded() {
 		opt.Fusion.Seed = k.Seed
 	}
@@ -317,12 +317,20 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 			texts.Fill(&b, rows)
 			batches = append(batches, train.InputOf(&b))
 		}
-		cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, train.HeadFor(d.set.Spec), batches, nil)
-		if err != nil {
-			return "", 0, err
+		opt.CalibrationName = fmt.Sprintf("%d rows of %s", texts.Len(), k.Task)
+		if v.Usage {
+			if opt.Usage, err = convert.Routers(ctx, r.Pool, r.base.m, nil, batches, nil); err != nil {
+				return "", 0, err
+			}
 		}
-		defer cal.Close()
-		opt.Calibration, opt.CalibrationName = cal, fmt.Sprintf("%d rows of %s", texts.Len(), k.Task)
+		if v.inputs() {
+			cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, train.HeadFor(d.set.Spec), batches, nil)
+			if err != nil {
+				return "", 0, err
+			}
+			defer cal.Close()
+			opt.Calibration = cal
+		}
 	}
 	finished := 0
 	opt.Progress = func(s convert.Step) {

@@ -2,11 +2,14 @@ package experiment
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	"mlpfusion/convert"
 	"mlpfusion/fusion"
 	"mlpfusion/kmeans"
+	"mlpfusion/model"
 )
 
 // original is the method that leaves the model as it is.
@@ -19,25 +22,31 @@ type Variant struct {
 	Fusion fusion.Options
 	Steps  bool    // step sizes fitted to the original's tangent kernel
 	Lowest float64 // the smallest of them
+
+	Experts int  // that merging leaves of a mixture; 0: see options
+	Usage   bool // widths of experts by the tokens they see
+	Params  bool // as many parameters, not as many units a token, as the width gives experts of their own
 }
 
-const modifiers = "kmeans, ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, steps or steps=LOWEST"
+const modifiers = "kmeans, ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, steps or steps=LOWEST; of mixtures of experts experts=N, usage, params"
 
 // ParseVariant reads a method's name and its modifiers, joined by "+":
 // kmeans, ward, best, restarts=N and effort=N say how fusion and cluster
 // cluster; weighted, select, refit and fit=STEPS are those of fusion.Options;
 // steps fits step sizes to the original's tangent kernel, none below 0 or, with
-// steps=LOWEST, below that.
+// steps=LOWEST, below that. Of mixtures of experts mc-smoe and hc-smoe take
+// experts=N, the experts that stay; fusion and calibrated usage, widths by the
+// tokens that experts see; and shared params, as options has it.
 func ParseVariant(name string) (*Variant, error) {
 	parts := strings.Split(name, "+")
 	v := &Variant{Name: name, Method: parts[0]}
-	if _, err := fusion.Lookup(v.Method); err != nil {
-		return nil, err
+	if !slices.Contains(methods(), v.Method) {
+		return nil, fmt.Errorf("unknown fusion method %q: expected one of %s", v.Method, strings.Join(methods(), ", "))
 	}
 	for _, part := range parts[1:] {
 		key, value, given := strings.Cut(part, "=")
 		number, err := strconv.ParseFloat(value, 64)
-		takes := key == "restarts" || key == "effort" || key == "fit" || key == "steps" && given
+		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || key == "steps" && given
 		if v.Method == original || takes != given || given && (err != nil || number < 0) {
 			return nil, fmt.Errorf("%s: expected a method and modifiers (%s), found %q", name, modifiers, part)
 		}
@@ -58,20 +67,64 @@ func ParseVariant(name string) (*Variant, error) {
 			v.Fusion.Fit = int(number)
 		case "steps":
 			v.Steps, v.Lowest = true, number
+		case "experts":
+			v.Experts = int(number)
+		case "usage":
+			v.Usage = true
+		case "params":
+			v.Params = true
 		default:
 			return nil, fmt.Errorf("%s: expected modifiers out of %s, found %q", name, modifiers, part)
 		}
 	}
+	switch {
+	case v.Experts > 0 && !v.merges():
+		return nil, fmt.Errorf("%s: expected experts=N with mc-smoe or hc-smoe, found it with %s", name, v.Method)
+	case v.Params && v.Method != "shared":
+		return nil, fmt.Errorf("%s: expected params with shared, found it with %s", name, v.Method)
+	case v.Usage && (v.merges() || v.Method == "shared"):
+		return nil, fmt.Errorf("%s: expected usage with a method for single experts, found it with %s", name, v.Method)
+	}
 	return v, nil
 }
 
-// hasP tells whether the method keeps cluster sizes in a P.
+func methods() []string { return append(fusion.Names(), fusion.MixtureNames()...) }
+
+// merges tells whether the method merges experts.
+func (v *Variant) merges() bool { return strings.HasSuffix(v.Method, "-smoe") }
+
+// options are those of convert for a cell's width c. What c units of each expert
+// cost is the measure for the methods that compress experts together: a shared
+// set of c units takes as many FLOPs, and with params one of experts·c units as
+// many parameters; merging without experts=N leaves as many whole experts as
+// those parameters give, and with it fuses experts to c units too.
+func (v *Variant) options(c int, cfg *model.Config) convert.FuseOptions {
+	o := convert.FuseOptions{Plan: convert.Plan{Width: c}, Method: v.Method, Fusion: v.Fusion, Experts: v.Experts}
+	experts := 1
+	if cfg.T5 != nil {
+		experts = max(1, cfg.T5.Experts)
+	}
+	switch {
+	case v.merges() && v.Experts == 0:
+		o.Width, o.Experts = cfg.Intermediate, max(1, experts*c/cfg.Intermediate)
+	case v.Params:
+		o.Width = experts * c
+	case v.Usage:
+		o.Width, o.Budget, o.BudgetOf = 0, float64(c)/float64(cfg.Intermediate), fusion.Params
+	}
+	return o
+}
+
+// hasP tells whether the method keeps cluster sizes in a P that a mode can change.
 func (v *Variant) hasP() bool { return v.Method == "fusion" || v.Method == "calibrated" }
 
 // calibrated tells whether compressing looks at the task's texts.
-func (v *Variant) calibrated() bool {
+func (v *Variant) calibrated() bool { return v.inputs() || v.Usage }
+
+// inputs tells whether it looks at what they make of blocks' inputs.
+func (v *Variant) inputs() bool {
 	o := v.Fusion
-	return v.Method == "calibrated" || o.Weighted || o.Select || o.Refit || o.Fit > 0
+	return v.Method == "calibrated" || v.merges() || o.Weighted || o.Select || o.Refit || o.Fit > 0
 }
 
 // seeded tells whether the compressed weights depend on the seed.

@@ -1,0 +1,50 @@
+package experiment
+
+import (
+	"strings"
+	"testing"
+
+	"mlpfusion/convert"
+	"mlpfusion/fusion"
+	"mlpfusion/model"
+)
+
+// TestMixtureVariants checks what a width means to the methods for mixtures of
+// experts: the FLOPs or the parameters of experts of that width.
+func TestMixtureVariants(t *testing.T) {
+	cfg := &model.Config{Intermediate: 64, T5: &model.T5Config{Experts: 8}}
+	for name, want := range map[string]convert.FuseOptions{
+		"fusion":               {Plan: convert.Plan{Width: 16}},
+		"shared":               {Plan: convert.Plan{Width: 16}},
+		"shared+params":        {Plan: convert.Plan{Width: 128}},
+		"mc-smoe":              {Plan: convert.Plan{Width: 64}, Experts: 2},
+		"hc-smoe+experts=3":    {Plan: convert.Plan{Width: 16}, Experts: 3},
+		"calibrated+usage":     {Budget: 0.25, BudgetOf: fusion.Params},
+		"fusion+usage+refit":   {Budget: 0.25, BudgetOf: fusion.Params},
+		"mc-smoe+experts=2":    {Plan: convert.Plan{Width: 16}, Experts: 2},
+		"hc-smoe+ward":         {Plan: convert.Plan{Width: 64}, Experts: 2},
+		"shared+params+kmeans": {Plan: convert.Plan{Width: 128}},
+	} {
+		v, err := ParseVariant(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := v.options(16, cfg)
+		if o.Plan != want.Plan || o.Experts != want.Experts || o.Budget != want.Budget || o.BudgetOf != want.BudgetOf {
+			t.Errorf("%s: plan %+v, %d experts, budget %g of %d", name, o.Plan, o.Experts, o.Budget, o.BudgetOf)
+		}
+		if texts := strings.Contains(name, "smoe") || strings.Contains(name, "usage"); v.calibrated() != texts {
+			t.Errorf("%s: calibrated %v", name, v.calibrated())
+		}
+	}
+	for name, want := range map[string]string{
+		"fusion+experts=2": "expected experts=N with mc-smoe or hc-smoe",
+		"fusion+params":    "expected params with shared",
+		"shared+usage":     "expected usage with a method for single experts",
+		"mc-smoe+experts":  "expected a method and modifiers",
+	} {
+		if _, err := ParseVariant(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, want)
+		}
+	}
+}
