@@ -293,7 +293,7 @@ func start(name string, args ...string) (*process, error) {
 	return p, p.cmd.Start()
 }
 
-func (p *process) ask(q request) (a answer, err error) {
+func (p *process) ask(q any) (a answer, err error) {
 	if err := json.NewEncoder(p.in).Encode(q); err != nil {
 		return a, err
 	}

@@ -4,6 +4,7 @@
 //
 //	engine serve                          answers requests of bench/peers/train.py's form
 //	engine compare -python PYTHON         the table of ratios; -rounds, -out, -only
+//	engine gpt2 -python PYTHON            a language model's training step; -layers, -prec, -rounds
 //
 // MLPFUSION_MINILM names the directory of all-MiniLM-L6-v2, MLPFUSION_DATA the
 // folder of the data sets.
@@ -21,8 +22,10 @@ func main() {
 		err = serve(os.Stdin, os.Stdout)
 	case len(os.Args) > 1 && os.Args[1] == "compare":
 		err = compare(os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "gpt2":
+		err = compareText(os.Args[2:])
 	default:
-		err = fmt.Errorf("expected serve or compare")
+		err = fmt.Errorf("expected serve, compare or gpt2")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "engine:", err)
