@@ -68,7 +68,7 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 	for i := range len(queries) - 1 {
 		lk := op.keys(i)
 		op.longest = max(op.longest, lk)
-		most = max(most, lk*int(queries[i+1]-queries[i]))
+		most = max(most, lk*op.blockRows(int(queries[i+1]-queries[i])))
 	}
 	if t.Train {
 		op.offset = t.offset(opt.Heads * y.Rows * op.longest)
@@ -105,6 +105,31 @@ func (o *attention) span(i int) span {
 		s.q0 = int(o.off[seq+1]) - s.lq
 	}
 	return s
+}
+
+// causalBlock is the number of queries whose scores are computed at once where
+// later keys are not seen: fewer would make the products small, more would
+// compute scores that are thrown away.
+const causalBlock = 64
+
+// blockRows is the number of a sequence's queries that go together.
+func (o *attention) blockRows(queries int) int {
+	if o.Causal && o.Past == nil {
+		return min(queries, causalBlock)
+	}
+	return queries
+}
+
+// block returns the queries from r0 on that go together, with the keys that the
+// last of them sees.
+func (o *attention) block(p span, r0 int) span {
+	b := p
+	b.lq = min(o.blockRows(p.lq), p.lq-r0)
+	b.y0, b.q0 = p.y0+r0, p.q0+r0
+	if o.Causal {
+		b.lk = p.lk - p.lq + r0 + b.lq
+	}
+	return b
 }
 
 // keys is the number of keys of a sequence, with those of before.
@@ -180,6 +205,12 @@ func (f *attentionForward) Do(i, w int) {
 		o.recall(i/o.Heads, w, p)
 		return
 	}
+	for r := 0; r < p.lq; r += o.blockRows(p.lq) {
+		o.forward(w, o.block(p, r))
+	}
+}
+
+func (o *attention) forward(w int, p span) {
 	s := o.t.work[w][:p.lq*p.lk]
 	o.probabilities(w, p, s)
 	if o.Drop > 0 {
@@ -212,16 +243,27 @@ type attentionBackward attention
 func (b *attentionBackward) Do(i, w int) {
 	o := (*attention)(b)
 	p := o.span(i)
-	lq, lk, dim := p.lq, p.lk, o.Dim
 	o.clearUnused(p)
 	var dbias []float32
 	if o.dbias != nil {
 		dbias = o.dbias[i*o.distances() : (i+1)*o.distances()]
 		clear(dbias)
 	}
-	if lk == 0 || lq == 0 {
+	if p.lk == 0 || p.lq == 0 {
 		return
 	}
+	// The last block first: it reads all keys, whose gradients it writes and the
+	// others add to.
+	rows := o.blockRows(p.lq)
+	for r := (p.lq - 1) / rows * rows; r >= 0; r -= rows {
+		o.backwardBlock(w, o.block(p, r), dbias, r+rows < p.lq)
+	}
+}
+
+// backwardBlock takes the gradients of queries that go together; those of keys
+// and values are added to, or written.
+func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
+	lq, lk, dim := p.lq, p.lk, o.Dim
 	n := lq * lk
 	s, kept, ds := o.t.work[w][:n], o.t.work[w][n:2*n], o.t.work[w][2*n:3*n]
 	scratch, prec := o.t.Pool.Scratch(w), o.t.Prec
@@ -234,7 +276,7 @@ func (b *attentionBackward) Do(i, w int) {
 	dy := kernel.Mat{Data: o.y.Grad[p.y0*o.y.Cols+p.h*dim:], Stride: o.y.Cols}
 	mat := func(x []float32) kernel.Mat { return kernel.Mat{Data: x, Stride: lk} }
 	// dV = Pᵀ·dY, dP = dY·Vᵀ
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, p.k0, p.h, dim).Data, o.v.X.Cols, kernel.Epilogue{})
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, p.k0, p.h, dim).Data, o.v.X.Cols, kernel.Epilogue{Accumulate: add})
 	scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, p.k0, p.h, dim)), ds, lk, kernel.Epilogue{})
 	if o.Drop > 0 {
 		o.drop(ds, ds, p)
@@ -249,7 +291,7 @@ func (b *attentionBackward) Do(i, w int) {
 	}
 	// dQ = scale·dS·K, dK = scale·dSᵀ·Q
 	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.h, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale})
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.h, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale})
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.h, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
 }
 
 // clearUnused makes the gradient zero where nothing flows back: of the rows of

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/results"
 	"mlpfusion/checkpoint"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
@@ -22,7 +24,6 @@ type textRequest struct {
 	Layers  int      `json:"layers"`
 	Prec    string   `json:"prec"`
 	Threads int      `json:"threads"`
-	Warmup  int      `json:"warmup"`
 	Batches [][]text `json:"batches"`
 }
 
@@ -41,6 +42,7 @@ func compareText(args []string) error {
 	rounds := f.Int("rounds", 3, "alternations")
 	layers := f.Int("layers", 6, "6 is DistilGPT-2, 12 GPT-2")
 	precision := f.String("prec", "fp32", "fp32 or bf16")
+	out := f.String("out", "", "keep the row in this folder")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -59,11 +61,11 @@ func compareText(args []string) error {
 	}
 	defer peer.close()
 	var ours, theirs, ratios []float64
-	for round := range *rounds {
-		q := textRequest{Layers: *layers, Prec: *precision, Threads: threads, Warmup: 1}
+	for round := -1; round < *rounds; round++ { // the first warms both up
+		q := textRequest{Layers: *layers, Prec: *precision, Threads: threads}
 		var times []float64
-		rng := rand.New(rand.NewPCG(uint64(round), 7))
-		for i := range q.Warmup + 2 {
+		rng := rand.New(rand.NewPCG(uint64(round+1), 7))
+		for range 2 {
 			rows := make([]int32, 8)
 			for j := range rows {
 				rows[j] = int32(rng.IntN(data.Len()))
@@ -77,9 +79,7 @@ func compareText(args []string) error {
 			q.Batches = append(q.Batches, batch)
 			begin := time.Now()
 			s.Step(&b, 2e-5)
-			if i >= q.Warmup {
-				times = append(times, time.Since(begin).Seconds())
-			}
+			times = append(times, time.Since(begin).Seconds())
 		}
 		time.Sleep(settle)
 		a, err := peer.ask(q)
@@ -88,13 +88,39 @@ func compareText(args []string) error {
 		}
 		time.Sleep(settle)
 		x, y := median(times), a.Seconds
+		if round < 0 {
+			continue
+		}
 		ours, theirs, ratios = append(ours, x), append(theirs, y), append(ratios, y/x)
 		fmt.Fprintf(os.Stderr, "round %d: ours %.3f s, theirs %.3f s, ratio %.2f\n", round, x, y, y/x)
 	}
-	cpu, _ := cpuInfo()
-	fmt.Printf("GPT-2, %d layers, WebNLG batches of 8, %s, %d threads, %s: ours %.3f s, theirs %.3f s, ratio %.2f (%.2f … %.2f)\n",
-		*layers, *precision, threads, cpu, median(ours), median(theirs), median(ratios), slices.Min(ratios), slices.Max(ratios))
-	return nil
+	row := textRow{*layers, *precision, threads, median(ours), median(theirs), median(ratios), slices.Min(ratios), slices.Max(ratios)}
+	table, err := results.Write(*out, "gpt2", []textRow{row}, func(r textRow) string { return fmt.Sprint(r.Layers, r.Prec, r.Threads) }, textTable)
+	fmt.Print(table)
+	return err
+}
+
+// textRow is a line of the table; times are seconds a step, medians of the
+// rounds, and of the ratios also the least and the most.
+type textRow struct {
+	Layers  int     `json:"layers"`
+	Prec    string  `json:"prec"`
+	Threads int     `json:"threads"`
+	Ours    float64 `json:"ours"`
+	Theirs  float64 `json:"theirs"`
+	Ratio   float64 `json:"ratio"`
+	Least   float64 `json:"least"`
+	Most    float64 `json:"most"`
+}
+
+func textTable(m results.Machine, rows []textRow) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# A language model's training step against PyTorch and transformers\n\n%s, %s; kernels %s; %s.\nGPT-2's shape (768, 3072, 50257 words), random weights, random batches of 8 WebNLG texts: ours end to end, theirs padded to the longest and masked.\n\n", m.Date, m.CPU, m.Kernels, m.Features)
+	b.WriteString("| layers | precision | threads | ours, s | theirs, s | ratio | of the rounds |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %d | %s | %d | %.3f | %.3f | %.2f | %.2f … %.2f |\n", r.Layers, r.Prec, r.Threads, r.Ours, r.Theirs, r.Ratio, r.Least, r.Most)
+	}
+	return b.String()
 }
 
 func textStepper(layers, threads int, precision string) (*train.Stepper, error) {

@@ -2,7 +2,7 @@
 
     python bench/peers/gpt2.py
 
-Request: {"layers": 6|12, "prec": "fp32"|"bf16", "threads": 2, "warmup": 1,
+Request: {"layers": 6|12, "prec": "fp32"|"bf16", "threads": 2,
 "batches": [[{"ids": [...], "targets": [...]}, ...], ...]}: for each sequence what
 the model reads and the id to be predicted at each of its tokens, -1: none.
 Weights are random, at GPT-2's shape (12 heads, 768, 3072, 50257 words, 1024
@@ -65,7 +65,7 @@ def handle(q):
         losses.append(step(net, optimizer, q["prec"], *batch).item())
         times.append(time.perf_counter() - start)
     return dict(
-        seconds_per_step=statistics.median(times[q["warmup"] :]), all=times[q["warmup"] :], loss=losses[-1],
+        seconds_per_step=statistics.median(times), all=times, loss=losses[-1],
         tokens_per_step=statistics.fmean(m.sum().item() for _, m, _ in inputs),
         padded_tokens_per_step=statistics.fmean(i.numel() for i, _, _ in inputs), peak_rss_mb=peak_mb(), versions=versions(),
     )  # fmt: skip
