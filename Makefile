@@ -13,6 +13,9 @@ PEER    := $(VENV)/bin/python
 SCORERS := $(CACHE)/scorers-$(shell sha256sum bench/peers/metrics.txt 2>/dev/null | cut -c1-12)
 SCORER  := $(SCORERS)/bin/python
 
+# What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
+STEP    ?= minilm/sst2/fp32
+
 .PHONY: help build demo test test-noasm test-peers fuzz bench profile generate lint clean
 
 help: ## list the targets
@@ -39,8 +42,8 @@ fuzz: ## fuzz the readers of untrusted files, a minute each
 bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results (ROWS=… for some)
 	bash scripts/bench.sh $(PEER) $(MINILM) "$(ROWS)"
 
-profile: $(MINILM) ## pprof of the training step: step.prof
-	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench Step -cpuprofile step.prof
+profile: $(MINILM) ## pprof of a training step: step.prof (STEP=model/batches/precision)
+	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench 'Step/$(STEP)$$' -cpuprofile step.prof
 
 generate: ## rebuild the assembly from its generators
 	$(GO) generate ./kernel
