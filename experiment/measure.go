@@ -53,7 +53,7 @@ func (r *Runner) measure(ctx context.Context, c *Cell, d *taskData, m *model.Mod
 			return err
 		}
 	}
-	if r.Config.NTKRows == 0 {
+	if r.Config.NTKRows == 0 || c.PMode == Backward {
 		return nil
 	}
 	in := packed(d.dev, min(r.Config.NTKRows, d.dev.Len()))

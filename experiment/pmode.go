@@ -1,6 +1,8 @@
 package experiment
 
 import (
+	"fmt"
+
 	"mlpfusion/model"
 	"mlpfusion/nn"
 )
@@ -12,17 +14,25 @@ const (
 	Fold     = "fold"     // P is multiplied into the down projection, whose steps stay one size
 	Divide   = "divide"   // as Keep, with unit k's learning rate divided by P_k: exact with SGD
 	Identity = "identity" // P is left out: centroids alone
+	// Backward keeps P in the forward pass, while gradients pass it as if it were
+	// the identity. Its kernel is not measured: what such training follows is the
+	// gradient of no function.
+	Backward = "identity-backward"
 )
 
 // PModes lists the treatments.
-func PModes() []string { return []string{Keep, Fold, Divide, Identity} }
+func PModes() []string { return []string{Keep, Fold, Divide, Identity, Backward} }
 
-// applyMode turns a model loaded with P into the form of the mode.
-func applyMode(m *model.Model, mode string) {
+// applyMode turns a model loaded with P into the form of the mode. Only Keep is
+// for MLPs with a gate.
+func applyMode(m *model.Model, mode string) error {
 	for _, b := range m.Blocks {
 		mlp := b.MLP
 		if mlp.Scale == nil || mode == Keep {
 			continue
+		}
+		if mlp.Gate != nil {
+			return fmt.Errorf("p_modes: expected keep for MLPs with a gate, found %s", mode)
 		}
 		var unit nn.Unit
 		switch mode {
@@ -30,6 +40,11 @@ func applyMode(m *model.Model, mode string) {
 			unit.Norm, unit.Step = make([]float32, b.Width), make([]float32, b.Width)
 			for k, p := range mlp.Scale {
 				unit.Norm[k], unit.Step[k] = 1/p, 1/p
+			}
+		case Backward:
+			mlp.Unscale = make([]float32, b.Width)
+			for k, p := range mlp.Scale {
+				mlp.Unscale[k] = 1 / p
 			}
 		case Fold:
 			for i := range mlp.Down.W.Data {
@@ -41,6 +56,7 @@ func applyMode(m *model.Model, mode string) {
 		}
 		setUnits(m, mlp, unit)
 	}
+	return nil
 }
 
 // setSteps gives a block's hidden units step multipliers.

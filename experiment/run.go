@@ -206,7 +206,9 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 		if err != nil {
 			return nil, err
 		}
-		applyMode(m, k.PMode)
+		if err := applyMode(m, k.PMode); err != nil {
+			return nil, err
+		}
 		for _, b := range m.Blocks {
 			if s, ok := steps[b.Name]; ok {
 				setSteps(m, b.MLP, s)

@@ -219,7 +219,7 @@ func (k Key) name(modes, tunes bool) string {
 	}
 	name := k.Method
 	if modes && k.PMode != Keep {
-		name += ", P " + map[string]string{Fold: "folded", Divide: "divided", Identity: "left out"}[k.PMode]
+		name += ", P " + map[string]string{Fold: "folded", Divide: "divided", Identity: "left out", Backward: "forward only"}[k.PMode]
 	}
 	if tunes && k.Tune > 0 {
 		name += fmt.Sprintf(", tuned %d", k.Tune)

@@ -17,6 +17,9 @@ type MLP struct {
 	Act               kernel.Activation
 	Scale             []float32 // P; nil: none
 	Step              []float32 // step multipliers of the units; nil: none
+	// Unscale, when it is 1/P, lets gradients pass P as if that were the identity:
+	// the ablation of design §2, for MLPs without a gate.
+	Unscale []float32
 
 	// X, H and Y are the tensors of the last forward: the input (tokens ×
 	// hidden), what Down reads (tokens × width; without a gate, after a backward
@@ -151,6 +154,11 @@ func (m *MLP) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float32) *
 	m.X, m.Offsets = x, offsets
 	if m.Gate == nil {
 		m.H = product(t, x, m.UpV, m.Up, m.Act, m.Scale)
+		if m.Unscale != nil && m.H.Deriv != nil {
+			for i := range m.H.Rows {
+				kernel.Mul(m.H.Deriv[i*m.H.Cols:(i+1)*m.H.Cols], m.Unscale)
+			}
+		}
 	} else {
 		gate := product(t, x, m.GateV, m.Gate, m.Act, m.Scale)
 		m.H = t.Product(gate, product(t, x, m.UpV, m.Up, kernel.Identity, nil))
