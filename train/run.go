@@ -30,6 +30,7 @@ type Config struct {
 	BF16          bool            `json:"bf16,omitempty"`
 	EvalEvery     int             `json:"eval_every,omitempty"`     // steps; 0: after each epoch
 	SnapshotEvery int             `json:"snapshot_every,omitempty"` // steps; 0: with each evaluation only
+	Distill       *Distillation   `json:"distill,omitempty"`        // from Runner.Teacher
 }
 
 // Data is a task's examples, tokenized.
@@ -84,7 +85,8 @@ type Runner struct {
 	// learning rate.
 	Load func() (*model.Model, error)
 	// Teacher, when given, makes it layer-wise tuning: the model learns the
-	// teacher's hidden states instead of the labels, see tune.go.
+	// teacher's hidden states instead of the labels, see tune.go. With
+	// Config.Distill it learns the teacher's logits beside the labels.
 	Teacher *model.Model
 	// Dir holds snapshot, best weights and metrics; it is made when absent.
 	Dir      string
@@ -202,7 +204,7 @@ func (r *Runner) open() error {
 		r.state.Config = r.Config
 	}
 	r.score, r.main = r.scoreTask, r.Data.Spec.Main
-	if r.Teacher != nil {
+	if r.tuning() {
 		d := newDistance(r.Pool, r.Teacher, r.prec())
 		r.score = func(ctx context.Context, m *model.Model) ([]task.Metric, error) {
 			return d.score(ctx, m, r.Data.Dev, r.Observer.Eval)
@@ -239,15 +241,26 @@ func (r *Runner) total() int {
 	return n
 }
 
+func (r *Runner) tuning() bool { return r.Teacher != nil && r.Config.Distill == nil }
+
+func (r *Runner) newStepper(m *model.Model) (*Stepper, error) {
+	c := &r.Config
+	switch {
+	case r.tuning():
+		return NewTuner(r.Pool, m, r.Teacher, c.Optimizer, r.prec())
+	case c.Distill != nil:
+		return NewDistiller(r.Pool, m, r.Teacher, *c.Distill, c.Optimizer, r.prec(), c.Seed)
+	}
+	return NewStepper(r.Pool, m, c.Optimizer, r.prec(), c.Seed), nil
+}
+
 // try trains with one learning rate, from where the state says.
 func (r *Runner) try(ctx context.Context) error {
 	m, err := r.Load()
 	if err != nil {
 		return err
 	}
-	if r.Teacher == nil {
-		r.stepper = NewStepper(r.Pool, m, r.Config.Optimizer, r.prec(), r.Config.Seed)
-	} else if r.stepper, err = NewTuner(r.Pool, m, r.Teacher, r.Config.Optimizer, r.prec()); err != nil {
+	if r.stepper, err = r.newStepper(m); err != nil {
 		return err
 	}
 	if r.state.Step > 0 {

@@ -13,7 +13,8 @@ type Stepper struct {
 	Optimizer *Optimizer
 	Loss      nn.Loss
 	tape      *nn.Tape
-	distance  *distance // of tuning; nil: the loss is the labels'
+	distance  *distance      // of tuning; nil: the loss is the labels'
+	teacher   *logitsTeacher // of distillation; nil: the labels' alone
 	in        model.Input
 	catchUp   func(table *nn.Weight, rows []int32)
 }
@@ -35,9 +36,12 @@ func (s *Stepper) Step(b *task.Batch, lr float64) float64 {
 	s.Model.ReadRows(&s.in, s.catchUp)
 	s.Model.ZeroGrad()
 	var loss float64
-	if s.distance != nil {
+	switch {
+	case s.distance != nil:
 		loss = s.distance.loss(s.tape, s.Model, &s.in)
-	} else {
+	case s.teacher != nil:
+		loss = s.teacher.loss(s.tape, s.Model, s.Loss, &s.in, b.Labels)
+	default:
 		loss = s.Model.Loss(s.tape, s.Loss, &s.in, b.Labels)
 	}
 	s.tape.Backward()

@@ -29,6 +29,7 @@ type trained struct {
 
 func (a *app) trainCommand() *cobra.Command {
 	cfg := train.Config{Optimizer: train.PaperOptimizer}
+	var distill train.Distillation
 	var schedule, precision, optimizer string
 	var run training
 	data := &run.data
@@ -48,9 +49,13 @@ With --init the model begins from nothing: the file is its config.json, and MODE
 a folder with the files of its tokenizer.
 
 While it runs, OUT.train holds snapshots and metrics.jsonl; a run that was
-stopped or killed goes on with --resume and ends with the same weights.`,
+stopped or killed goes on with --resume and ends with the same weights.
+
+With --teacher, MODEL learns, beside the labels, the logits of another model for
+the same task, such as the original fine-tuned: knowledge distillation.`,
 		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
+  mlpfusion train small distilled --task sst2 --data glue/SST-2 --teacher tuned-original
   mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression
   mlpfusion train gpt2 tuned --task webnlg --data webnlg_challenge_2017 --epochs 10
   mlpfusion train tokenizer new --init config.json --task lm --data texts --batch 8 --lr 1e-3 --schedule cosine`,
@@ -85,6 +90,17 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 					return err
 				}
 			}
+			if distill.Teacher != "" {
+				if !(distill.Weight >= 0 && distill.Weight <= 1) {
+					return usageError{fmt.Errorf("distill-weight: expected a share from 0 to 1, found %g", distill.Weight)}
+				}
+				if err := positive(map[string]float64{"temperature": distill.Temperature}); err != nil {
+					return err
+				}
+				cfg.Distill, run.teacher = &distill, distill.Teacher
+			} else if f := c.Flags(); f.Changed("distill-weight") || f.Changed("temperature") {
+				return usageError{fmt.Errorf("distill-weight, temperature: expected --teacher beside them, found none")}
+			}
 			run.model, run.out, run.config = args[0], args[1], cfg
 			run.batchGiven = c.Flags().Changed("batch")
 			return a.train(&run)
@@ -106,6 +122,9 @@ stopped or killed goes on with --resume and ends with the same weights.`,
 	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
 	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
 	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
+	f.StringVar(&distill.Teacher, "teacher", "", "learn this fine-tuned model's logits too")
+	f.Float64Var(&distill.Weight, "distill-weight", 0.5, "the teacher's share in the loss; the labels have the rest")
+	f.Float64Var(&distill.Temperature, "temperature", 2, "by which the logits of both are divided for the teacher's share")
 	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
 	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
@@ -141,7 +160,7 @@ func positive(flags map[string]float64) error {
 
 // training is what the commands train and tune are asked for.
 type training struct {
-	teacher    string // tune: the model whose hidden states are learnt
+	teacher    string // whose logits are learnt, or with tune hidden states
 	scratch    string // config.json of a model to begin from nothing
 	model, out string
 	config     train.Config
@@ -171,8 +190,9 @@ func (t *training) start(dir *checkpoint.Dir, opt model.LoadOptions) (*model.Mod
 	return m, &model.Report{}, err
 }
 
-// train fine-tunes the model; with the name of a teacher it tunes the model's
-// MLPs to that one's hidden states.
+// train fine-tunes the model. With the name of a teacher it does so with that
+// one's logits, when the configuration says how, and otherwise tunes the model's
+// MLPs to its hidden states.
 func (a *app) train(t *training) error {
 	name, out, cfg, data := t.model, t.out, t.config, &t.data
 	dir, err := t.source(a)
@@ -216,7 +236,12 @@ func (a *app) train(t *training) error {
 	work, bar := filepath.Clean(out)+".train", "train"
 	var original *model.Model
 	if t.teacher != "" {
-		work, bar = filepath.Clean(out)+".tune", "tune"
+		head := head
+		if cfg.Distill == nil {
+			work, bar = filepath.Clean(out)+".tune", "tune"
+		} else {
+			head.NewHead = false // it must have learnt the task
+		}
 		from, err := a.open(t.teacher)
 		if err != nil {
 			return err

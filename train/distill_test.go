@@ -1,0 +1,116 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/task"
+)
+
+// distilling is the tiny runner with a teacher.
+func distilling(t testing.TB, dir string, weight float64) *Runner {
+	r := tinyRunner(t, dir, 2)
+	r.Teacher = load(t, "bert", model.LoadOptions{})
+	r.Config.Distill = &Distillation{Teacher: "bert", Weight: weight, Temperature: 2}
+	return r
+}
+
+// TestDistilling: a run that is stopped in the middle and goes on gives the bytes
+// of one that was not; with no weight the teacher changes nothing.
+func TestDistilling(t *testing.T) {
+	want := run(t, distilling(t, t.TempDir(), 0.5))
+	plain := run(t, tinyRunner(t, t.TempDir(), 2))
+	if bytes.Equal(want, plain) {
+		t.Error("a teacher changed nothing")
+	}
+	same(t, "a teacher without weight", run(t, distilling(t, t.TempDir(), 0)), plain)
+
+	r := distilling(t, t.TempDir(), 0.5)
+	ctx, cancel := context.WithCancel(context.Background())
+	stopAt(r, "step", 11, cancel)
+	if _, _, err := r.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("stopped: %v", err)
+	}
+	again := distilling(t, r.Dir, 0.4)
+	again.Resume = true
+	if _, _, err := again.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "expected the settings of the run") {
+		t.Errorf("another weight on going on gave %v", err)
+	}
+	again = distilling(t, r.Dir, 0.5)
+	again.Resume = true
+	same(t, "stopped at step 11", run(t, again), want)
+}
+
+// TestOwnTeacher: a model that learns its own logits and nothing else stays as it
+// is, and a step allocates nothing and leaves the teacher alone.
+func TestOwnTeacher(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	student, teacher := load(t, "bert", model.LoadOptions{}), load(t, "bert", model.LoadOptions{})
+	student.Config.Dropout = model.Dropout{}
+	cfg := OptimizerConfig{SGD: true}
+	s, err := NewDistiller(pool, student, teacher, Distillation{Weight: 1, Temperature: 3}, cfg, kernel.FP32, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := words(16, 1)
+	var b task.Batch
+	data.Fill(&b, task.Shuffle(0, 0, data.Len()))
+	step := func() {
+		if loss := s.Step(&b, 1e-2); loss > 1e-12 {
+			t.Fatalf("the loss is %g", loss)
+		}
+	}
+	step()
+	s.Optimizer.Flush()
+	for i, p := range student.Params {
+		if !slices.Equal(p.Data, teacher.Params[i].Data) {
+			t.Errorf("%s changed", p.Name)
+		}
+	}
+	step()
+	step()
+	if n := testing.AllocsPerRun(10, step); n != 0 {
+		t.Errorf("a step allocates %g times", n)
+	}
+}
+
+func TestDistillerRefuses(t *testing.T) {
+	pool := kernel.NewPool(1)
+	defer pool.Close()
+	good := Distillation{Weight: 0.5, Temperature: 2}
+	for _, c := range []struct {
+		student, teacher string
+		d                Distillation
+		want             string
+	}{
+		{"bert-fused", "bert", Distillation{Weight: 2, Temperature: 2}, "weight from 0 to 1, found 2"},
+		{"bert-fused", "bert", Distillation{Weight: 0.5}, "temperature above 0, found 0"},
+		{"bert-fused", "bert-regression", good, "student's labels"},
+		{"gpt2", "gpt2", good, "found a language model"},
+	} {
+		_, err := NewDistiller(pool, load(t, c.student, model.LoadOptions{}), load(t, c.teacher, model.LoadOptions{}), c.d, PaperOptimizer, kernel.FP32, 0)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s with teacher %s gave %v, want %q", c.student, c.teacher, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		change func(*model.Config)
+		want   string
+	}{
+		{func(c *model.Config) { c.Vocab++ }, "student's vocabulary of 96, found 97"},
+		{func(c *model.Config) { c.Positions = 8 }, "found 8"},
+	} {
+		teacher := load(t, "bert", model.LoadOptions{})
+		c.change(teacher.Config)
+		if _, err := NewDistiller(pool, load(t, "bert", model.LoadOptions{}), teacher, good, PaperOptimizer, kernel.FP32, 0); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("gave %v, want %q", err, c.want)
+		}
+	}
+}
