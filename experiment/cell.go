@@ -22,6 +22,7 @@ type Cell struct {
 	Main    string        `json:"main_metric"`
 	Metrics []task.Metric `json:"metrics,omitempty"` // of the best evaluation of the dev set
 	Step    int           `json:"step"`              // of that evaluation
+	Int8    []task.Metric `json:"int8,omitempty"`    // of the same weights with the fused blocks' matrices (of the original all blocks') as int8
 	Points  []train.Point `json:"points"`
 	Tuning  []train.Point `json:"tuning,omitempty"`
 
@@ -102,8 +103,10 @@ type Seconds struct {
 }
 
 // Value is the main metric of the best evaluation.
-func (c *Cell) Value() float64 {
-	for _, m := range c.Metrics {
+func (c *Cell) Value() float64 { return c.main(c.Metrics) }
+
+func (c *Cell) main(metrics []task.Metric) float64 {
+	for _, m := range metrics {
 		if m.Name == c.Main {
 			return m.Value
 		}

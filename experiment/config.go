@@ -50,6 +50,7 @@ type Settings struct {
 	Optimizer string         `yaml:"optimizer" json:"optimizer"` // adamw or sgd; also says which tangent kernel
 	Precision string         `yaml:"precision" json:"precision"` // fp32 or bf16, of training
 	EvalEvery int            `yaml:"eval_every" json:"eval_every"`
+	Int8      bool           `yaml:"int8" json:"int8,omitempty"` // also score with the fused blocks rounded to int8
 	// NTKRows dev texts go into the tangent kernels (0: none are computed),
 	// OutputRows into the output error, CalibrationRows training texts into the
 	// methods that look at inputs, StepRows into the fit of step sizes.

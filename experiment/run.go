@@ -283,9 +283,21 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 	cfg.Epochs, cfg.Schedule, cfg.Warmup, cfg.EvalEvery = r.Config.Epochs, r.Config.Schedule, r.Config.Warmup, r.Config.EvalEvery
 	cfg.Optimizer = train.PaperOptimizer
 	cfg.Optimizer.SGD = r.Config.Optimizer == "sgd"
-	_, result, err := run("train", cfg, nil, &c.Points, &c.Seconds.Train)
+	var teacher *model.Model
+	if v.Distill > 0 {
+		if teacher, err = r.fineTuned(ctx, k, d, cfg); err != nil {
+			return nil, err
+		}
+		cfg.Distill = &train.Distillation{Teacher: original, Weight: v.Distill, Temperature: temperature}
+	}
+	best, result, err := run("train", cfg, teacher, &c.Points, &c.Seconds.Train)
 	if err != nil {
 		return nil, err
+	}
+	if r.Config.Int8 {
+		if c.Int8, err = r.scoreInt8(ctx, best, d, cfg.BF16); err != nil {
+			return nil, err
+		}
 	}
 	c.Metrics, c.Step, c.SecondsPerStep, c.TokensPerSecond = result.Metrics, result.Step, result.SecondsPerStep, result.TokensPerSecond
 	return c, nil

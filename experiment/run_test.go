@@ -239,6 +239,42 @@ func TestCloser(t *testing.T) {
 	}
 }
 
+// TestDistilled: cells with a teacher start from the same compressed model and
+// learn something else; the teacher is trained once, as the original's cell is;
+// with int8 every cell has a second score, of weights that lie near.
+func TestDistilled(t *testing.T) {
+	model, data := tiny(t)
+	r := tinyRunner(t, model, data, t.TempDir())
+	r.Config.Methods, r.Config.PModes, r.Config.Tune, r.Config.Seeds = []string{"none", "fusion", "fusion+distill", "fusion+distill=1"}, []string{Keep}, []int{0}, []uint64{1}
+	r.Config.NTKRows, r.Config.Int8 = 0, true
+	trained := 0
+	r.Observer.Stage = func(stage string, done, _ int) {
+		if strings.HasPrefix(stage, "teacher") {
+			trained++
+		}
+	}
+	cells, err := r.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if trained != 4 { // steps of 8 of 32 rows
+		t.Errorf("the teacher took %d steps, want 4", trained)
+	}
+	losses := map[float64]bool{}
+	for _, c := range cells {
+		if len(c.Int8) == 0 || c.Int8[0].Name != c.Metrics[0].Name {
+			t.Errorf("%s: int8 scores %v beside %v", c.Key, c.Int8, c.Metrics)
+		}
+		losses[c.Points[len(c.Points)-1].Loss] = true
+	}
+	if len(losses) != len(cells) {
+		t.Errorf("%d different last losses in %d cells", len(losses), len(cells))
+	}
+	if tables := Tables(cells); len(tables) != 3 || tables[1].Name != "int8-scores" || len(tables[1].Rows) != 4 {
+		t.Errorf("tables %+v", tables)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	write(t, path, "methods: [none, svd]\ntasks: [sst2]\nwidths: [16]\nlayers: all\nmodel: m\ndata: d\n")
@@ -278,6 +314,7 @@ func TestConfig(t *testing.T) {
 		{func(c *Config) { c.Methods = []string{"svd+tasty"} }, `found "tasty"`},
 		{func(c *Config) { c.Methods = []string{"svd+fit"} }, `found "fit"`},
 		{func(c *Config) { c.Methods = []string{"none+refit"} }, `found "refit"`},
+		{func(c *Config) { c.Methods = []string{"fusion+distill=2"} }, `found "distill=2"`},
 		{func(c *Config) { c.Widths = nil }, "widths: expected at least one"},
 		{func(c *Config) { c.Tasks = []string{"sst3"} }, `found "sst3"`},
 		{func(c *Config) { c.PModes = []string{"bend"} }, `found "bend"`},

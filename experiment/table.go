@@ -62,6 +62,7 @@ type Quantity struct {
 func Quantities() []Quantity {
 	return []Quantity{
 		{"scores", "Dev score after fine-tuning", "%", false, func(c *Cell) (float64, bool) { return 100 * c.Value(), len(c.Metrics) > 0 }},
+		{"int8-scores", "Dev score with int8 blocks", "%", false, func(c *Cell) (float64, bool) { return 100 * c.main(c.Int8), len(c.Int8) > 0 }},
 		{"kernel-errors", "Tangent kernel's error before fine-tuning", "% of the original's norm", true, func(c *Cell) (float64, bool) {
 			if c.NTK == nil {
 				return 0, false

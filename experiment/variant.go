@@ -22,21 +22,25 @@ type Variant struct {
 	Fusion fusion.Options
 	Steps  bool    // step sizes fitted to the original's tangent kernel
 	Lowest float64 // the smallest of them
+	// Distill is the weight of the fine-tuned original's logits in the loss.
+	Distill float64
 
 	Experts int  // that merging leaves of a mixture; 0: see options
 	Usage   bool // widths of experts by the tokens they see
 	Params  bool // as many parameters, not as many units a token, as the width gives experts of their own
 }
 
-const modifiers = "kmeans, ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, steps or steps=LOWEST; of mixtures of experts experts=N, usage, params"
+const modifiers = "kmeans, ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, steps or steps=LOWEST, distill or distill=WEIGHT; of mixtures of experts experts=N, usage, params"
 
 // ParseVariant reads a method's name and its modifiers, joined by "+":
 // kmeans, ward, best, restarts=N and effort=N say how fusion and cluster
 // cluster; weighted, select, refit and fit=STEPS are those of fusion.Options;
 // steps fits step sizes to the original's tangent kernel, none below 0 or, with
-// steps=LOWEST, below that. Of mixtures of experts mc-smoe and hc-smoe take
-// experts=N, the experts that stay; fusion and calibrated usage, widths by the
-// tokens that experts see; and shared params, as options has it.
+// steps=LOWEST, below that; distill fine-tunes with the fine-tuned original's
+// logits beside the labels, at a weight of 0.5 or WEIGHT. Of mixtures of experts
+// mc-smoe and hc-smoe take experts=N, the experts that stay; fusion and calibrated
+// usage, widths by the tokens that experts see; and shared params, as options has
+// it.
 func ParseVariant(name string) (*Variant, error) {
 	parts := strings.Split(name, "+")
 	v := &Variant{Name: name, Method: parts[0]}
@@ -46,7 +50,7 @@ func ParseVariant(name string) (*Variant, error) {
 	for _, part := range parts[1:] {
 		key, value, given := strings.Cut(part, "=")
 		number, err := strconv.ParseFloat(value, 64)
-		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || key == "steps" && given
+		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || (key == "steps" || key == "distill") && given
 		if v.Method == original || takes != given || given && (err != nil || number < 0) {
 			return nil, fmt.Errorf("%s: expected a method and modifiers (%s), found %q", name, modifiers, part)
 		}
@@ -67,6 +71,13 @@ func ParseVariant(name string) (*Variant, error) {
 			v.Fusion.Fit = int(number)
 		case "steps":
 			v.Steps, v.Lowest = true, number
+		case "distill":
+			if v.Distill = number; !given {
+				v.Distill = 0.5
+			}
+			if !(v.Distill > 0 && v.Distill <= 1) {
+				return nil, fmt.Errorf("%s: expected a weight above 0 and at most 1, found %q", name, part)
+			}
 		case "experts":
 			v.Experts = int(number)
 		case "usage":
@@ -141,7 +152,7 @@ func (v *Variant) seeded() bool {
 func (v *Variant) compression(k Key) string {
 	var parts []string
 	for _, p := range strings.Split(v.Name, "+") {
-		if p != "steps" && !strings.HasPrefix(p, "steps=") {
+		if key, _, _ := strings.Cut(p, "="); key != "steps" && key != "distill" {
 			parts = append(parts, p)
 		}
 	}

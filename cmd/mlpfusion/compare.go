@@ -25,9 +25,10 @@ with each seed, and print the table. OUT keeps every finished cell: the same
 command again goes on with what is missing, after a kill too.
 
 A method may carry modifiers, as in prune+refit or calibrated+steps: kmeans,
-ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, and steps
-or steps=LOWEST, which fits step sizes to the original's tangent kernel.
-none is the original.
+ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS; steps or
+steps=LOWEST, which fits step sizes to the original's tangent kernel; and distill
+or distill=WEIGHT, which learns from the fine-tuned original's logits beside the
+labels. none is the original.
 
 With --config the axes and settings come from a YAML file, whose keys are the
 flags' names with underscores; flags given beside it win. With --shard i/n this
@@ -58,6 +59,7 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringVar(&given.Optimizer, "optimizer", given.Optimizer, "adamw or sgd; the tangent kernel is this one's")
 	f.StringVar(&given.Precision, "precision", given.Precision, "fp32 or bf16, of training")
 	f.IntVar(&given.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
+	f.BoolVar(&given.Int8, "int8", false, "also score with the compressed blocks rounded to int8")
 	f.IntVar(&given.NTKRows, "ntk-rows", 0, "dev texts of the tangent kernels, 0 for none")
 	f.IntVar(&given.OutputRows, "output-rows", given.OutputRows, "dev texts of the output error")
 	f.IntVar(&given.CalibrationRows, "calibration-rows", given.CalibrationRows, "training texts for the methods that look at inputs")

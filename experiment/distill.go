@@ -1,0 +1,55 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"mlpfusion/fusion"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+	"mlpfusion/task"
+	"mlpfusion/train"
+)
+
+// temperature of distillation.
+const temperature = 2
+
+// fineTuned is the original trained as a cell of it would be: the teacher of the
+// cells that distil. Its run is kept, so that the next such cell only loads it.
+func (r *Runner) fineTuned(ctx context.Context, k Key, d *taskData, cfg train.Config) (*model.Model, error) {
+	name := r.shardName(fmt.Sprintf("teacher_%s_lr%g_seed%d", k.Task, k.LR, k.Seed))
+	t := train.Runner{Config: cfg, Data: train.Data{Spec: d.set.Spec, Train: d.trainRows(k.Seed, r.Config.TrainRows), Dev: d.dev}, Pool: r.Pool,
+		Load:   func() (*model.Model, error) { return loadModel(r.Source.Path, d.set.Spec, k.Seed) },
+		Dir:    filepath.Join(r.Dir, "runs", name),
+		Resume: true}
+	t.Observer.Step = func(done, total int, loss float64) { r.stage(fmt.Sprintf("teacher, loss %.3g", loss), done, total) }
+	m, _, err := t.Run(ctx)
+	return m, err
+}
+
+// scoreInt8 scores a trained model with its fused blocks' matrices rounded as
+// they are when stored as int8; of a model without fused blocks all blocks'.
+func (r *Runner) scoreInt8(ctx context.Context, m *model.Model, d *taskData, bf16 bool) ([]task.Metric, error) {
+	for _, b := range m.Blocks {
+		if _, fused := m.Config.Blocks[b.Name]; !fused && len(m.Config.Blocks) > 0 {
+			continue
+		}
+		for _, l := range []*nn.Linear{b.MLP.Gate, b.MLP.GateV, b.MLP.Up, b.MLP.UpV, b.MLP.Down, b.MLP.DownV} {
+			if l != nil {
+				q, scale := fusion.QuantizeInt8(l.W.Data, l.W.Rows, l.W.Cols)
+				copy(l.W.Data, fusion.DequantizeInt8(q, scale, l.W.Rows, l.W.Cols))
+			}
+		}
+	}
+	prec := kernel.FP32
+	if bf16 {
+		prec = kernel.BF16
+	}
+	logits, err := train.NewEvaluator(r.Pool, prec).Logits(ctx, m, d.dev, func(done, total int) { r.stage("evaluate int8", done, total) })
+	if err != nil {
+		return nil, err
+	}
+	return task.Score(d.set.Spec, logits, d.dev.Labels)
+}
