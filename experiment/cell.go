@@ -103,15 +103,32 @@ type Seconds struct {
 }
 
 // Value is the main metric of the best evaluation.
-func (c *Cell) Value() float64 { return c.main(c.Metrics) }
-
-func (c *Cell) main(metrics []task.Metric) float64 {
-	for _, m := range metrics {
+func (c *Cell) Value() float64 {
+	for _, m := range c.Metrics {
 		if m.Name == c.Main {
 			return m.Value
 		}
 	}
 	return 0
+}
+
+// score is the main metric among some as tables show it, if less of it is better
+// or not, as asked for.
+func (c *Cell) score(metrics []task.Metric, lower bool) (float64, bool) {
+	for _, m := range metrics {
+		if m.Name == c.Main && task.LowerIsBetter(m.Name) == lower {
+			return Shown(m), true
+		}
+	}
+	return 0, false
+}
+
+// Shown is a metric as tables show it: in hundredths where more is better.
+func Shown(m task.Metric) float64 {
+	if task.LowerIsBetter(m.Name) {
+		return m.Value
+	}
+	return 100 * m.Value
 }
 
 const (

@@ -19,8 +19,12 @@ const temperature = 2
 // fineTuned is the original trained as a cell of it would be: the teacher of the
 // cells that distil. Its run is kept, so that the next such cell only loads it.
 func (r *Runner) fineTuned(ctx context.Context, k Key, d *taskData, cfg train.Config) (*model.Model, error) {
+	rows, err := d.trainRows(k.Seed, r.Config.TrainRows)
+	if err != nil {
+		return nil, err
+	}
 	name := r.shardName(fmt.Sprintf("teacher_%s_lr%g_seed%d", k.Task, k.LR, k.Seed))
-	t := train.Runner{Config: cfg, Data: train.Data{Spec: d.set.Spec, Train: d.trainRows(k.Seed, r.Config.TrainRows), Dev: d.dev}, Pool: r.Pool,
+	t := train.Runner{Config: cfg, Data: train.Data{Spec: d.set.Spec, Train: rows, Dev: d.dev}, Pool: r.Pool,
 		Load:   func() (*model.Model, error) { return loadModel(r.Source.Path, d.set.Spec, k.Seed) },
 		Dir:    filepath.Join(r.Dir, "runs", name),
 		Resume: true}
@@ -47,9 +51,5 @@ func (r *Runner) scoreInt8(ctx context.Context, m *model.Model, d *taskData, bf1
 	if bf16 {
 		prec = kernel.BF16
 	}
-	logits, err := train.NewEvaluator(r.Pool, prec).Logits(ctx, m, d.dev, func(done, total int) { r.stage("evaluate int8", done, total) })
-	if err != nil {
-		return nil, err
-	}
-	return task.Score(d.set.Spec, logits, d.dev.Labels)
+	return train.NewEvaluator(r.Pool, prec).Score(ctx, m, d.set.Spec, d.dev, func(done, total int) { r.stage("evaluate int8", done, total) })
 }

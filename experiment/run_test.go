@@ -362,4 +362,14 @@ func TestTables(t *testing.T) {
 	if strings.Join(got, "\n") != want || strings.Join(tables[0].Columns, ", ") != "sst2 c=16, sst2 c=8" {
 		t.Errorf("columns %v\n%s\nwant\n%s", tables[0].Columns, strings.Join(got, "\n"), want)
 	}
+	// Of a language model's perplexity less is better, in every choice.
+	text := func(lr float64, perplexity float64) *Cell {
+		c := cell("fusion", 8, lr, 1, 0)
+		c.Main, c.Metrics = task.Perplexity, []task.Metric{{Name: task.Perplexity, Value: perplexity}, {Name: task.Loss, Value: 1}}
+		return c
+	}
+	tables = Tables([]*Cell{text(1, 9), text(2, 7), text(3, 8)})
+	if len(tables) != 1 || tables[0].Name != "losses" || !tables[0].Lower || tables[0].Rows[0].Stats[0].Mean != 7 {
+		t.Errorf("perplexities gave %+v", tables)
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"mlpfusion/task"
 )
 
 // Table is a comparison as the paper prints it: a row for each method (with its
@@ -58,11 +60,32 @@ type Quantity struct {
 	Of          func(c *Cell) (float64, bool) // false: not measured
 }
 
-// Quantities that tables are made of; the first is the score.
+// ScoreOf is the quantity that is a main metric of this name.
+func ScoreOf(metric string) Quantity {
+	if task.LowerIsBetter(metric) {
+		return Named("losses")
+	}
+	return Named("scores")
+}
+
+// Named returns one of Quantities.
+func Named(name string) Quantity {
+	for _, q := range Quantities() {
+		if q.Name == name {
+			return q
+		}
+	}
+	panic("experiment: no quantity " + name)
+}
+
+// Quantities that tables are made of. The main metric is one of two, by whether
+// less of it is better.
 func Quantities() []Quantity {
 	return []Quantity{
-		{"scores", "Dev score after fine-tuning", "%", false, func(c *Cell) (float64, bool) { return 100 * c.Value(), len(c.Metrics) > 0 }},
-		{"int8-scores", "Dev score with int8 blocks", "%", false, func(c *Cell) (float64, bool) { return 100 * c.main(c.Int8), len(c.Int8) > 0 }},
+		{"scores", "Dev score after fine-tuning", "%", false, func(c *Cell) (float64, bool) { return c.score(c.Metrics, false) }},
+		{"losses", "Dev perplexity after fine-tuning", "", true, func(c *Cell) (float64, bool) { return c.score(c.Metrics, true) }},
+		{"int8-scores", "Dev score with int8 blocks", "%", false, func(c *Cell) (float64, bool) { return c.score(c.Int8, false) }},
+		{"int8-losses", "Dev perplexity with int8 blocks", "", true, func(c *Cell) (float64, bool) { return c.score(c.Int8, true) }},
 		{"kernel-errors", "Tangent kernel's error before fine-tuning", "% of the original's norm", true, func(c *Cell) (float64, bool) {
 			if c.NTK == nil {
 				return 0, false
@@ -176,15 +199,17 @@ func Groups(cells []*Cell) []Group {
 		tunes[c.Tune], modes[c.PMode] = true, true
 	}
 	best := map[Key]Group{}
-	score := Quantities()[0]
 	for k, list := range byKey {
 		slices.SortFunc(list, func(a, b *Cell) int { return cmp.Compare(a.Seed, b.Seed) })
 		g := Group{Key: k, Name: k.name(len(modes) > 1, len(tunes) > 1), Cells: list}
 		at := k
 		at.LR = 0
 		other, ok := best[at]
-		a, b := g.Summary(score).Mean, other.Summary(score).Mean
-		if !ok || a > b || a == b && g.LR < other.LR {
+		if !ok {
+			best[at] = g
+			continue
+		}
+		if a, b := g.merit(), other.merit(); a > b || a == b && g.LR < other.LR {
 			best[at] = g
 		}
 	}
@@ -205,6 +230,16 @@ func (g *Group) Values(q Quantity) []float64 {
 		}
 	}
 	return values
+}
+
+// merit says of two groups which is the better: the larger.
+func (g *Group) merit() float64 {
+	score := ScoreOf(g.Cells[0].Main)
+	mean := g.Summary(score).Mean
+	if score.Lower {
+		return -mean
+	}
+	return mean
 }
 
 // Summary sums the group up.

@@ -17,14 +17,13 @@ type view struct {
 	*comparison
 	groups  []experiment.Group
 	classes map[string]string // by the group's name
-	score   experiment.Quantity
 }
 
 // baseClass gives a method the colour that it has on every page.
 var baseClass = map[string]string{"none": "c0", "fusion": "c1", "calibrated": "c2", "cluster": "c3", "sketch": "c4", "svd": "c5", "mmd": "c6", "prune": "c7", "magnitude": "c8"}
 
 func newView(c *comparison) *view {
-	v := &view{comparison: c, groups: experiment.Groups(c.cells), classes: map[string]string{}, score: experiment.Quantities()[0]}
+	v := &view{comparison: c, groups: experiment.Groups(c.cells), classes: map[string]string{}}
 	taken := map[string]bool{}
 	spare := []string{"c9", "c10", "c11", "c3", "c4", "c6", "c7", "c8", "c2", "c5"}
 	for _, g := range v.groups {
@@ -99,6 +98,19 @@ func (v *view) metric(task string) string {
 	return ""
 }
 
+// score is the quantity that is a task's main metric, and its axis' label.
+func (v *view) score(task string) (q experiment.Quantity, label string) {
+	name := v.metric(task)
+	if q = experiment.ScoreOf(name); q.Unit == "" {
+		return q, name
+	}
+	return q, name + ", " + q.Unit
+}
+
+func always(q experiment.Quantity) func(string) experiment.Quantity {
+	return func(string) experiment.Quantity { return q }
+}
+
 func (v *view) legend(groups []experiment.Group) []legend {
 	var list []legend
 	for _, g := range groups {
@@ -124,8 +136,8 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 	for _, s := range []section{
 		{ID: "results", Title: "Results", Lead: v.describe(), Tables: v.tables(), Figures: v.scores()},
 		{ID: "width", Title: "Width and cost", Lead: "How the score falls as fewer hidden units are kept, and what they cost. Bars are one standard deviation over seeds.", Figures: v.widths()},
-		{ID: "ntk", Title: "Tangent kernels", Lead: "How far the compressed model's kernel lies from the original's before fine-tuning: ‖K − K₀‖ / ‖K₀‖, all fused blocks summed. Closer means that training moves the outputs alike.", Figures: append(v.dots(experiment.Quantities()[1], "kernel's error, %"), heats...)},
-		{ID: "output", Title: "Output error", Lead: "The mean norm of the difference of hidden states, relative to the original's, by layer and after the last one, before fine-tuning.", Figures: append(v.dots(experiment.Quantities()[2], "output error, %"), v.layers()...)},
+		{ID: "ntk", Title: "Tangent kernels", Lead: "How far the compressed model's kernel lies from the original's before fine-tuning: ‖K − K₀‖ / ‖K₀‖, all fused blocks summed. Closer means that training moves the outputs alike.", Figures: append(v.dots(always(experiment.Named("kernel-errors")), "kernel's error, %"), heats...)},
+		{ID: "output", Title: "Output error", Lead: "The mean norm of the difference of hidden states, relative to the original's, by layer and after the last one, before fine-tuning.", Figures: append(v.dots(always(experiment.Named("output-errors")), "output error, %"), v.layers()...)},
 		{ID: "clusters", Title: "Clusters", Lead: "How well the centroids stand for the hidden units.", Figures: v.clusters()},
 		{ID: "predict", Title: "What predicts the score", Lead: "Each point is one cell; the dashed line is the least-squares fit and r Pearson's correlation.", Figures: v.predictors()},
 		{ID: "curves", Title: "Learning curves", Lead: "Means over seeds. The loss is the mean of the steps since the last point.", Figures: v.curves()},
@@ -174,14 +186,15 @@ func (v *view) tiles() []tile {
 	for _, t := range v.tasks() {
 		var best experiment.Group
 		var top experiment.Stat
+		score, label := v.score(t)
 		for _, g := range v.groups {
-			s := g.Summary(v.score)
+			s := g.Summary(score)
 			if g.Task != t || s.N == 0 {
 				continue
 			}
 			if g.Name == experiment.OriginalName {
-				tiles = append(tiles, tile{t + ", original", s.String(), v.metric(t) + ", %"})
-			} else if top.N == 0 || s.Mean > top.Mean {
+				tiles = append(tiles, tile{t + ", original", s.String(), label})
+			} else if top.N == 0 || (s.Mean < top.Mean) == score.Lower && s.Mean != top.Mean {
 				best, top = g, s
 			}
 		}
@@ -205,7 +218,7 @@ func (v *view) tiles() []tile {
 func (v *view) tables() []table {
 	var list []table
 	for _, t := range experiment.Tables(v.cells) {
-		out := table{Title: t.Title + ", " + t.Unit, Head: append([]string{"method"}, t.Columns...)}
+		out := table{Title: strings.TrimSuffix(t.Title+", "+t.Unit, ", "), Head: append([]string{"method"}, t.Columns...)}
 		for _, r := range t.Rows {
 			row := []entry{{Text: r.Name}}
 			for _, s := range r.Stats {
@@ -219,9 +232,13 @@ func (v *view) tables() []table {
 }
 
 // scores draws each spot's methods side by side.
-func (v *view) scores() []figure { return v.dots(v.score, "") }
+func (v *view) scores() []figure {
+	return v.dots(func(task string) experiment.Quantity { q, _ := v.score(task); return q }, "")
+}
 
-func (v *view) dots(q experiment.Quantity, label string) []figure {
+// dots draws a quantity, which may depend on the task; "" stands for the label of
+// the task's metric.
+func (v *view) dots(quantity func(task string) experiment.Quantity, label string) []figure {
 	var list []figure
 	spots := v.spots()
 	if len(spots) == 0 && label == "" {
@@ -231,7 +248,7 @@ func (v *view) dots(q experiment.Quantity, label string) []figure {
 	}
 	for _, s := range spots {
 		var rows []row
-		best := -1
+		best, q := -1, quantity(s.task)
 		for _, g := range v.at(s) {
 			sum := g.Summary(q)
 			if sum.N == 0 {
@@ -250,7 +267,7 @@ func (v *view) dots(q experiment.Quantity, label string) []figure {
 		}
 		x := label
 		if x == "" {
-			x = v.metric(s.task) + ", %"
+			_, x = v.score(s.task)
 		}
 		title := s.task
 		if s.width > 0 {
@@ -269,11 +286,12 @@ func (v *view) widths() []figure {
 		var byWidth, byFLOPs []series
 		var shown []experiment.Group
 		var original experiment.Stat
+		score, label := v.score(t)
 		for _, g := range v.groups {
 			if g.Task != t {
 				continue
 			}
-			s := g.Summary(v.score)
+			s := g.Summary(score)
 			if s.N == 0 {
 				continue
 			}
@@ -317,7 +335,6 @@ func (v *view) widths() []figure {
 				*all = append(*all, series{name: experiment.OriginalName, class: "c0", x: []float64{xs.lo, xs.hi}, y: []float64{original.Mean, original.Mean}, dashed: true})
 			}
 		}
-		label := v.metric(t) + ", %"
 		list = append(list,
 			figure{Title: t + ": score against width", Plot: template.HTML(lines(t+" score against width", "hidden units c", label, byWidth, true, true)), Legend: legends},
 			figure{Title: t + ": score against FLOPs", Note: "Of all MLPs, one token; magnitude saves none.", Plot: template.HTML(lines(t+" score against FLOPs", "MLP FLOPs, % of the original", label, byFLOPs, false, true)), Legend: legends})
@@ -366,7 +383,7 @@ func (v *view) layers() []figure {
 func (v *view) heats() ([]figure, error) {
 	var list []figure
 	const most = 5 // methods shown of a spot: the nearest to the original
-	q := experiment.Quantities()[1]
+	q := experiment.Named("kernel-errors")
 	for _, s := range v.spots() {
 		groups := slices.DeleteFunc(v.at(s), func(g experiment.Group) bool { return g.Summary(q).N == 0 })
 		slices.SortStableFunc(groups, func(a, b experiment.Group) int {
@@ -451,7 +468,7 @@ func (v *view) clusters() []figure {
 
 // predictors draws the score against what is known before fine-tuning.
 func (v *view) predictors() []figure {
-	kernel, output := experiment.Quantities()[1], experiment.Quantities()[2]
+	kernel, output := experiment.Named("kernel-errors"), experiment.Named("output-errors")
 	blocks := func(f func(b experiment.Block) float64) func(c *experiment.Cell) (float64, bool) {
 		return func(c *experiment.Cell) (float64, bool) {
 			if len(c.Blocks) == 0 || c.Blocks[0].Total == 0 {
@@ -475,6 +492,7 @@ func (v *view) predictors() []figure {
 			{"inertia", "inertia explained, %, mean of blocks", blocks(func(b experiment.Block) float64 { return 100 * (1 - b.Inertia/b.Total) })},
 			{"silhouette", "silhouette, mean of blocks", blocks(func(b experiment.Block) float64 { return b.Silhouette })},
 		} {
+			score, label := v.score(t)
 			byName := map[string]*series{}
 			var order []string
 			var shown []experiment.Group
@@ -494,8 +512,9 @@ func (v *view) predictors() []figure {
 						shown = append(shown, g)
 					}
 					l := byName[g.Name]
-					l.x, l.y = append(l.x, x), append(l.y, 100*c.Value())
-					l.tips = append(l.tips, fmt.Sprintf("%s: %s, %s %.2f %%", c.Key, number(x), c.Main, 100*c.Value()))
+					y, _ := score.Of(c)
+					l.x, l.y = append(l.x, x), append(l.y, y)
+					l.tips = append(l.tips, fmt.Sprintf("%s: %s, %s %.2f", c.Key, number(x), label, y))
 					n++
 				}
 			}
@@ -506,7 +525,7 @@ func (v *view) predictors() []figure {
 			for _, name := range order {
 				all = append(all, *byName[name])
 			}
-			list = append(list, figure{Title: t + ": score against " + q.title, Plot: template.HTML(scatter(t+" score against "+q.title, q.label, v.metric(t)+", %", all)), Legend: v.legend(shown)})
+			list = append(list, figure{Title: t + ": score against " + q.title, Plot: template.HTML(scatter(t+" score against "+q.title, q.label, label, all)), Legend: v.legend(shown)})
 		}
 	}
 	return list
@@ -543,8 +562,8 @@ func (v *view) curves() []figure {
 			title += fmt.Sprintf(", c = %d", s.width)
 		}
 		list = append(list, figure{Title: title + ": training loss", Plot: template.HTML(lines(title+" training loss", "step", "loss", loss, false, false)), Legend: v.legend(groups)})
-		if len(score) > 0 && len(score[0].x) > 1 {
-			list = append(list, figure{Title: title + ": dev score", Plot: template.HTML(lines(title+" dev score", "step", v.metric(s.task)+", %", score, false, true)), Legend: v.legend(groups)})
+		if _, label := v.score(s.task); len(score) > 0 && len(score[0].x) > 1 {
+			list = append(list, figure{Title: title + ": dev score", Plot: template.HTML(lines(title+" dev score", "step", label, score, false, true)), Legend: v.legend(groups)})
 		}
 	}
 	return list
@@ -569,7 +588,7 @@ func curve(runs [][]train.Point, metric string) (loss, score series) {
 			add(losses, p.Step, p.Loss)
 			for _, m := range p.Metrics {
 				if m.Name == metric || metric == "" {
-					add(scores, p.Step, 100*m.Value)
+					add(scores, p.Step, experiment.Shown(m))
 					break
 				}
 			}

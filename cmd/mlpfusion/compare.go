@@ -155,7 +155,11 @@ func showTables(w io.Writer, tables []experiment.Table) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "  %s, %s (* best)\n\n", t.Title, t.Unit)
+		unit := ""
+		if t.Unit != "" {
+			unit = ", " + t.Unit
+		}
+		fmt.Fprintf(w, "  %s%s (* best)\n\n", t.Title, unit)
 		head := append([]string{"method"}, t.Columns...)
 		var rows [][]string
 		for _, r := range t.Rows {
