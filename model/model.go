@@ -23,9 +23,10 @@ type Model struct {
 	// of the encoder and of the decoder.
 	RouterZLoss, BalanceLoss [2]float64
 
-	output  Output
-	rows    []int32 // that the head reads
-	targets []int32 // of those rows
+	routings []*nn.Routing // of one stack
+	output   Output
+	rows     []int32 // that the head reads
+	targets  []int32 // of those rows
 }
 
 // Input is a packed batch: the tokens of all sequences laid end to end.

@@ -87,72 +87,76 @@ func (u *Usage) Clear() {
 // mixtures lists the model's mixtures of experts, of the encoder and of the
 // decoder, in order of depth.
 func (m *Model) mixtures() (stacks [2][]*mixture) {
-	n, ok := m.net.(*t5)
-	if !ok {
-		return stacks
-	}
-	for i, s := range [2]*t5Stack{n.encoder, n.decoder} {
-		for _, l := range s.layers {
-			if l.experts != nil {
-				stacks[i] = append(stacks[i], l.experts)
-			}
-		}
+	if n, ok := m.net.(*t5); ok {
+		stacks = [2][]*mixture{n.encoder.mixtures, n.decoder.mixtures}
 	}
 	return stacks
 }
 
-// Usage returns the counts of each mixture of experts, in order of depth; they go
-// on with every forward pass.
-func (m *Model) Usage() []*Usage {
-	var list []*Usage
+// eachMixture calls f with each mixture of experts, in order of depth.
+func (m *Model) eachMixture(f func(x *mixture)) {
 	for _, stack := range m.mixtures() {
 		for _, x := range stack {
-			list = append(list, x.usage)
+			f(x)
 		}
 	}
+}
+
+// Usage returns the counts of each mixture of experts, in order of depth; they go
+// on with every forward pass.
+func (m *Model) Usage() (list []*Usage) {
+	m.eachMixture(func(x *mixture) { list = append(list, x.usage) })
 	return list
+}
+
+// ClearUsage begins the counts anew.
+func (m *Model) ClearUsage() {
+	m.eachMixture(func(x *mixture) { x.usage.Clear() })
+}
+
+// Routed sums the counts of all mixtures: the tokens that an expert saw, and
+// those beyond their expert's capacity.
+func (m *Model) Routed() (seen, dropped int64) {
+	m.eachMixture(func(x *mixture) {
+		dropped += x.usage.Dropped
+		for _, n := range x.usage.Tokens {
+			seen += n
+		}
+	})
+	return seen, dropped
 }
 
 // Routings returns what the routers chose in the last forward pass, in order of
 // depth.
-func (m *Model) Routings() []*nn.Routing {
-	var list []*nn.Routing
-	for _, stack := range m.mixtures() {
-		for _, x := range stack {
-			list = append(list, x.routing)
-		}
-	}
+func (m *Model) Routings() (list []*nn.Routing) {
+	m.eachMixture(func(x *mixture) { list = append(list, x.routing) })
 	return list
 }
 
 // FreezeRouters has training leave the routers as they are, as the paper does.
 func (m *Model) FreezeRouters() {
-	for _, stack := range m.mixtures() {
-		for _, x := range stack {
-			x.router.W.Frozen = true
-			if x.router.B != nil {
-				x.router.B.Frozen = true
-			}
+	m.eachMixture(func(x *mixture) {
+		x.router.W.Frozen = true
+		if x.router.B != nil {
+			x.router.B.Frozen = true
 		}
-	}
+	})
 }
 
 // routerLosses returns the routers' losses of the forward pass that has just
-// run, weighted, and adds their gradients.
+// run, weighted, and adds their gradients. Unlike transformers it knows them in
+// a model whose every layer has a mixture, too.
 func (m *Model) routerLosses(t *nn.Tape) (loss float64) {
-	n, ok := m.net.(*t5)
-	if !ok {
-		return 0
-	}
 	c := m.Config.T5
-	for i, s := range [2]*t5Stack{n.encoder, n.decoder} {
-		s.routings = s.routings[:0]
-		for _, l := range s.layers {
-			if l.experts != nil {
-				s.routings = append(s.routings, l.experts.routing)
-			}
+	for i, stack := range m.mixtures() {
+		m.routings = m.routings[:0]
+		for _, x := range stack {
+			m.routings = append(m.routings, x.routing)
 		}
-		m.RouterZLoss[i], m.BalanceLoss[i] = t.RouterLosses(s.routings, c.RouterZLoss, c.BalanceLoss)
+		if len(m.routings) == 0 {
+			continue
+		}
+		m.RouterZLoss[i], m.BalanceLoss[i] = t.RouterLosses(m.routings, c.RouterZLoss, c.BalanceLoss)
 		loss += c.RouterZLoss*m.RouterZLoss[i] + c.BalanceLoss*m.BalanceLoss[i]
 	}
 	return loss

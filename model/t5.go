@@ -146,7 +146,7 @@ type t5Stack struct {
 	bias   *nn.PositionBias // of all layers' self-attention
 	norm   *nn.RMSNorm      // after the last layer
 
-	routings []*nn.Routing // of its mixtures in the last forward
+	mixtures []*mixture // of its layers, where they have them
 }
 
 type t5Block struct {
@@ -209,6 +209,7 @@ func (b *builder) t5Stack(prefix, name, mlp string, depth, layers, step int) *t5
 		place := Block{Name: fmt.Sprintf("%s%d.%s", block, last, mlp), Stack: name, Layer: i, Depth: depth + i}
 		if sparse(i, step) {
 			l.experts = b.mixture(prefix, place)
+			s.mixtures = append(s.mixtures, l.experts)
 		} else {
 			l.mlp = b.t5MLP(prefix, place)
 		}

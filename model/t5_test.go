@@ -2,10 +2,13 @@ package model_test
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
 
+	"mlpfusion/checkpoint"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -166,5 +169,64 @@ func TestRouting(t *testing.T) {
 				t.Error("the golden drops no token")
 			}
 		})
+	}
+}
+
+// TestPublishedShapes loads checkpoints of published shapes that transformers
+// saved, and compares the routers' choices, the hidden states, the loss and the
+// logits with what PyTorch computed (scripts/peers/t5.py, scripts/test-peers.sh).
+func TestPublishedShapes(t *testing.T) {
+	folder := os.Getenv("MLPFUSION_PEER_T5")
+	if folder == "" {
+		t.Skip("MLPFUSION_PEER_T5 is not set: no checkpoint of a published shape is compared")
+	}
+	dir, err := checkpoint.OpenDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	m, _, err := model.Load(dir, model.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := checkpoint.Open(filepath.Join(folder, "golden.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	g := golden{t, r}
+	in := g.pairs("a")
+	if err := m.Check(in); err != nil {
+		t.Fatal(err)
+	}
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	tape := nn.NewTape(pool)
+	out := &model.Output{AllTokens: true, KeepHidden: true}
+	m.ForwardAll(tape, in, out)
+	for i, routing := range m.Routings() {
+		for token, want := range g.ints("expert." + strconv.Itoa(i)) {
+			got := routing.Expert[token]
+			if routing.Slot[token] < 0 {
+				got = -1
+			}
+			if got != want {
+				t.Errorf("mixture %d: token %d goes to expert %d, want %d", i, token, got, want)
+			}
+		}
+	}
+	var worst float64
+	for i, h := range out.Hidden {
+		d := relative(h.Data, g.floats("hidden."+strconv.Itoa(i)))
+		worst = max(worst, d)
+		if d > 1e-4 {
+			t.Errorf("hidden state %d is off by %g of its norm", i, d)
+		}
+	}
+	t.Logf("hidden states of %d layers: farthest %.1e of the norm", m.Depth(), worst)
+	tape.Reset(0)
+	loss, want := m.Loss(tape, nn.CrossEntropy, in, nil), float64(g.floats("loss")[0])
+	if math.Abs(loss-want) > 1e-4*want {
+		t.Errorf("loss %g, want %g", loss, want)
 	}
 }

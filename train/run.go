@@ -31,6 +31,9 @@ type Config struct {
 	EvalEvery     int             `json:"eval_every,omitempty"`     // steps; 0: after each epoch
 	SnapshotEvery int             `json:"snapshot_every,omitempty"` // steps; 0: with each evaluation only
 	Distill       *Distillation   `json:"distill,omitempty"`        // from Runner.Teacher
+	// TrainRouters trains the routers of mixtures of experts too, with their
+	// losses; otherwise they stay as they are, as the paper has it.
+	TrainRouters bool `json:"train_routers,omitempty"`
 }
 
 // Data is a task's examples, tokenized.
@@ -48,6 +51,13 @@ type Point struct {
 	Loss    float64       `json:"loss"`              // mean over the steps since the last point
 	Norm    float64       `json:"grad_norm"`         // of the last gradient
 	Metrics []task.Metric `json:"metrics,omitempty"` // of the dev set
+	// Dropped is the share of tokens, since the last point, that were beyond the
+	// capacity of their expert in a mixture.
+	Dropped float64 `json:"dropped,omitempty"`
+	// RouterZ and Balance are the routers' losses of the last step, before
+	// weighting, when they are trained.
+	RouterZ float64 `json:"router_z_loss,omitempty"`
+	Balance float64 `json:"balance_loss,omitempty"`
 }
 
 // Observer is told how a run goes on. Its methods may be left nil.
@@ -111,10 +121,12 @@ type runState struct {
 	Try     int     `json:"try"`  // index into Config.LR
 	Step    int     `json:"step"` // steps taken in this try
 	Tokens  int64   `json:"tokens"`
-	Loss    float64 `json:"loss"`    // summed since the last point
-	Count   int     `json:"count"`   // steps summed
-	Norm    float64 `json:"norm"`    // of the last step's gradient
-	Pending bool    `json:"pending"` // the last step's evaluation is still to be done
+	Loss    float64 `json:"loss"`              // summed since the last point
+	Count   int     `json:"count"`             // steps summed
+	Norm    float64 `json:"norm"`              // of the last step's gradient
+	Seen    int64   `json:"seen,omitempty"`    // tokens that experts saw since the last point
+	Dropped int64   `json:"dropped,omitempty"` // and those beyond their expert's capacity
+	Pending bool    `json:"pending"`           // the last step's evaluation is still to be done
 	Best    *Point  `json:"best"`
 	Metrics int64   `json:"metrics_bytes"`
 	// Idle are the steps that the optimizer left parameters alone in.
@@ -142,7 +154,7 @@ func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
 		if err := r.try(ctx); err != nil {
 			return nil, nil, err
 		}
-		r.state.Step, r.state.Loss, r.state.Count = 0, 0, 0
+		r.state.Step, r.state.Loss, r.state.Count, r.state.Seen, r.state.Dropped = 0, 0, 0, 0, 0
 	}
 	m, err := r.last()
 	if err != nil {
@@ -260,8 +272,16 @@ func (r *Runner) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !r.Config.TrainRouters {
+		m.FreezeRouters()
+	} else if len(m.Usage()) == 0 {
+		return fmt.Errorf("train routers: expected a model with mixtures of experts, found a %s without", m.Config.Type)
+	}
 	if r.stepper, err = r.newStepper(m); err != nil {
 		return err
+	}
+	if r.Config.TrainRouters {
+		m.RouterLosses = true
 	}
 	if r.state.Step > 0 {
 		if err := restore(filepath.Join(r.Dir, snapshotFile), &r.state, m, r.stepper.Optimizer); err != nil {
@@ -290,6 +310,7 @@ func (r *Runner) try(ctx context.Context) error {
 		}
 		from := step % per * r.Config.Batch
 		r.Data.Train.Fill(&batch, order[from:min(len(order), from+r.Config.Batch)])
+		m.ClearUsage()
 		start := time.Now()
 		loss := r.stepper.Step(&batch, lr*r.Config.Schedule.Factor(step, warmup, total))
 		r.timing.seconds += time.Since(start).Seconds()
@@ -298,6 +319,9 @@ func (r *Runner) try(ctx context.Context) error {
 		if math.IsNaN(loss) || math.IsInf(loss, 0) {
 			return fmt.Errorf("step %d: expected a finite loss, found %v: the learning rate %g is too large for this model", step+1, loss, lr)
 		}
+		seen, dropped := m.Routed()
+		r.state.Seen += seen
+		r.state.Dropped += dropped
 		r.state.Step++
 		r.state.Tokens += int64(batch.Tokens())
 		r.state.Loss += loss
@@ -322,6 +346,14 @@ func (r *Runner) afterStep(ctx context.Context, total, per int) error {
 	const pointEvery = 10
 	if evaluate || step%pointEvery == 0 {
 		p := Point{LR: r.Config.LR[r.state.Try], Step: step, Epoch: float64(step) / float64(per), Loss: r.state.Loss / float64(r.state.Count), Norm: r.state.Norm}
+		m := r.stepper.Model
+		if r.state.Dropped > 0 {
+			p.Dropped = float64(r.state.Dropped) / float64(r.state.Seen+r.state.Dropped)
+		}
+		for i := range m.RouterZLoss {
+			p.RouterZ += m.RouterZLoss[i]
+			p.Balance += m.BalanceLoss[i]
+		}
 		if evaluate {
 			if err := r.evaluate(ctx, &p); err != nil {
 				return err
@@ -330,7 +362,7 @@ func (r *Runner) afterStep(ctx context.Context, total, per int) error {
 		if err := r.write(p); err != nil {
 			return err
 		}
-		r.state.Loss, r.state.Count = 0, 0
+		r.state.Loss, r.state.Count, r.state.Seen, r.state.Dropped = 0, 0, 0, 0
 	}
 	r.state.Pending = false
 	if evaluate || r.Config.SnapshotEvery > 0 && step%r.Config.SnapshotEvery == 0 {
