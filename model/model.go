@@ -236,14 +236,6 @@ func (m *Model) Layer(t *nn.Tape, i int, s State, in *Input) State {
 // sequence empty or longer than the positions, and a target or none for every
 // token.
 func (m *Model) Check(in *Input) error {
-	if tokens, _ := in.stream(); in.Targets != nil && len(in.Targets) != len(tokens) {
-		return fmt.Errorf("expected a target or none for each of %d tokens, found %d", len(tokens), len(in.Targets))
-	}
-	for i, id := range in.Targets {
-		if id < -1 || int(id) >= m.Config.Vocab {
-			return fmt.Errorf("target %d: expected an id below the vocabulary's %d or -1, found %d", i, m.Config.Vocab, id)
-		}
-	}
 	for i, id := range in.IDs {
 		if id < 0 || int(id) >= m.Config.Vocab {
 			return fmt.Errorf("token %d: expected an id below the vocabulary's %d, found %d", i, m.Config.Vocab, id)
@@ -257,6 +249,38 @@ func (m *Model) Check(in *Input) error {
 	for i, id := range in.Types {
 		if m.net.usesTypes() && (id < 0 || int(id) >= m.Config.Types) {
 			return fmt.Errorf("token %d: expected a token type below %d, found %d", i, m.Config.Types, id)
+		}
+	}
+	if err := m.checkDecoder(in); err != nil {
+		return err
+	}
+	if tokens, _ := m.stream(in); in.Targets != nil && len(in.Targets) != len(tokens) {
+		return fmt.Errorf("expected a target or none for each of %d tokens, found %d", len(tokens), len(in.Targets))
+	}
+	for i, id := range in.Targets {
+		if id < -1 || int(id) >= m.Config.Vocab {
+			return fmt.Errorf("target %d: expected an id below the vocabulary's %d or -1, found %d", i, m.Config.Vocab, id)
+		}
+	}
+	return nil
+}
+
+// checkDecoder is Check for the decoder's tokens, where there are any.
+func (m *Model) checkDecoder(in *Input) error {
+	if in.DecoderOffsets == nil {
+		return nil
+	}
+	if found, want := len(in.DecoderOffsets), len(in.Offsets); found != want {
+		return fmt.Errorf("decoder: expected tokens for each of %d sequences, found %d", want-1, found-1)
+	}
+	for i, id := range in.DecoderIDs {
+		if id < 0 || int(id) >= m.Config.Vocab {
+			return fmt.Errorf("decoder's token %d: expected an id below the vocabulary's %d, found %d", i, m.Config.Vocab, id)
+		}
+	}
+	for i := range len(in.DecoderOffsets) - 1 {
+		if n := int(in.DecoderOffsets[i+1] - in.DecoderOffsets[i]); n < 1 || n > m.MaxLength() {
+			return fmt.Errorf("decoder's sequence %d: expected 1 to %d tokens, found %d", i, m.MaxLength(), n)
 		}
 	}
 	return nil

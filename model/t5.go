@@ -335,18 +335,18 @@ func (m *t5) offsetsOf(rows, offsets []int32) []int32 {
 	return m.rowOffsets
 }
 
-// decoderInput returns the decoder's tokens. Where a label is wanted and the
-// batch gives none, T5 reads the text again, shifted by the start token, as in
-// transformers; Switch Transformers reads the start token alone.
+// decoderInput returns the decoder's tokens. Where the batch gives none, the
+// decoder reads its start token alone, but that of a T5 with a label head the text
+// again, shifted by the start token, as in transformers.
 func (m *t5) decoderInput(in *Input) (ids, offsets []int32) {
-	if in.DecoderOffsets != nil || m.cfg.Head == LanguageModel {
+	if in.DecoderOffsets != nil {
 		return in.DecoderIDs, in.DecoderOffsets
 	}
 	m.decoderIDs, m.decoderOffsets = m.decoderIDs[:0], m.decoderOffsets[:0]
 	for i := range len(in.Offsets) - 1 {
 		m.decoderOffsets = append(m.decoderOffsets, int32(len(m.decoderIDs)))
 		m.decoderIDs = append(m.decoderIDs, int32(m.cfg.T5.StartID))
-		if m.cfg.T5.Experts == 0 {
+		if m.cfg.T5.Experts == 0 && m.cfg.Head != LanguageModel {
 			m.decoderIDs = append(m.decoderIDs, in.IDs[in.Offsets[i]:in.Offsets[i+1]-1]...)
 		}
 	}

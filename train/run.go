@@ -36,6 +36,23 @@ type Config struct {
 	TrainRouters bool `json:"train_routers,omitempty"`
 }
 
+// For fills in the batch and the learning rate that are usual for a model's
+// family, where they are not given: the paper's for Switch Transformers (section
+// 5.1), and those of the BERT-like families.
+func (c Config) For(m *model.Config) Config {
+	batch, lr := 32, 2e-5
+	if m.T5 != nil && m.T5.Experts > 0 {
+		batch, lr = 64, 1e-4
+	}
+	if c.Batch == 0 {
+		c.Batch = batch
+	}
+	if len(c.LR) == 0 {
+		c.LR = []float64{lr}
+	}
+	return c
+}
+
 // Data is a task's examples, tokenized.
 type Data struct {
 	Spec  task.Spec
@@ -271,6 +288,9 @@ func (r *Runner) try(ctx context.Context) error {
 	m, err := r.Load()
 	if err != nil {
 		return err
+	}
+	if r.Config.TrainRouters && r.Config.Distill != nil {
+		return errors.New("train routers: expected no teacher, whose loss does not know the routers' losses")
 	}
 	if !r.Config.TrainRouters {
 		m.FreezeRouters()

@@ -38,6 +38,7 @@ type scores struct {
 	Examples int           `json:"examples"`
 	Metrics  []task.Metric `json:"metrics"`
 	Rate     float64       `json:"examples_per_second"`
+	Dropped  float64       `json:"dropped,omitempty"` // share of tokens beyond their expert's capacity
 }
 
 func (a *app) evaluate(name string, data *dataFlags) error {
@@ -62,6 +63,7 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 			return err
 		}
 		bar := a.ui.progress("evaluate "+split.Name, "example", enc.Len())
+		m.ClearUsage()
 		start := time.Now()
 		metrics, err := eval.Score(a.ctx, m, set.Spec, enc, func(done, total int) { bar.set(done, total, "") })
 		if err != nil {
@@ -70,7 +72,7 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 		}
 		seconds := time.Since(start).Seconds()
 		bar.end()
-		results = append(results, scores{split.Name, enc.Len(), metrics, float64(enc.Len()) / seconds})
+		results = append(results, scores{split.Name, enc.Len(), metrics, float64(enc.Len()) / seconds, droppedShare(m)})
 	}
 	return a.ui.result(results, func(w io.Writer) {
 		head := []string{"split", "examples"}
@@ -86,5 +88,19 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 			rows = append(rows, append(row, significant(r.Rate)))
 		}
 		table(w, append(head, "examples/s"), rows)
+		for _, r := range results {
+			if text := droppedText(r.Dropped); text != "" {
+				fmt.Fprintf(w, "  %s%s\n", r.Split, text)
+			}
+		}
 	})
+}
+
+// droppedShare is the share of tokens that were beyond their expert's capacity.
+func droppedShare(m *model.Model) float64 {
+	seen, dropped := m.Routed()
+	if dropped == 0 {
+		return 0
+	}
+	return float64(dropped) / float64(seen+dropped)
 }

@@ -120,7 +120,45 @@ func scriptModel(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(writeBytePairs(to))
 		return
 	}
+	if strings.HasPrefix(args[0], "t5") || strings.HasPrefix(args[0], "switch") {
+		ts.Check(os.WriteFile(filepath.Join(to, "tokenizer.json"), endingTokenizer(), 0o666))
+		return
+	}
 	ts.Check(os.WriteFile(filepath.Join(to, "vocab.txt"), []byte(vocabulary()), 0o666))
+}
+
+// endingTokenizer is a tokenizer.json with the words of vocabulary, in which every
+// text ends with </s>, number 1, as T5's do.
+func endingTokenizer() []byte {
+	vocab := map[string]int{}
+	for i, w := range strings.Fields(vocabulary()) {
+		vocab[w] = i
+	}
+	for old, special := range map[string]string{"[PAD]": "<pad>", "[UNK]": "</s>", "[CLS]": "<unk>"} {
+		vocab[special] = vocab[old]
+		delete(vocab, old)
+	}
+	sequence := func(id string) map[string]any {
+		return map[string]any{"Sequence": map[string]any{"id": id, "type_id": 0}}
+	}
+	end := map[string]any{"SpecialToken": map[string]any{"id": "</s>", "type_id": 0}}
+	special := []map[string]any{}
+	for id, content := range []string{"<pad>", "</s>", "<unk>"} {
+		special = append(special, map[string]any{"id": id, "content": content, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+	}
+	text, err := json.Marshal(map[string]any{
+		"version": "1.0", "added_tokens": special, "normalizer": nil, "pre_tokenizer": map[string]any{"type": "BertPreTokenizer"},
+		"post_processor": map[string]any{
+			"type": "TemplateProcessing", "single": []any{sequence("A"), end}, "pair": []any{sequence("A"), end, sequence("B"), end},
+			"special_tokens": map[string]any{"</s>": map[string]any{"id": "</s>", "ids": []int{1}, "tokens": []string{"</s>"}}},
+		},
+		"decoder": map[string]any{"type": "WordPiece", "prefix": "##", "cleanup": true},
+		"model":   map[string]any{"type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return text
 }
 
 // broken is the tensor that spoil works on.

@@ -248,7 +248,11 @@ func showKernels(w io.Writer, r *kernelReport) {
 	fmt.Fprintf(w, "  %s kernel over %d examples\n\n", r.Kernel, r.Examples)
 	rows := make([][]string, 0, len(r.Blocks)+1)
 	add := func(name string, d ntk.Difference) {
-		rows = append(rows, []string{name, significant(d.Norm), significant(d.Absolute), fmt.Sprintf("%.4f", d.Relative), fmt.Sprintf("%.4f", d.Alignment)})
+		row := []string{name, significant(d.Norm), significant(d.Absolute), fmt.Sprintf("%.4f", d.Relative), fmt.Sprintf("%.4f", d.Alignment)}
+		if d.Norm == 0 { // an expert that no example passes through
+			row[3], row[4] = "–", "–"
+		}
+		rows = append(rows, row)
 	}
 	for _, b := range r.Blocks {
 		add(b.Block, b.Difference)

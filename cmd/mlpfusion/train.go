@@ -56,6 +56,7 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
   mlpfusion train small distilled --task sst2 --data glue/SST-2 --teacher tuned-original
+  mlpfusion train switch tuned --task sst2 --data glue/SST-2 --train-routers
   mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression
   mlpfusion train gpt2 tuned --task webnlg --data webnlg_challenge_2017 --epochs 10
   mlpfusion train tokenizer new --init config.json --task lm --data texts --batch 8 --lr 1e-3 --schedule cosine`,
@@ -75,11 +76,16 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 			default:
 				return usageError{fmt.Errorf("optimizer: expected adamw or sgd, found %q", optimizer)}
 			}
-			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "batch": float64(cfg.Batch), "max-length": float64(data.maxLength)}); err != nil {
+			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "max-length": float64(data.maxLength)}); err != nil {
 				return err
 			}
 			if cfg.Warmup < 0 || cfg.Warmup > 1 {
 				return usageError{fmt.Errorf("warmup: expected a share from 0 to 1, found %g", cfg.Warmup)}
+			}
+			if c.Flags().Changed("batch") {
+				if err := positive(map[string]float64{"batch": float64(cfg.Batch)}); err != nil {
+					return err
+				}
 			}
 			if err := notNegative(map[string]float64{"max-steps": float64(cfg.MaxSteps), "eval-every": float64(cfg.EvalEvery), "snapshot-every": float64(cfg.SnapshotEvery),
 				"train-rows": float64(data.trainRows), "dev-rows": float64(data.devRows), "weight-decay": cfg.Optimizer.WeightDecay, "clip": cfg.Optimizer.ClipNorm}); err != nil {
@@ -111,8 +117,9 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f.StringVar(&run.scratch, "init", "", "begin from nothing: the config.json of the model to make")
 	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
-	f.Float64SliceVar(&cfg.LR, "lr", []float64{2e-5}, "learning rates to try")
-	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch; of generation tasks 8 unless given")
+	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning rates to try (default 2e-5, and 1e-4 for Switch Transformers)")
+	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks)")
+	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
 	f.StringVar(&schedule, "schedule", "linear", "learning-rate schedule: linear, cosine or constant")
 	f.Float64Var(&cfg.Warmup, "warmup", 0.06, "share of the steps in which the learning rate rises")
@@ -232,6 +239,7 @@ func (a *app) train(t *training) error {
 	if encoded.Dev, err = a.encode("dev", dir.Path, set.Spec, m.Config, set.Dev, data.devRows, data.length(set.Spec)); err != nil {
 		return err
 	}
+	cfg = cfg.For(m.Config)
 	first := m
 	work, bar := filepath.Clean(out)+".train", "train"
 	var original *model.Model
@@ -262,6 +270,7 @@ func (a *app) train(t *training) error {
 	}
 	steps := a.ui.progress(bar, "step", 0)
 	var evals *progress
+	dropped := "" // tokens, for the eye
 	r := &train.Runner{
 		Config: cfg, Data: encoded, Pool: a.pool, Teacher: original, Dir: work, Resume: t.resume,
 		Load: func() (*model.Model, error) {
@@ -272,7 +281,7 @@ func (a *app) train(t *training) error {
 			return load()
 		},
 		Observer: train.Observer{
-			Step: func(done, total int, loss float64) { steps.set(done, total, fmt.Sprintf("loss %.3f", loss)) },
+			Step: func(done, total int, loss float64) { steps.set(done, total, fmt.Sprintf("loss %.3f", loss)+dropped) },
 			Eval: func(done, total int) {
 				if evals == nil {
 					evals = a.ui.progress("evaluate", "example", total)
@@ -285,8 +294,9 @@ func (a *app) train(t *training) error {
 			},
 			Point: func(p train.Point) {
 				report.Points = append(report.Points, p)
+				dropped = droppedText(p.Dropped)
 				if p.Metrics != nil {
-					a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics))
+					a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s%s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics), dropped)
 				}
 			},
 			Note: a.ui.say,
@@ -329,6 +339,14 @@ func evaluations(points []train.Point) (n int) {
 		}
 	}
 	return n
+}
+
+// droppedText tells of the tokens that no expert of a mixture had a place for.
+func droppedText(share float64) string {
+	if share == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %.2g %% of tokens dropped", 100*share)
 }
 
 func metricsText(metrics []task.Metric) string {
