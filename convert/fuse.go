@@ -360,7 +360,7 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finis
 		return nil, err
 	}
 	opt := f.opt.Fusion
-	opt.Width, opt.Pool = f.widths[place], pool
+	opt.Width, opt.Pool, opt.Spend = f.widths[place], pool, true
 	if f.opt.Calibration != nil {
 		if opt.Inputs, err = f.opt.Calibration.Inputs(place); err != nil {
 			return nil, err

@@ -70,18 +70,26 @@ func cluster(ctx context.Context, m *MLP, o Options) (*Block, error) {
 		if err := weigh(ctx, m, points, o); err != nil {
 			return nil, err
 		}
+	} else if o.Spend && o.Inputs == nil {
+		m.drop()
 	}
 	algorithm := o.Clustering
 	if algorithm == "" {
 		algorithm = kmeans.AlgorithmBest
 	}
 	r, err := kmeans.Cluster(points, m.Width, d, kmeans.Options{
-		K: o.Width, Algorithm: algorithm, Restarts: o.Restarts, Effort: o.Effort, Seed: o.Seed, Pool: o.Pool,
+		K: o.Width, Algorithm: algorithm, Restarts: o.Restarts, Effort: o.Effort, Seed: o.Seed, Silhouette: !o.Weighted, Pool: o.Pool,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return m.fuse(r.Assign, r.Sizes, o.Pool), nil
+	if o.Weighted { // the centroids are means of the units as they are
+		return m.fuse(r.Assign, r.Sizes, o.Pool), nil
+	}
+	b := m.withUnits(r.Centroids, o.Width)
+	b.Sizes, b.Assign, b.Inertia, b.Silhouette = r.Sizes, r.Assign, r.Inertia, r.Silhouette
+	b.InputInertia = kmeans.Inertia(points, m.Width, d, make([]int32, m.Width), o.Pool)
+	return b, nil
 }
 
 // fuse returns the block of the clusters' centroids, without P.

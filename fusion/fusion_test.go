@@ -362,3 +362,25 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Spending the weights changes nothing but what is left of them.
+func TestSpend(t *testing.T) {
+	for _, name := range Names() {
+		for _, gated := range []bool{false, true} {
+			m := randomMLP(rand.New(rand.NewPCG(9, 9)), 6, 24, gated, true)
+			x := tokens(m.Hidden, 40, 1)
+			o := Options{Width: 8, Seed: 3, Inputs: matrix{m.Hidden, x}}
+			if name != "calibrated" {
+				o.Inputs = nil
+			}
+			want := output(mustCompress(t, name, m, o), m.Hidden, x)
+			o.Spend = true
+			if got := output(mustCompress(t, name, m, o), m.Hidden, x); !slices.Equal(got, want) {
+				t.Errorf("%s, gated %v: another block when the weights may be spent", name, gated)
+			}
+			if spent := len(m.Up) == 0; spent != (name == "fusion" || name == "cluster") {
+				t.Errorf("%s, gated %v: spent %v", name, gated, spent)
+			}
+		}
+	}
+}

@@ -17,9 +17,10 @@ type Method interface {
 	Name() string
 
 	// Compress returns a block of o.Width units, or of the same cost where the
-	// method has another form, and leaves m as it is. It reports a width out of
-	// 1 … m.Width, tensors of the wrong length, weights that are not finite
-	// numbers (naming the unit), missing calibration inputs, and ctx's end.
+	// method has another form, and leaves m as it is unless told to spend it. It
+	// reports a width out of 1 … m.Width, tensors of the wrong length, weights
+	// that are not finite numbers (naming the unit), missing calibration inputs,
+	// and ctx's end.
 	Compress(ctx context.Context, m *MLP, o Options) (*Block, error)
 }
 
@@ -28,6 +29,10 @@ type Options struct {
 	Width int // c, 1 … the MLP's width
 	Seed  uint64
 	Pool  *kernel.Pool
+
+	// Spend lets Compress drop the MLP's weights on the way, which saves their
+	// memory where it can; the MLP is of no use afterwards.
+	Spend bool
 
 	Clustering kmeans.Algorithm // of fusion and cluster; "" is kmeans.AlgorithmBest
 	Restarts   int              // of the clustering; 0 is its default

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime/debug"
 
 	"mlpfusion/kernel"
 )
@@ -74,6 +75,20 @@ func (m *MLP) SubMLPs() (x []float32, d int) {
 		}
 	}
 	return x, d
+}
+
+// drop frees the units' weights, and at once where they are large; what is left
+// knows which tensors there were.
+func (m *MLP) drop() {
+	large := len(m.Up) > 1<<22
+	for _, w := range []*[]float32{&m.Gate, &m.GateBias, &m.Up, &m.UpBias, &m.Down} {
+		if *w != nil {
+			*w = []float32{}
+		}
+	}
+	if large {
+		debug.FreeOSMemory()
+	}
 }
 
 // withUnits returns a block shaped like m whose hidden units are the rows of x,

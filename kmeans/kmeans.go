@@ -43,8 +43,11 @@ type Options struct {
 	Tol       float64   // kmeans: stop when the squared shift of all centroids is at most Tol × the mean variance of a column; 0 runs until no row moves
 	Effort    int       // best: size of the local search, in rounds; 0 means 1, and 10 is about ten times the work
 	Seed      uint64    // of every random choice
-	Pool      *kernel.Pool
-	Progress  func(done, total int) // when not nil, called now and then by the calling goroutine
+	// Silhouette asks for Result.Silhouette, which costs less here, from the same
+	// Gram matrix, than by the function of that name.
+	Silhouette bool
+	Pool       *kernel.Pool
+	Progress   func(done, total int) // when not nil, called now and then by the calling goroutine
 }
 
 // Result is a partition of n rows into K clusters, none of them empty. Clusters
@@ -55,6 +58,7 @@ type Result struct {
 	Centroids      []float32 // K×d row-major: means, summed in float64
 	Inertia        float64   // sum of the squared distances of all rows to their cluster's mean, from x, in float64
 	ClusterInertia []float64 // K: each cluster's share of Inertia
+	Silhouette     float64   // the rows' mean, see the function; where asked for
 	Iterations     int       // passes over all rows: of the best start (kmeans), of the local search (best), 0 for ward
 }
 
@@ -100,19 +104,24 @@ func Cluster(x []float32, n, d int, o Options) (*Result, error) {
 		return nil, fmt.Errorf("kmeans: the algorithm is %q, expected %q, %q or %q", o.Algorithm, AlgorithmKMeans, AlgorithmWard, AlgorithmBest)
 	}
 	rows := distinctRows(x, n, d)
-	var assign []int32
-	iterations := 0
+	r := &Result{}
 	if u := rows.count(); o.K >= u {
-		assign = rows.splitDuplicates(o.K)
+		r.Assign = renumber(rows.splitDuplicates(o.K), o.K)
+		if o.Silhouette {
+			r.Silhouette, _ = Silhouette(x, n, d, r.Assign, o.Pool)
+		}
 	} else {
+		g := newGram(rows, o.Pool)
 		var of []int32
-		of, iterations = partition(newGram(rows, o.Pool), o)
-		assign = rows.expand(of)
+		of, r.Iterations = partition(g, o)
+		r.Assign = renumber(rows.expand(of), o.K)
+		if o.Silhouette {
+			r.Silhouette, _ = silhouette(rows, g, r.Assign, o.Pool)
+		}
 		if u > 4096 {
 			runtime.GC() // the centroids take the place of the Gram matrix
 		}
 	}
-	r := &Result{Assign: renumber(assign, o.K), Iterations: iterations}
 	r.measure(x, n, d, o.K, o.Pool)
 	return r, nil
 }

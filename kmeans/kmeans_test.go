@@ -189,9 +189,13 @@ func TestClusterProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x, n, d := matrix(t)
 		o := options(t, n)
+		o.Silhouette = true
 		r, err := Cluster(x, n, d, o)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if want, _ := Silhouette(x, n, d, r.Assign, nil); r.Silhouette != want {
+			t.Fatalf("silhouette is %g, expected %g", r.Silhouette, want)
 		}
 		sizes := make([]int32, o.K)
 		for _, c := range r.Assign {

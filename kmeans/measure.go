@@ -136,9 +136,13 @@ func Silhouette(x []float32, n, d int, assign []int32, pool *kernel.Pool) (mean 
 		pool = kernel.NewPool(0)
 		defer pool.Close()
 	}
-	k := clusters(assign)
 	rows := distinctRows(x, n, d)
-	job := &silhouetteJob{rows: rows, g: newGram(rows, pool), assign: assign, each: make([]float64, n), sizes: make([]float64, k), sums: make([]float64, pool.Workers()*k)}
+	return silhouette(rows, newGram(rows, pool), assign, pool)
+}
+
+func silhouette(rows *rows, g *gram, assign []int32, pool *kernel.Pool) (mean float64, each []float64) {
+	k := clusters(assign)
+	job := &silhouetteJob{rows: rows, g: g, assign: assign, each: make([]float64, rows.n), sizes: make([]float64, k), sums: make([]float64, pool.Workers()*k)}
 	for _, c := range assign {
 		job.sizes[c]++
 	}
@@ -146,7 +150,7 @@ func Silhouette(x []float32, n, d int, assign []int32, pool *kernel.Pool) (mean 
 	for _, v := range job.each {
 		mean += v
 	}
-	return mean / float64(n), job.each
+	return mean / float64(rows.n), job.each
 }
 
 // silhouetteJob handles one distinct row: its copies may be in different
