@@ -48,6 +48,9 @@ func rows(cache string) []row {
 		if model == "bert-base" && mode != "random" {
 			q.Steps, q.Attn = 1, "sdpa"
 		}
+		if model == "switch" {
+			q.Batch = 64
+		}
 		return q
 	}
 	step := func(model, name, ourMode, theirMode, prec, reach string) {
@@ -64,6 +67,8 @@ func rows(cache string) []row {
 		step(m.model, m.name+" SST-2", "random", "pad128", "fp32", "≥ 10")
 		step(m.model, m.name+" dense 32×128", "dense", "dense", "fp32", m.dense)
 	}
+	step("switch", "Switch, 8 experts, 4+4 layers, SST-2 64", "random", "random", "fp32", "≥ 4")
+	step("switch", "Switch, 8 experts, 4+4 layers, SST-2 64", "random", "random", "bf16", "")
 	eval := func(engine, order, reach string) {
 		list = append(list, row{Name: "MiniLM SST-2 evaluation, fp32", Peer: engine + ", " + order + " order", Reach: reach, script: "eval.py",
 			ours:   request{Model: "minilm", Prec: "fp32", Threads: 2, Repeat: 1, Ours: true},
@@ -82,6 +87,9 @@ func rows(cache string) []row {
 			list = append(list, r)
 		}
 	}
+	fused := row{Name: "Switch step, fused", Peer: "ours, original", Reach: "≥ 0.9 of the operations' ratio", ours: ask("switch", "random", "fp32"), theirs: ask("switch", "random", "fp32")}
+	fused.ours.Fused = true
+	list = append(list, fused)
 	for _, m := range []string{"minilm", "bert-base"} {
 		r := row{Name: m + " dense step, 2 workers", Peer: "ours, 1 worker", Reach: "≥ 1.9", ours: ask(m, "dense", "fp32"), theirs: ask(m, "dense", "fp32")}
 		r.theirs.Threads = 1
@@ -232,7 +240,7 @@ func draw(q request, set *task.Encoded, seed uint64) [][]int32 {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	batches := make([][]int32, q.Warmup+q.Steps)
 	for i := range batches {
-		for range 32 {
+		for range cmp.Or(q.Batch, 32) {
 			batches[i] = append(batches[i], int32(rng.IntN(n)))
 		}
 	}

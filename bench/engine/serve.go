@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/convert"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -31,6 +32,7 @@ type request struct {
 	Threads int       `json:"threads"`
 	Steps   int       `json:"steps,omitempty"`
 	Warmup  int       `json:"warmup"`
+	Batch   int       `json:"batch,omitempty"` // sequences; 0: 32
 	FFN     int       `json:"ffn,omitempty"`
 	Fused   bool      `json:"fused,omitempty"` // ours: the last two thirds at a quarter, with P
 	Rows    [][]int32 `json:"rows,omitempty"`
@@ -157,7 +159,15 @@ func prec(q request) kernel.Precision {
 	return kernel.FP32
 }
 
-// newModel loads MiniLM, or makes a random model of its or BERT-base's shape.
+// switchShape is google/switch-base-8 with 4 of its 12 layers in encoder and
+// decoder: the whole would leave no memory for the peer's on a small machine. The
+// peer's is in bench/peers/common.py.
+const switchShape = `{"model_type": "switch_transformers", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072,
+"num_layers": 4, "num_decoder_layers": 4, "num_heads": 12, "num_experts": 8, "expert_capacity": 64,
+"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2, "decoder_start_token_id": 0, "pad_token_id": 0}`
+
+// newModel loads MiniLM, or makes a random model of its, BERT-base's or
+// switch-base-8's shape.
 func newModel(q request) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(minilm())
 	if err != nil {
@@ -169,8 +179,14 @@ func newModel(q request) (*model.Model, error) {
 		return m, err
 	}
 	cfg, err := model.ReadConfig(dir)
+	if q.Model == "switch" {
+		cfg, err = model.ParseConfig([]byte(switchShape))
+	}
 	if err != nil {
 		return nil, err
+	}
+	if q.Model == "switch" {
+		cfg.Head, cfg.Labels = model.Classification, []string{"negative", "positive"}
 	}
 	if q.Model == "bert-base" {
 		cfg.Hidden, cfg.Layers, cfg.Heads, cfg.Intermediate = 768, 12, 12, 3072
@@ -183,15 +199,20 @@ func newModel(q request) (*model.Model, error) {
 		if err != nil {
 			return nil, err
 		}
+		widths, err := convert.Plan{}.Choose(blocks) // the paper's
+		if err != nil {
+			return nil, err
+		}
 		cfg.Blocks = map[string]model.BlockConfig{}
-		for _, b := range blocks[len(blocks)/3:] {
-			cfg.Blocks[b.Name] = model.BlockConfig{Width: cfg.Intermediate / 4, Scale: true}
+		for i, width := range widths {
+			cfg.Blocks[blocks[i].Name] = model.BlockConfig{Width: width, Scale: true}
 		}
 	}
 	m, err := model.New(cfg)
 	if err != nil {
 		return nil, err
 	}
+	m.FreezeRouters()
 	rng := rand.New(rand.NewPCG(1, 1))
 	for _, t := range m.Tensors {
 		switch {
@@ -239,6 +260,9 @@ func (s *server) steps(q request) (a answer, err error) {
 // the backward pass has two for each of the forward pass. Of the last layer only
 // the first token of a sequence goes through queries, attention and MLP.
 func flops(m *model.Model, b *task.Batch) float64 {
+	if m.Config.T5 != nil {
+		return switchFLOPs(m, b)
+	}
 	h, tokens, firsts := float64(m.Config.Hidden), float64(b.Tokens()), float64(len(b.Offsets)-1)
 	var pairs float64
 	for i := range len(b.Offsets) - 1 {
@@ -252,6 +276,25 @@ func flops(m *model.Model, b *task.Batch) float64 {
 			rows, scores = firsts, tokens
 		}
 		sum += tokens*2*h*h + rows*(2*h*h+2*h*float64(block.Width)) + 2*scores*h
+	}
+	return 6 * sum
+}
+
+// switchFLOPs is flops for the step that has just run on a Switch Transformer with
+// a label head, whose decoder reads one token.
+func switchFLOPs(m *model.Model, b *task.Batch) float64 {
+	c := m.Config
+	h, inner := float64(c.Hidden), float64(c.Heads*c.T5.HeadDim)
+	tokens, starts := float64(b.Tokens()), float64(len(b.Offsets)-1)
+	var pairs float64
+	for i := range len(b.Offsets) - 1 {
+		n := float64(b.Offsets[i+1] - b.Offsets[i])
+		pairs += n * n
+	}
+	sum := float64(c.Layers) * (tokens*4*h*inner + 2*pairs*inner)
+	sum += float64(c.T5.DecoderLayers) * (starts*6*h*inner + tokens*2*h*inner + 2*tokens*inner)
+	for _, block := range m.Blocks {
+		sum += float64(block.MLP.X.Rows) * 2 * h * float64(block.Width)
 	}
 	return 6 * sum
 }

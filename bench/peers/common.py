@@ -24,6 +24,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # no threads besides the measure
 import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers import SwitchTransformersConfig, SwitchTransformersModel
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -48,7 +49,7 @@ def sst2(split):
 
 def tokenize(model, sentences):
     """Lists of ids, by the model's own tokenizer."""
-    if model == "bert-base":
+    if model in ("bert-base", "switch"):
         tokenizer = BertTokenizerFast(str(DATA / "tokenizers" / "bert-base-uncased" / "vocab.txt"))
     else:
         tokenizer = AutoTokenizer.from_pretrained(minilm() if model == "minilm" else model)
@@ -56,9 +57,11 @@ def tokenize(model, sentences):
 
 
 def load(model, ffn=None, attn="sdpa", seed=0, labels=2):
-    """A classifier: minilm (new head), bert-base (random weights) or a folder.
+    """A classifier: minilm (new head), bert-base or switch (random weights) or a folder.
     With ffn, every MLP keeps its first ffn units: right for timing only."""
     torch.manual_seed(seed)
+    if model == "switch":
+        return SwitchLabel()
     if model == "bert-base":
         net = BertForSequenceClassification._from_config(BertConfig(num_labels=labels), attn_implementation=attn)
     else:
@@ -69,6 +72,29 @@ def load(model, ffn=None, attn="sdpa", seed=0, labels=2):
             layer.intermediate.dense = narrowed(layer.intermediate.dense, slice(ffn), slice(None))
             layer.output.dense = narrowed(layer.output.dense, slice(None), slice(ffn))
     return net
+
+
+class SwitchLabel(torch.nn.Module):
+    """google/switch-base-8 with 4 of its 12 layers in encoder and decoder, a label
+    head on the decoder's one token, routers frozen: as bench/engine has it."""
+
+    def __init__(self):
+        super().__init__()
+        shape = dict(d_model=768, d_kv=64, d_ff=3072, num_layers=4, num_decoder_layers=4, num_heads=12)
+        config = SwitchTransformersConfig(**shape, num_experts=8, num_sparse_encoder_layers=2, num_sparse_decoder_layers=2)
+        self.transformer = SwitchTransformersModel(config)
+        self.dense, self.out = torch.nn.Linear(768, 768), torch.nn.Linear(768, 2)
+        for name, p in self.named_parameters():
+            p.requires_grad = ".router." not in name
+
+    def set_attn_implementation(self, name):
+        """transformers has the position bias in its own attention only."""
+
+    def forward(self, input_ids, attention_mask, labels):
+        start = torch.zeros(len(input_ids), 1, dtype=torch.long)
+        state = self.transformer(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=start, use_cache=False).last_hidden_state
+        logits = self.out(torch.tanh(self.dense(state[:, 0])))
+        return transformers.modeling_outputs.SequenceClassifierOutput(loss=torch.nn.functional.cross_entropy(logits, labels))
 
 
 def narrowed(linear, out, into):
