@@ -48,7 +48,14 @@ compare uniform
 mlpfusion fuse "$minilm" "$work/padded" --layers 2-5 --width 384 --clustering ward >"$work/log"
 compare padded --pad
 
-echo "4. the tests that ask the peers themselves"
+echo "4. T5 and Switch Transformers of published shapes: routers' choices, hidden states, loss"
+for shape in t5-small t5-base t5-v1_1-small switch-base-8; do
+	"$python" scripts/peers/t5.py $shape "$work/$shape"
+	MLPFUSION_PEER_T5=$work/$shape "$go" test ./model -count=1 -run '^TestPublishedShapes$' -v | grep -E 'farthest|^(ok|FAIL)|---'
+	rm -rf "${work:?}/$shape"
+done
+
+echo "5. the tests that ask the peers themselves"
 MLPFUSION_PYTHON=$(command -v "$python") "$go" test -count=1 ./checkpoint ./tokenize ./task ./convert ./model ./ntk ./fusion ./kmeans
 
 echo "5. scores of generated text: sacrebleu, NLTK and pycocoevalcap on real texts"
