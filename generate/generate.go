@@ -72,6 +72,9 @@ func (g *Generator) Run(ctx context.Context, prompts [][]int32, opt Options, wat
 		return nil, err
 	}
 	for i, p := range prompts {
+		if len(p) == 0 || len(p) > g.model.MaxLength() {
+			return nil, fmt.Errorf("prompt %d: expected 1 to %d tokens, found %d", i+1, g.model.MaxLength(), len(p))
+		}
 		if err := g.model.Check(&model.Input{IDs: p, Offsets: []int32{0, int32(len(p))}}); err != nil {
 			return nil, fmt.Errorf("prompt %d: %w", i+1, err)
 		}
@@ -100,7 +103,7 @@ func (g *Generator) Run(ctx context.Context, prompts [][]int32, opt Options, wat
 			t := g.begin(next, prompts[next], &opt)
 			if t.prompt >= t.longest {
 				g.end(t)
-				return nil, fmt.Errorf("prompt %d: expected fewer than the model's %d tokens, found %d", next+1, g.model.MaxLength(), t.prompt)
+				return nil, fmt.Errorf("prompt %d: expected fewer tokens than the model's %d positions, found %d", next+1, g.model.MaxLength(), t.prompt)
 			}
 			texts = append(texts, t)
 		}

@@ -159,9 +159,9 @@ func TestPositions(t *testing.T) {
 		t.Errorf("found %+v", r)
 	}
 	for n, want := range map[int]string{
-		32: "prompt 2: expected fewer than the model's 32 tokens, found 32",
-		33: "prompt 2: sequence 0: expected 1 to 32 tokens, found 33",
-		0:  "prompt 2: sequence 0: expected 1 to 32 tokens, found 0",
+		32: "prompt 2: expected fewer tokens than the model's 32 positions, found 32",
+		33: "prompt 2: expected 1 to 32 tokens, found 33",
+		0:  "prompt 2: expected 1 to 32 tokens, found 0",
 	} {
 		_, err := g.Run(context.Background(), [][]int32{{1}, make([]int32, n)}, generate.Options{MaxNewTokens: 1}, generate.Watch{})
 		if err == nil || err.Error() != want {

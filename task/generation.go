@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"mlpfusion/metric"
 	"mlpfusion/tokenize"
 )
 
@@ -164,4 +165,69 @@ func (d *Dataset) readTexts(src source, files []string) ([]Example, error) {
 	}
 	d.Skipped += t.skipped
 	return t.examples, nil
+}
+
+// Scores are the metrics of the texts written for some entries.
+type Scores struct {
+	Split   string   `json:"split"` // all, or WebNLG's seen and unseen categories
+	Entries int      `json:"entries"`
+	Metrics []Metric `json:"metrics"`
+}
+
+// textScorers are what users of each task report, in their tokenization. BLEU,
+// TER and chrF++ are percentages.
+var textScorers = map[string][]struct {
+	name  string
+	score func([]metric.Segment) float64
+}{
+	"webnlg": {
+		{"BLEU", func(s []metric.Segment) float64 { return metric.BLEU(s, metric.TokenizeWebNLG, false) }},
+		{"METEOR (exact, stem)", func(s []metric.Segment) float64 { return metric.METEOR(s, metric.TokenizeWebNLG) }},
+		{"TER", func(s []metric.Segment) float64 { return metric.TER(s, metric.TokenizeWebNLG) }},
+		{"chrF++", func(s []metric.Segment) float64 { return metric.CHRF(s, 2) }},
+	},
+	"e2e": {
+		{"BLEU", func(s []metric.Segment) float64 { return metric.BLEU(s, metric.Lower(metric.Tokenize13a), false) }},
+		{"NIST", func(s []metric.Segment) float64 { return metric.NIST(s, metric.Lower(metric.Tokenize13a)) }},
+		{"METEOR (exact, stem)", func(s []metric.Segment) float64 { return metric.METEOR(s, metric.Lower(metric.Tokenize13a)) }},
+		{"ROUGE-L", func(s []metric.Segment) float64 { return metric.ROUGEL(s, metric.Lower(metric.Tokenize13a)) }},
+		{"CIDEr", func(s []metric.Segment) float64 { return metric.CIDEr(s, metric.Lower(metric.Tokenize13a)) }},
+	},
+}
+
+// ScoreTexts computes a generation task's metrics of one text for each entry: of
+// all, and of WebNLG also of the seen and the unseen categories when there are
+// both.
+func ScoreTexts(spec Spec, entries []Entry, written []string) ([]Scores, error) {
+	if len(written) != len(entries) {
+		return nil, fmt.Errorf("score of %s: expected a text for each of %d entries, found %d", spec.Name, len(entries), len(written))
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("score of %s: expected at least one entry, found none", spec.Name)
+	}
+	parts := map[string][]metric.Segment{}
+	for i, e := range entries {
+		s := metric.Segment{Hypothesis: written[i], References: e.References}
+		parts["all"] = append(parts["all"], s)
+		if e.Category != "" {
+			if Seen(e.Category) {
+				parts["seen"] = append(parts["seen"], s)
+			} else {
+				parts["unseen"] = append(parts["unseen"], s)
+			}
+		}
+	}
+	var out []Scores
+	for _, name := range []string{"all", "seen", "unseen"} {
+		segments := parts[name]
+		if len(segments) == 0 || name != "all" && len(segments) == len(entries) {
+			continue
+		}
+		scores := Scores{Split: name, Entries: len(segments)}
+		for _, m := range textScorers[spec.Name] {
+			scores.Metrics = append(scores.Metrics, Metric{m.name, m.score(segments)})
+		}
+		out = append(out, scores)
+	}
+	return out, nil
 }

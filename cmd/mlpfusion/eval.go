@@ -15,20 +15,44 @@ import (
 
 func (a *app) evalCommand() *cobra.Command {
 	var data dataFlags
+	var texts, dev bool
+	var output string
+	w := paperWriting()
 	c := &cobra.Command{
 		Use:   "eval MODEL",
 		Short: "Score a fine-tuned model on a task's dev set",
+		Long: `Score a fine-tuned model on a task's dev set. With --generate a language model
+writes a text to each entry of the test set instead (webnlg, e2e; the dev set
+where there is no other), which are scored against the references: BLEU, METEOR
+(exact and stem matches only) and TER, for WebNLG's seen and unseen categories
+and all.`,
 		Example: `  mlpfusion eval tuned --task sst2 --data glue/SST-2
-  mlpfusion eval tuned --task mnli --data glue/MNLI --json`,
+  mlpfusion eval tuned --task mnli --data glue/MNLI --json
+  mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt`,
 		Args: exactly("MODEL"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if err := positive(map[string]float64{"max-length": float64(data.maxLength)}); err != nil {
 				return err
+			}
+			if texts {
+				if err := w.check(a.seed); err != nil {
+					return err
+				}
+				return a.evaluateTexts(args[0], &data, w, dev, output)
+			}
+			for _, flag := range writingFlags {
+				if c.Flags().Changed(flag) {
+					return usageError{fmt.Errorf("%s: expected with --generate only", flag)}
+				}
 			}
 			return a.evaluate(args[0], &data)
 		},
 	}
 	data.add(c.Flags())
+	c.Flags().BoolVar(&texts, "generate", false, "write texts and score them")
+	c.Flags().BoolVar(&dev, "dev", false, "with --generate: write to the dev set even if there is a test set")
+	c.Flags().StringVar(&output, "output", "", "with --generate: file for the texts, a line each")
+	w.add(c.Flags())
 	return c
 }
 

@@ -101,7 +101,7 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "no progress and no messages")
 	f.IntVar(&a.threads, "threads", 0, "worker threads (default all the machine has)")
 	f.Uint64Var(&a.seed, "seed", 0, "seed of everything random; results do not depend on the number of threads")
-	root.AddCommand(a.fuseCommand(), a.inspectCommand(), a.trainCommand(), a.evalCommand(), a.predictCommand(), a.exportCommand(), a.demoCommand(),
+	root.AddCommand(a.fuseCommand(), a.inspectCommand(), a.trainCommand(), a.evalCommand(), a.predictCommand(), a.generateCommand(), a.scoreCommand(), a.exportCommand(), a.demoCommand(),
 		a.upcycleCommand(), a.tuneCommand(), a.ntkCommand(), a.stepsCommand(), a.compareCommand(), a.reportCommand())
 	return root
 }

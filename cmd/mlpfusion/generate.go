@@ -1,0 +1,326 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"mlpfusion/generate"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/tokenize"
+	"mlpfusion/train"
+)
+
+// writing is how the commands that write text do it.
+type writing struct {
+	options       generate.Options
+	earlyStopping string
+	precision     string
+	greedy        bool
+}
+
+// writingFlags are those that only mean something where text is written.
+var writingFlags = []string{"max-new-tokens", "beam", "length-penalty", "no-repeat-ngram", "early-stopping", "precision", "batch", "dev", "output"}
+
+// add adds the flags, with the options of now as defaults.
+func (w *writing) add(f *pflag.FlagSet) {
+	o := &w.options
+	f.IntVar(&o.MaxNewTokens, "max-new-tokens", o.MaxNewTokens, "write at most so many tokens")
+	f.IntVar(&o.Beams, "beam", o.Beams, "beam search of this width; 1 takes the most probable token each time")
+	f.Float64Var(&o.LengthPenalty, "length-penalty", o.LengthPenalty, "a finished text's log-probability is divided by length to this power (beam search)")
+	f.IntVar(&o.NoRepeatNGram, "no-repeat-ngram", o.NoRepeatNGram, "no n-gram of this length occurs twice; 0: any may")
+	f.StringVar(&w.earlyStopping, "early-stopping", "false", "when a beam search ends, as in transformers: false, true or never")
+	f.StringVar(&w.precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products, which read half the memory")
+	f.IntVar(&o.Batch, "batch", 32, "sequences written at a time; each beam is one")
+}
+
+// check reads what the flags say.
+func (w *writing) check(seed uint64) error {
+	switch w.earlyStopping {
+	case "false":
+	case "true":
+		w.options.EarlyStopping = generate.StopFull
+	case "never":
+		w.options.EarlyStopping = generate.StopNever
+	default:
+		return usageError{fmt.Errorf("early-stopping: expected false, true or never, found %q", w.earlyStopping)}
+	}
+	if _, err := bfloat16(w.precision); err != nil {
+		return err
+	}
+	w.options.Seed = seed
+	if err := w.options.Check(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+func (a *app) generateCommand() *cobra.Command {
+	w := &writing{options: generate.Options{MaxNewTokens: 64, Beams: 1, LengthPenalty: 1}}
+	var prompt, input string
+	var endPrompt bool
+	c := &cobra.Command{
+		Use:   "generate MODEL",
+		Short: "Write text with a language model",
+		Long: `Go on with a prompt, or with each line of a file or of standard input, with the
+tokens of transformers' generate: the most probable one each time, by beam
+search, or drawn at random where --temperature, --top-k or --top-p is given.
+
+Prints the new text as it comes; for several prompts a line each, in which a line
+end is written as a space; or JSON objects, a line each.`,
+		Example: `  mlpfusion generate MODEL --prompt "The meaning of life is"
+  mlpfusion generate MODEL --prompt "Once upon a time" --temperature 0.8 --top-k 50 --top-p 0.95 --seed 1
+  mlpfusion generate MODEL --beam 5 --no-repeat-ngram 3 --json < prompts.txt
+  mlpfusion generate tuned --end-prompt --beam 5 --prompt "Aarhus : leaderName : Jacob_Bundsgaard"`,
+		Args: exactly("MODEL"),
+		RunE: func(c *cobra.Command, args []string) error {
+			f := c.Flags()
+			w.options.Sample = f.Changed("temperature") || f.Changed("top-k") || f.Changed("top-p")
+			switch {
+			case f.Changed("prompt") && f.Changed("input"):
+				return usageError{fmt.Errorf("expected --prompt or --input, found both")}
+			case w.greedy && (w.options.Sample || w.options.Beams > 1):
+				return usageError{fmt.Errorf("expected --greedy alone, found it with beam search or sampling")}
+			case f.Changed("temperature"):
+				if err := positive(map[string]float64{"temperature": w.options.Temperature}); err != nil {
+					return err
+				}
+			}
+			if !w.options.Sample {
+				w.options.Temperature = 0
+			}
+			if err := w.check(a.seed); err != nil {
+				return err
+			}
+			prompts := func() ([]string, error) { return []string{prompt}, nil }
+			if !f.Changed("prompt") {
+				prompts = func() ([]string, error) { return readLines(input) }
+			}
+			return a.generate(args[0], prompts, endPrompt, w)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&prompt, "prompt", "", "the text to go on with")
+	f.StringVar(&input, "input", "", "file of prompts, one a line (default standard input)")
+	f.BoolVar(&endPrompt, "end-prompt", false, "end the prompt as train does in tasks such as webnlg: a text is to be written to it, not the prompt to be gone on with")
+	f.BoolVar(&w.greedy, "greedy", false, "take the most probable token each time (the default)")
+	f.Float64Var(&w.options.Temperature, "temperature", 1, "draw tokens at random, their logits divided by this")
+	f.IntVar(&w.options.TopK, "top-k", 0, "draw from the so many most probable tokens only; 0: all")
+	f.Float64Var(&w.options.TopP, "top-p", 0, "draw from the most probable tokens that together have this probability only; 0: all")
+	w.add(f)
+	return c
+}
+
+// readLines reads the lines of a file, or of standard input.
+func readLines(path string) ([]string, error) {
+	in, name := os.Stdin, "standard input"
+	if path != "" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() //nolint:errcheck // only read
+		in, name = f, path
+	}
+	scan := bufio.NewScanner(in)
+	scan.Buffer(nil, 1<<24)
+	var lines []string
+	for scan.Scan() {
+		lines = append(lines, tokenize.Valid(scan.Text()))
+	}
+	if err := scan.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(lines) == 0 {
+		return nil, fmt.Errorf("%s: expected at least one line, found none", name)
+	}
+	return lines, nil
+}
+
+// writer is a language model made ready to write.
+type writer struct {
+	generator *generate.Generator
+	tok       tokenize.Tokenizer
+	config    *model.Config
+	longest   int
+}
+
+func (a *app) newWriter(name string, w *writing) (*writer, error) {
+	dir, err := a.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	m, _, err := model.Load(dir, model.LoadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer(dir.Path, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	prec := kernel.FP32
+	if w.precision == "bf16" {
+		prec = kernel.BF16
+	}
+	g, err := generate.New(a.pool, m, prec)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir.Path, err)
+	}
+	if id := m.Config.EndID; id >= 0 && id < m.Config.Vocab {
+		w.options.Stop = []int32{int32(id)}
+	}
+	return &writer{g, tok, m.Config, m.MaxLength()}, nil
+}
+
+// ids returns a prompt's tokens, ended as train does or to be gone on with.
+func (w *writer) ids(prompt string, ended bool, room int) ([]int32, error) {
+	if ended || w.config.T5 != nil {
+		f, err := train.TextFormat(w.config, max(w.longest-room, 4))
+		if err != nil {
+			return nil, err
+		}
+		return f.Prompt(w.tok, prompt), nil
+	}
+	ids := w.tok.Encode(prompt, nil, 0).IDs
+	if len(ids) == 0 && w.config.EndID >= 0 && w.config.EndID < w.config.Vocab {
+		ids = []int32{int32(w.config.EndID)} // a text from its beginning
+	}
+	return ids, nil
+}
+
+// generated is one prompt's text.
+type generated struct {
+	Prompt  string   `json:"prompt"`
+	Text    string   `json:"text"`
+	Tokens  int      `json:"tokens"`
+	Stopped bool     `json:"stopped"`         // by the end token, not for length
+	Score   *float64 `json:"score,omitempty"` // of a beam search
+}
+
+func (a *app) generate(name string, read func() ([]string, error), ended bool, w *writing) error {
+	g, err := a.newWriter(name, w)
+	if err != nil {
+		return err
+	}
+	prompts, err := read()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(os.Stdout)
+	if len(prompts) == 1 && !a.ui.json {
+		var s stream
+		_, err := a.write(g, prompts, ended, w, generate.Watch{
+			Token: func(_ int, id int32) {
+				io.WriteString(out, s.add(g.tok, id))
+				out.Flush() //nolint:errcheck // told at the end
+			},
+			Done: func(_ int, r generate.Result) { fmt.Fprintln(out, g.tok.Decode(r.Tokens)[s.printed:]) },
+		})
+		if err != nil {
+			if s.printed > 0 {
+				fmt.Fprintln(out)
+			}
+			out.Flush() //nolint:errcheck // the other error counts
+			return err
+		}
+		return out.Flush()
+	}
+	// Texts end in any order and are printed in that of the prompts.
+	waiting := make([]*generated, len(prompts))
+	next := 0
+	_, err = a.write(g, prompts, ended, w, generate.Watch{Done: func(i int, r generate.Result) {
+		waiting[i] = &generated{prompts[i], g.tok.Decode(r.Tokens), len(r.Tokens), r.Stopped, nil}
+		if w.options.Beams > 1 {
+			waiting[i].Score = &r.Score
+		}
+		for ; next < len(waiting) && waiting[next] != nil; next++ {
+			if a.ui.json {
+				json.NewEncoder(out).Encode(waiting[next]) //nolint:errcheck // Flush tells
+			} else {
+				fmt.Fprintln(out, oneLine(waiting[next].Text))
+			}
+			waiting[next] = &generated{}
+		}
+		out.Flush() //nolint:errcheck // told at the end
+	}})
+	if err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// oneLine writes line ends as spaces.
+func oneLine(text string) string {
+	return strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ").Replace(text)
+}
+
+// write writes a text to each prompt and says how fast it went.
+func (a *app) write(g *writer, prompts []string, ended bool, w *writing, watch generate.Watch) ([]generate.Result, error) {
+	ids := make([][]int32, len(prompts))
+	for i, p := range prompts {
+		var err error
+		if ids[i], err = g.ids(p, ended, w.options.MaxNewTokens); err != nil {
+			return nil, err
+		}
+	}
+	var bar *progress
+	if len(prompts) > 1 && !(term.IsTerminal(int(os.Stdout.Fd())) && !a.ui.json) {
+		bar = a.ui.progress("write", "text", len(prompts))
+		done, then := 0, watch.Done
+		watch.Done = func(i int, r generate.Result) {
+			if then != nil {
+				then(i, r)
+			}
+			done++
+			bar.set(done, len(prompts), "")
+		}
+	}
+	start := time.Now()
+	results, err := g.generator.Run(a.ctx, ids, w.options, watch)
+	if err != nil {
+		if bar != nil {
+			bar.stop()
+		}
+		return nil, err
+	}
+	seconds := time.Since(start).Seconds()
+	if bar != nil {
+		bar.end()
+	}
+	tokens := 0
+	for _, r := range results {
+		tokens += len(r.Tokens)
+	}
+	a.ui.say("%d tokens in %.1f s, %s tokens/s", tokens, seconds, significant(float64(tokens)/seconds))
+	return results, nil
+}
+
+// stream turns tokens into text as they come.
+type stream struct {
+	ids     []int32
+	printed int // bytes of the text
+}
+
+// add returns what a further token adds. A character whose bytes are not all there
+// yet waits.
+func (s *stream) add(tok tokenize.Tokenizer, id int32) string {
+	s.ids = append(s.ids, id)
+	text := tok.Decode(s.ids)
+	whole := strings.TrimRight(text, "\uFFFD")
+	if len(whole) <= s.printed {
+		return ""
+	}
+	more := whole[s.printed:]
+	s.printed = len(whole)
+	return more
+}
