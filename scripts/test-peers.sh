@@ -58,5 +58,5 @@ done
 echo "5. the tests that ask the peers themselves"
 MLPFUSION_PYTHON=$(command -v "$python") "$go" test -count=1 ./checkpoint ./tokenize ./task ./convert ./model ./ntk ./fusion ./kmeans
 
-echo "5. scores of generated text: sacrebleu, NLTK and pycocoevalcap on real texts"
+echo "6. scores of generated text: sacrebleu, NLTK and pycocoevalcap on real texts"
 MLPFUSION_METRICS_PYTHON=$scorer "$go" test -count=1 ./metric -run '^TestPeers$' -v | grep -E 'segments|^(ok|FAIL)|---'

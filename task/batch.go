@@ -40,6 +40,9 @@ type Encoded struct {
 	Offsets    []int     // length n+1
 	Labels     []float32 // length n, of classification and regression
 	Targets    []int32   // as Batch's, of language modelling
+	// LabelWords are, where labels are written as words, the tokens that the words
+	// begin with, by class.
+	LabelWords []int32
 	// DecoderIDs are the decoder's tokens, as IDs, for encoder–decoders.
 	DecoderIDs     []int32
 	DecoderOffsets []int

@@ -24,10 +24,12 @@ type Spec struct {
 	Name       string
 	Labels     []string // class names in the order of their indices; none with Regression
 	Regression bool
-	Generation bool     // texts are to be written to prompts: there are no labels
-	Documents  bool     // plain text is to be modelled: neither prompts nor labels
-	Metrics    []string // all that are reported
-	Main       string   // the one of Metrics that chooses the best checkpoint
+	Generation bool // texts are to be written to prompts: there are no labels
+	Documents  bool // plain text is to be modelled: neither prompts nor labels
+	// Written labels are words that a decoder writes (T5's text-to-text form).
+	Written bool
+	Metrics []string // all that are reported
+	Main    string   // the one of Metrics that chooses the best checkpoint
 
 	// The columns of the texts and the label: the names that they have in GLUE's
 	// TSV files, in the Hub's files, or elsewhere. The first one found counts.
@@ -130,6 +132,38 @@ func Lookup(name string) (Spec, error) {
 	s := specs[i]
 	s.Main = s.Metrics[0]
 	return s, nil
+}
+
+// AsWritten returns the task with labels as words that a decoder writes. It
+// reports a task without labels.
+func (s Spec) AsWritten() (Spec, error) {
+	if s.Regression || s.LanguageModel() {
+		return s, fmt.Errorf("text-to-text: expected a task with labels that are words, found %s", s.Name)
+	}
+	s.Written = true
+	return s, nil
+}
+
+// Prompt is the text of an example as T5 was taught to read its tasks: "sst2
+// sentence: …", "rte sentence1: … sentence2: …". Of MNLI the hypothesis is first.
+func (s Spec) Prompt(e *Example) string {
+	column := func(names []string, otherwise string) string {
+		for _, n := range names {
+			if !strings.ContainsAny(n, " #") {
+				return n
+			}
+		}
+		return otherwise
+	}
+	text := column(s.Text, "sentence1") + ": " + e.Text
+	if !e.HasPair {
+		return s.Name + " " + text
+	}
+	pair := column(s.Pair, "sentence2") + ": " + e.Pair
+	if s.Name == "mnli" {
+		text, pair = pair, text
+	}
+	return s.Name + " " + text + " " + pair
 }
 
 // AsRegression returns the task with numbers as labels, scored by correlation.

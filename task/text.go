@@ -3,6 +3,7 @@ package task
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"mlpfusion/tokenize"
 )
@@ -110,4 +111,27 @@ func EncodeText(tok tokenize.Tokenizer, examples []Example, f TextFormat, progre
 			}
 		}
 	})
+}
+
+// EncodeWritten tokenizes the examples of a task whose labels are written as
+// words, for an encoder–decoder. Labels are told apart by the first tokens of
+// their words: it reports two that begin alike.
+func EncodeWritten(tok tokenize.Tokenizer, spec Spec, examples []Example, f TextFormat, progress func(done, total int)) (*Encoded, error) {
+	var words []int32
+	for i, label := range spec.Labels {
+		word := f.target(tok, label)[0]
+		if at := slices.Index(words, word); at >= 0 {
+			return nil, fmt.Errorf("text-to-text: expected labels that begin with different tokens, found %q and %q", spec.Labels[at], spec.Labels[i])
+		}
+		words = append(words, word)
+	}
+	written := make([]Example, len(examples))
+	labels := make([]float32, len(examples))
+	for i := range examples {
+		written[i] = Example{Text: spec.Prompt(&examples[i]), Target: spec.Labels[int(examples[i].Label)]}
+		labels[i] = examples[i].Label
+	}
+	e := EncodeText(tok, written, f, progress)
+	e.Labels, e.LabelWords = labels, words
+	return e, nil
 }

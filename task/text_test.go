@@ -181,3 +181,54 @@ func TestScoreText(t *testing.T) {
 		}
 	}
 }
+
+// TestWritten checks T5's text-to-text form: the prompts, the words as targets
+// behind the start token, and what tells the labels apart.
+func TestWritten(t *testing.T) {
+	for _, c := range []struct {
+		task string
+		pair bool
+		want string
+	}{
+		{"sst2", false, "sst2 sentence: a"}, {"mnli", true, "mnli hypothesis: b premise: a"}, {"mrpc", true, "mrpc sentence1: a sentence2: b"},
+		{"qnli", true, "qnli question: a sentence: b"}, {"stsb", true, ""}, {"webnlg", false, ""},
+	} {
+		spec, err := Lookup(c.task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, err = spec.AsWritten()
+		if c.want == "" {
+			if err == nil {
+				t.Errorf("%s: expected an error, found none", c.task)
+			}
+			continue
+		}
+		if got := spec.Prompt(&Example{Text: "a", Pair: "b", HasPair: c.pair}); err != nil || got != c.want {
+			t.Errorf("%s: found %q (%v), want %q", c.task, got, err, c.want)
+		}
+	}
+	spec, _ := Lookup("sst2")
+	f := TextFormat{End: 1, Length: 32, Encoder: true, Start: 0}
+	e, err := EncodeWritten(characters{}, spec, []Example{{Text: "x", Label: 1}, {Text: "y", Label: 0}}, f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := func(s string) (ids []int32) {
+		return append(characters{}.Encode(s, nil, 0).IDs, 1)
+	}
+	positive, negative := word("positive"), word("negative")
+	if !slices.Equal(e.Targets, append(slices.Clone(positive), negative...)) {
+		t.Errorf("targets %v", e.Targets)
+	}
+	if want := append([]int32{0}, positive[:len(positive)-1]...); !slices.Equal(e.DecoderIDs[:len(want)], want) {
+		t.Errorf("the decoder reads %v, want %v first", e.DecoderIDs, want)
+	}
+	if !slices.Equal(e.LabelWords, []int32{negative[0], positive[0]}) || !slices.Equal(e.Labels, []float32{1, 0}) {
+		t.Errorf("labels %v begin with %v", e.Labels, e.LabelWords)
+	}
+	spec.Labels = []string{"same", "sane"}
+	if _, err := EncodeWritten(characters{}, spec, nil, f, nil); err == nil || !strings.Contains(err.Error(), `found "same" and "sane"`) {
+		t.Errorf("labels that begin alike give %v", err)
+	}
+}

@@ -31,6 +31,9 @@ func NewEvaluator(pool *kernel.Pool, prec kernel.Precision) *Evaluator {
 // in the data's order. progress may be nil.
 func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) ([]float32, error) {
 	labels := len(m.Config.Labels)
+	if data.LabelWords != nil {
+		labels = len(data.LabelWords)
+	}
 	logits := make([]float32, data.Len()*labels)
 	done := 0
 	for _, rows := range task.LengthSorted(data, evalTokens) {
@@ -39,7 +42,13 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 		}
 		out := e.forward(m, data, rows)
 		for i, r := range rows {
-			copy(logits[int(r)*labels:(int(r)+1)*labels], out.Data[i*labels:(i+1)*labels])
+			row, to := out.Data[i*out.Cols:(i+1)*out.Cols], logits[int(r)*labels:(int(r)+1)*labels]
+			if data.LabelWords == nil {
+				copy(to, row)
+			}
+			for c, word := range data.LabelWords { // how likely the decoder begins with it
+				to[c] = row[word]
+			}
 		}
 		done += len(rows)
 		if progress != nil {
@@ -75,6 +84,9 @@ func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.E
 // forward returns the outputs for a batch of rows, until the next call.
 func (e *Evaluator) forward(m *model.Model, data *task.Encoded, rows []int32) *nn.Tensor {
 	e.fill(data, rows)
+	if data.LabelWords != nil { // the decoder is to begin
+		e.in.Targets, e.in.DecoderIDs, e.in.DecoderOffsets = nil, nil, nil
+	}
 	return m.Forward(e.tape, &e.in)
 }
 

@@ -13,7 +13,7 @@ import (
 // HeadFor is the head that a task asks of a model.
 func HeadFor(spec task.Spec) model.LoadOptions {
 	switch {
-	case spec.LanguageModel():
+	case spec.LanguageModel() || spec.Written:
 		return model.LoadOptions{Head: model.LanguageModel}
 	case spec.Regression:
 		return model.LoadOptions{Head: model.Regression, Labels: []string{"LABEL_0"}}
@@ -46,7 +46,7 @@ func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []
 		}
 		examples = few
 	}
-	if !spec.LanguageModel() {
+	if !spec.LanguageModel() && !spec.Written {
 		return task.Encode(tok, examples, opt.Length, opt.Progress), nil
 	}
 	f, err := TextFormat(m, opt.Length)
@@ -55,6 +55,12 @@ func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []
 	}
 	if f.Encoder && spec.Documents {
 		return nil, fmt.Errorf("task %s: expected a model without an encoder, such as gpt2, found %s", spec.Name, m.Type)
+	}
+	if spec.Written {
+		if !f.Encoder {
+			return nil, fmt.Errorf("text-to-text: expected a model with an encoder and a decoder, such as t5, found %s", m.Type)
+		}
+		return task.EncodeWritten(tok, spec, examples, f, opt.Progress)
 	}
 	e := task.EncodeText(tok, examples, f, opt.Progress)
 	if opt.Rows > 0 && opt.Rows < e.Len() { // a document makes many rows

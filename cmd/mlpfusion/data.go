@@ -17,6 +17,7 @@ type dataFlags struct {
 	task, dir  string
 	columns    task.Columns
 	regression bool
+	written    bool
 	maxLength  int
 	trainRows  int
 	devRows    int
@@ -45,6 +46,7 @@ func (d *dataFlags) addTask(f *pflag.FlagSet) {
 	f.StringVar(&d.columns.Pair, "text-pair", "", "column of the second text (task text)")
 	f.StringVar(&d.columns.Label, "label", "", "column of the label (task text)")
 	f.BoolVar(&d.regression, "regression", false, "labels are numbers to be predicted (task text)")
+	f.BoolVar(&d.written, "text-to-text", false, "labels are words that the decoder writes (T5, Switch Transformers), not classes of a label head")
 	f.IntVar(&d.maxLength, "max-length", 128, "tokens of an example, longer ones are cut; of tasks for language models 512 unless given")
 }
 
@@ -59,6 +61,11 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 	}
 	if d.regression {
 		spec = spec.AsRegression()
+	}
+	if d.written {
+		if spec, err = spec.AsWritten(); err != nil {
+			return nil, usageError{err}
+		}
 	}
 	set, err := task.Load(spec, d.dir, d.columns)
 	if err != nil {
