@@ -168,7 +168,7 @@ func load(name string) (*model.Model, error) {
 		return m, err
 	}
 	m, err := model.New(&model.Config{Type: "bert", Hidden: 768, Layers: 12, Heads: 12, Intermediate: 3072, Act: kernel.GELU,
-		Vocab: 30522, Positions: 512, Types: 2, Eps: 1e-12, Labels: []string{"0", "1"}})
+		Head: model.Classification, Vocab: 30522, Positions: 512, Types: 2, Eps: 1e-12, Labels: []string{"0", "1"}})
 	if err != nil {
 		return nil, err
 	}
