@@ -55,8 +55,28 @@ for shape in t5-small t5-base t5-v1_1-small switch-base-8; do
 	rm -rf "${work:?}/$shape"
 done
 
-echo "5. the tests that ask the peers themselves"
+echo "5. GPT-2 at its real shape, and exported, in plain transformers"
+data=${MLPFUSION_DATA:-../shared/data}
+gpt2() { # MODEL EXPORTED: the same likelihoods from MODEL by us and EXPORTED by transformers
+	mlpfusion eval "$1" --task webnlg --data "$work/webnlg" --json >"$work/eval.json"
+	"$python" scripts/peers/gpt2.py check "$2" "$work/webnlg" "$work/eval.json"
+}
+if [ -d "$data/tokenizers/gpt2" ]; then
+	"$python" scripts/peers/gpt2.py make "$work/gpt2" "$data/tokenizers/gpt2" "$work/webnlg"
+	gpt2 "$work/gpt2" "$work/gpt2"
+	mlpfusion fuse "$work/gpt2" "$work/uniform" --method prune --layers all --width 768 >"$work/log"
+	mlpfusion export "$work/uniform" "$work/plain" >"$work/log"
+	gpt2 "$work/uniform" "$work/plain"
+	mlpfusion fuse "$work/gpt2" "$work/padded" --layers 10-11 --width 768 --clustering ward >"$work/log"
+	mlpfusion export "$work/padded" "$work/plain" --pad --overwrite >"$work/log"
+	gpt2 "$work/padded" "$work/plain"
+	rm -rf "$work/gpt2" "$work/uniform" "$work/padded" "$work/plain"
+else
+	echo "  skipped: no $data/tokenizers/gpt2"
+fi
+
+echo "6. the tests that ask the peers themselves"
 MLPFUSION_PYTHON=$(command -v "$python") "$go" test -count=1 ./checkpoint ./tokenize ./task ./convert ./model ./ntk ./fusion ./kmeans
 
-echo "6. scores of generated text: sacrebleu, NLTK and pycocoevalcap on real texts"
+echo "7. scores of generated text: sacrebleu, NLTK and pycocoevalcap on real texts"
 MLPFUSION_METRICS_PYTHON=$scorer "$go" test -count=1 ./metric -run '^TestPeers$' -v | grep -E 'segments|^(ok|FAIL)|---'
