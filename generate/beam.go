@@ -18,7 +18,7 @@ type finished struct {
 	stop  bool
 }
 
-// step is a beam with one more token.
+// extension is a beam with one more token.
 type extension struct {
 	beam  int
 	id    int32

@@ -14,3 +14,4 @@ go build -o bin/bench-engine ./bench/engine
 go build -o bin/bench-gemm ./bench/gemm
 bin/bench-gemm -peer "$python bench/peers/gemm.py" -bf16 -only "$rows" -out bench/results
 bin/bench-engine compare -python "$python" -only "$rows" -out bench/results
+go run ./bench/generate -python "$python" -out bench/results
