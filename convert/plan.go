@@ -21,8 +21,8 @@ type Plan struct {
 	// those there are. With neither it is a quarter, the paper's.
 	Width int
 	Ratio float64
-	// Together lets the width of a mixture's experts, which share their units,
-	// go up to the units of all of them.
+	// Together is for mixtures whose experts share their units: only those are
+	// chosen, and the width goes up to the units of all of a mixture's experts.
 	Together bool
 }
 
@@ -38,14 +38,14 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 	}
 	widths = map[int]int{}
 	for i, b := range blocks {
-		if !wanted[b] {
+		if !wanted[b] || p.Together && b.Router == "" {
 			continue
 		}
 		if b.Form.Rank > 0 || b.Form.Scale || b.Form.Masked || b.Form.Weights != "" {
 			return nil, fmt.Errorf("%s: expected a block that is not compressed yet; start from the original or export first", b.Name)
 		}
 		w, most := p.Width, b.Width
-		if p.Together && b.Router != "" {
+		if p.Together {
 			most *= b.Experts
 		}
 		if w == 0 {

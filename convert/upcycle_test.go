@@ -180,14 +180,15 @@ func TestUpcycleRefusals(t *testing.T) {
 }
 
 // TestUpcyclePeer asks transformers: with routers of zeros the Switch model is
-// the T5 it was made of.
+// the T5 it was made of. Where compressing experts together changes nothing, as
+// sharing all units and merging copies do, what is exported is that model too.
 func TestUpcyclePeer(t *testing.T) {
 	python := os.Getenv("MLPFUSION_PYTHON")
 	if python == "" {
 		t.Skip("MLPFUSION_PYTHON is not set: make test-peers sets it")
 	}
 	dir := t.TempDir()
-	t5 := filepath.Join(dir, "t5")
+	at := func(name string) string { return filepath.Join(dir, name) }
 	run := func(args ...string) []byte {
 		t.Helper()
 		cmd := exec.Command(python, append([]string{filepath.Join("..", "scripts", "peers", "upcycle.py")}, args...)...)
@@ -198,34 +199,51 @@ func TestUpcyclePeer(t *testing.T) {
 		}
 		return out
 	}
-	run("make", t5)
-	for name, c := range map[string]struct {
-		o    UpcycleOptions
-		tol  float64 // of logits relative to the largest
-		most int     // share of the tokens, in percent, that one expert may have
-	}{
-		"exact":  {UpcycleOptions{Experts: 4, Seed: 1}, 1e-6, 100},
-		"spread": {UpcycleOptions{Experts: 4, RouterStd: 1e-3, Seed: 1}, 1e-2, 60},
-		"all":    {UpcycleOptions{Experts: 8, Every: 1, Seed: 1}, 1e-6, 100},
-	} {
-		out := filepath.Join(dir, name)
-		if _, err := Upcycle(context.Background(), openDir(t, t5), out, c.o); err != nil {
-			t.Fatal(err)
-		}
+	compare := func(from, to string, tol float64, most int) {
+		t.Helper()
 		var got struct {
 			Difference float64
 			Tokens     []int
 		}
-		if err := json.Unmarshal(run("compare", t5, out), &got); err != nil {
+		if err := json.Unmarshal(run("compare", at(from), at(to)), &got); err != nil {
 			t.Fatal(err)
 		}
 		all := 0
 		for _, n := range got.Tokens {
 			all += n
 		}
-		if !(got.Difference <= c.tol) || 100*slices.Max(got.Tokens) > c.most*all {
-			t.Errorf("%s: logits differ by %g, tokens %v", name, got.Difference, got.Tokens)
+		if !(got.Difference <= tol) || 100*slices.Max(got.Tokens) > most*all {
+			t.Errorf("%s: logits differ by %g from those of %s, tokens %v", to, got.Difference, from, got.Tokens)
 		}
-		t.Logf("%s: logits differ by %.1e, tokens %v", name, got.Difference, got.Tokens)
+		t.Logf("%s: logits differ by %.1e from those of %s, tokens %v", to, got.Difference, from, got.Tokens)
+	}
+	upcycle := func(to string, o UpcycleOptions) {
+		t.Helper()
+		o.Seed = 1
+		if _, err := Upcycle(context.Background(), openDir(t, at("t5")), at(to), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("make", at("t5"))
+	const rounding = 1e-6
+	upcycle("exact", UpcycleOptions{Experts: 4})
+	compare("t5", "exact", rounding, 100)
+	upcycle("all", UpcycleOptions{Experts: 8, Every: 1})
+	compare("t5", "all", rounding, 100)
+	upcycle("spread", UpcycleOptions{Experts: 4, RouterStd: 1e-3})
+	compare("t5", "spread", 1e-2, 60)
+
+	upcycle("apart", UpcycleOptions{Experts: 4, RouterStd: 1e-3, Noise: 0.5})
+	in := *sample
+	in.Types, in.DecoderIDs, in.DecoderOffsets = nil, []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
+	for from, opt := range map[string]FuseOptions{
+		"apart":  {Method: "shared", Plan: Plan{Ratio: 4}},
+		"spread": {Method: "mc-smoe", Experts: 1, Calibration: randomInputs{32}},
+	} {
+		fuse(t, at(from), at(from+" fused"), opt)
+		if _, err := Export(context.Background(), openDir(t, at(from+" fused")), at(from+" exported"), ExportOptions{Pool: newPool(t), Sample: &in}); err != nil {
+			t.Fatal(err)
+		}
+		compare(from, from+" exported", rounding, 60)
 	}
 }

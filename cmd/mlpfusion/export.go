@@ -51,7 +51,8 @@ stay dead in training, but nothing gets smaller or faster.`,
 	return c
 }
 
-// sample is a batch of random tokens, 16 sequences of different lengths.
+// sample is a batch of random tokens, 16 sequences of different lengths; half as
+// many tokens for the decoder of an encoder–decoder that writes text.
 func sample(cfg *model.Config, seed uint64) *model.Input {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	in := &model.Input{Offsets: []int32{0}}
@@ -60,6 +61,14 @@ func sample(cfg *model.Config, seed uint64) *model.Input {
 			in.IDs = append(in.IDs, int32(rng.IntN(cfg.Vocab)))
 		}
 		in.Offsets = append(in.Offsets, int32(len(in.IDs)))
+	}
+	if cfg.T5 != nil && cfg.Head == model.LanguageModel {
+		for i, end := range in.Offsets {
+			in.DecoderOffsets = append(in.DecoderOffsets, (end+int32(i))/2)
+		}
+		for range in.DecoderOffsets[len(in.DecoderOffsets)-1] {
+			in.DecoderIDs = append(in.DecoderIDs, int32(rng.IntN(cfg.Vocab)))
+		}
 	}
 	return in
 }

@@ -1,11 +1,12 @@
 """The peer of `mlpfusion upcycle`:
 
     python scripts/peers/upcycle.py make T5        writes a small random T5
-    python scripts/peers/upcycle.py compare T5 SWITCH
+    python scripts/peers/upcycle.py compare MODEL SWITCH
 
-compare loads both with plain transformers, where no tensor may be missing,
-unexpected or of another shape, and prints as JSON the largest difference of
-their logits relative to the largest logit, and the tokens of each expert.
+compare loads a T5 or Switch model and a Switch model with plain transformers,
+where no tensor may be missing, unexpected or of another shape, and prints as JSON
+the largest difference of their logits relative to the largest logit, and the
+tokens of each expert.
 """
 
 import json
@@ -13,7 +14,7 @@ import sys
 
 import torch
 import transformers
-from transformers import SwitchTransformersForConditionalGeneration, T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, SwitchTransformersForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -27,7 +28,9 @@ def make(out):
     T5ForConditionalGeneration(config).save_pretrained(out)
 
 
-def load(kind, path):
+def load(path):
+    kinds = {"t5": T5ForConditionalGeneration, "switch_transformers": SwitchTransformersForConditionalGeneration}
+    kind = kinds[AutoConfig.from_pretrained(path).model_type]
     model, info = kind.from_pretrained(path, output_loading_info=True)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if info.get(key):
@@ -36,8 +39,8 @@ def load(kind, path):
 
 
 @torch.no_grad()
-def compare(t5, switch):
-    a, b = load(T5ForConditionalGeneration, t5), load(SwitchTransformersForConditionalGeneration, switch)
+def compare(model, switch):
+    a, b = load(model), load(switch)
     counts = [0] * b.config.num_experts
 
     def count(_, __, output):
