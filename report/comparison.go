@@ -32,7 +32,7 @@ func newView(c *comparison) *view {
 		}
 		base, _, _ := strings.Cut(g.Method, "+")
 		class := baseClass[base]
-		if taken[class] {
+		if class == "" || taken[class] {
 			for _, s := range spare {
 				if class = s; !taken[s] {
 					break
@@ -139,6 +139,7 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 		{ID: "ntk", Title: "Tangent kernels", Lead: "How far the compressed model's kernel lies from the original's before fine-tuning: ‖K − K₀‖ / ‖K₀‖, all fused blocks summed. Closer means that training moves the outputs alike.", Figures: append(v.dots(always(experiment.Named("kernel-errors")), "kernel's error, %"), heats...)},
 		{ID: "output", Title: "Output error", Lead: "The mean norm of the difference of hidden states, relative to the original's, by layer and after the last one, before fine-tuning.", Figures: append(v.dots(always(experiment.Named("output-errors")), "output error, %"), v.layers()...)},
 		{ID: "clusters", Title: "Clusters", Lead: "How well the centroids stand for the hidden units.", Figures: v.clusters()},
+		{ID: "routers", Title: "Routers", Lead: "What the routers of the mixtures of experts do with dev texts before fine-tuning, in the original and in the compressed model: means over seeds.", Tables: v.routers()},
 		{ID: "predict", Title: "What predicts the score", Lead: "Each point is one cell; the dashed line is the least-squares fit and r Pearson's correlation.", Figures: v.predictors()},
 		{ID: "curves", Title: "Learning curves", Lead: "Means over seeds. The loss is the mean of the steps since the last point.", Figures: v.curves()},
 		{ID: "time", Title: "Time and memory", Lead: "Measured on the machine that ran the comparison, on whatever else it was doing. Compression is counted once for each compressed model.", Tables: v.timeTable(), Figures: v.times()},
@@ -650,6 +651,36 @@ func (v *view) timeTable() []table {
 			{Text: fmt.Sprintf("%.3f", median(step))}, {Text: fmt.Sprintf("%.0f", median(rate))}, {Text: fmt.Sprintf("%.0f", median(memory))}})
 	}
 	return []table{t.withCSV("time-and-memory")}
+}
+
+// routers lists, for each mixture of experts, how much of the tokens the busiest
+// expert gets, how much is dropped, and how much goes where it went.
+func (v *view) routers() []table {
+	t := table{Title: "Routers, before and after", Note: "Shares of a mixture's tokens in percent.",
+		Head: []string{"method", "task", "width", "mixture", "busiest expert, original", "busiest expert", "dropped, original", "dropped", "to the same expert"}}
+	for _, g := range v.groups {
+		for i, u := range g.Cells[0].Routers {
+			var sums [5]float64
+			for _, c := range g.Cells {
+				u := &c.Routers[i]
+				share := func(n, all int64) float64 { return 100 * float64(n) / float64(max(all, 1)) / float64(len(g.Cells)) }
+				before := u.Original
+				for k, s := range []float64{share(slices.Max(before.Tokens), before.All()), share(slices.Max(u.Tokens), u.All()),
+					share(before.Dropped, before.All()), share(u.Dropped, u.All()), share(u.Same, u.All())} {
+					sums[k] += s
+				}
+			}
+			row := []entry{{Text: g.Name}, {Text: g.Task}, {Text: fmt.Sprint(g.Width)}, {Text: u.Name}}
+			for _, s := range sums {
+				row = append(row, entry{Text: fmt.Sprintf("%.1f", s)})
+			}
+			t.Rows = append(t.Rows, row)
+		}
+	}
+	if t.Rows == nil {
+		return nil
+	}
+	return []table{t.withCSV("routers")}
 }
 
 func median(x []float64) float64 {

@@ -23,16 +23,16 @@ from transformers import T5Config, T5ForSequenceClassification
 torch.manual_seed(1)
 config = T5Config(
     vocab_size=30522, d_model=128, d_kv=32, d_ff=512, num_heads=4, num_layers=4, num_decoder_layers=2,
-    feed_forward_proj="relu", decoder_start_token_id=0, eos_token_id=102,
+    feed_forward_proj="relu", initializer_factor=0.3, decoder_start_token_id=0, eos_token_id=102,
 )
 T5ForSequenceClassification(config).save_pretrained("random")
 END
 	cp "$data/tokenizers/bert-base-uncased/vocab.txt" random/
 fi
 resume() { if [ -d "$1.train" ]; then echo --resume; fi; }
-[ -d dense ] || mlpfusion train random dense "${sst2[@]}" --lr 1e-3 --epochs 2 --train-rows 20000 $(resume dense)
+[ -d dense ] || mlpfusion train random dense "${sst2[@]}" --lr 2e-3 --epochs 2 --train-rows 10000 $(resume dense)
 [ -d upcycled ] || mlpfusion upcycle dense upcycled --experts 8
-[ -d moe ] || mlpfusion train upcycled moe "${sst2[@]}" --lr 5e-4 --epochs 1 --train-rows 20000 $(resume moe)
+[ -d moe ] || mlpfusion train upcycled moe "${sst2[@]}" --lr 5e-4 --epochs 1 --train-rows 10000 $(resume moe)
 mlpfusion inspect upcycled --task sst2 --data "$data/SST-2" --max-length 64 --json >routers-before.json
 mlpfusion inspect moe --task sst2 --data "$data/SST-2" --max-length 64 --json >routers-after.json
 mlpfusion compare moe compare --config "$here/moe.yaml" --data "$data"
