@@ -17,12 +17,13 @@ func (g *gemmJob) plan(workers int) {
 		g.strips = (g.n + g.cols - 1) / g.cols
 		return
 	}
-	const perWorker = 6 // more blocks than that are not worth their overhead
+	const perWorker = 4 // more blocks than that are not worth their overhead
 	best := 0.0
 	// The unit is one product of the microkernel, a sixteenth of a cycle, or a
 	// thirty-second with pairs. Fetching an element of A takes a quarter of a
 	// cycle, packing it as much again, packing one of B a whole one, as it comes
-	// from far away; the end of a row of the block takes some 40 cycles for all of k.
+	// from far away, and 64 elements more a row, as each is another place; the end of
+	// a row of the block takes some 40 cycles for all of k.
 	a, b, end := 4.0, 16.0, 640.0
 	if g.a.T {
 		a = 12
@@ -39,9 +40,9 @@ func (g *gemmJob) plan(workers int) {
 			cols := part(g.n, across, nr)
 			strips := (g.n + cols - 1) / cols
 			tasks := (g.m + rows - 1) / rows * strips
-			task := float64(rows)*(float64(cols)+a+end/float64(g.k+1)) + b*float64(cols)
+			task := float64(rows)*(float64(cols)+a+end/float64(g.k+1)) + b*float64(cols+64)
 			// At the end some workers wait for others, on average a part of a block.
-			cost := task * (float64((tasks+workers-1)/workers) + 0.3)
+			cost := task * (float64((tasks+workers-1)/workers) + 0.2)
 			if best == 0 || cost < best {
 				best = cost
 				g.rows, g.cols, g.strips = rows, cols, strips
