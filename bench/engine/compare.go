@@ -139,7 +139,7 @@ func compare(args []string) error {
 	if err != nil {
 		return err
 	}
-	var done []row
+	text := ""
 	for _, r := range rows(*cache) {
 		if !chosen.MatchString(r.key()) {
 			continue
@@ -160,14 +160,10 @@ func compare(args []string) error {
 			return fmt.Errorf("%s: %w", r.Name, err)
 		}
 		fmt.Fprintf(os.Stderr, "%-38s %-18s ours %9.4g theirs %9.4g ratio %.2f (%.2f … %.2f) %s\n", r.Name, r.Peer, r.Ours, r.Their, r.Ratio, r.Least, r.Most, r.share())
-		done = append(done, r)
-	}
-	if len(done) == 0 {
-		return nil // none of these was asked for
-	}
-	text, err := results.Write(*out, "engine", done, row.key, table)
-	if err != nil {
-		return err
+		// Kept at once: a run may be ended before its last row.
+		if text, err = results.Write(*out, "engine", []row{r}, row.key, table); err != nil {
+			return err
+		}
 	}
 	fmt.Print(text)
 	return nil

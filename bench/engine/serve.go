@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,6 +140,8 @@ func (s *server) use(q request) error {
 	if s.key == key {
 		return nil
 	}
+	s.key, s.stepper = "", nil // two models of BERT-base's size are too much
+	runtime.GC()
 	m, err := newModel(q)
 	if err != nil {
 		return err
