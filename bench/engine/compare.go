@@ -177,10 +177,6 @@ func (r row) share() string {
 	return fmt.Sprintf("%.2f of %.2f", r.Ratio/r.Work, r.Work)
 }
 
-// settle is how long the peer's threads are given to go to sleep after a step:
-// OpenMP's wait awake for up to a fifth of a second, on the processors that ours need.
-const settle = 250 * time.Millisecond
-
 // measure alternates both sides.
 func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error {
 	var a, b, ratios []float64
@@ -193,7 +189,7 @@ func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error
 				p.Rows, p.Steps = nil, 12 // its own sampling: lengths differ much from batch to batch
 			}
 		}
-		time.Sleep(settle)
+		time.Sleep(results.Settle)
 		x, err := ours.ask(q)
 		if err != nil {
 			return err
@@ -323,8 +319,7 @@ func (p *process) close() {
 // table is the Markdown of all rows.
 func table(m results.Machine, rows []row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Engine against peers\n\n%s, %s; kernels %s; %s.\nSeconds a step or sentences a second, medians of alternating runs; above 1 ours is faster (or smaller).\n\n",
-		m.Date, m.CPU, m.Kernels, m.Features)
+	fmt.Fprintf(&b, "# Engine against peers\n\n%s\nSeconds a step or sentences a second, medians of alternating runs; above 1 ours is faster (or smaller).\n\n", m)
 	b.WriteString("| what | against | ours | theirs | ratio | of the rounds | to reach |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows {
 		ratio := fmt.Sprintf("%.2f", r.Ratio)

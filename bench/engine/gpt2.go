@@ -81,12 +81,12 @@ func compareText(args []string) error {
 			s.Step(&b, 2e-5)
 			times = append(times, time.Since(begin).Seconds())
 		}
-		time.Sleep(settle)
+		time.Sleep(results.Settle)
 		a, err := peer.ask(q)
 		if err != nil {
 			return err
 		}
-		time.Sleep(settle)
+		time.Sleep(results.Settle)
 		x, y := median(times), a.Seconds
 		if round < 0 {
 			continue
@@ -115,7 +115,7 @@ type textRow struct {
 
 func textTable(m results.Machine, rows []textRow) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# A language model's training step against PyTorch and transformers\n\n%s, %s; kernels %s; %s.\nGPT-2's shape (768, 3072, 50257 words), random weights, random batches of 8 WebNLG texts: ours end to end, theirs padded to the longest and masked.\n\n", m.Date, m.CPU, m.Kernels, m.Features)
+	fmt.Fprintf(&b, "# A language model's training step against PyTorch and transformers\n\n%s\nGPT-2's shape (768, 3072, 50257 words), random weights, random batches of 8 WebNLG texts: ours end to end, theirs padded to the longest and masked.\n\n", m)
 	b.WriteString("| layers | precision | threads | ours, s | theirs, s | ratio | of the rounds |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows {
 		fmt.Fprintf(&b, "| %d | %s | %d | %.3f | %.3f | %.2f | %.2f … %.2f |\n", r.Layers, r.Prec, r.Threads, r.Ours, r.Theirs, r.Ratio, r.Least, r.Most)

@@ -117,7 +117,7 @@ func (r row) key() string { return fmt.Sprint(r.Shape, r.Trans, r.Threads, r.Pre
 // table is the Markdown of all rows.
 func table(m results.Machine, rows []row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Matrix products beside PyTorch's\n\n%s, %s; kernels %s; %s.\n", m.Date, m.CPU, m.Kernels, m.Features)
+	fmt.Fprintf(&b, "# Matrix products beside PyTorch's\n\n%s\n", m)
 	b.WriteString("GFLOPS, medians of alternating runs, and of the fastest ones the ratio; the peak is that of\n" +
 		"float32 multiply-adds alone. PyTorch multiplies float32 with MKL, bfloat16 with oneDNN and then\n" +
 		"has its operands in bfloat16 before the clock starts, where ours are float32 and rounded on the way.\n\n")
@@ -129,10 +129,6 @@ func table(m results.Machine, rows []row) string {
 	return b.String()
 }
 
-// settle is how long the peer's threads are given to go to sleep after a product:
-// OpenMP's wait awake for up to a fifth of a second, on the processors that ours need.
-const settle = 250 * time.Millisecond
-
 // fill measures ours and the peer's in turn.
 func (r row) fill(in io.Writer, answers *bufio.Reader, rounds int, packed bool) (row, error) {
 	var ours, peers, ratios, peaks, fast, peerFast []float64
@@ -141,7 +137,7 @@ func (r row) fill(in io.Writer, answers *bufio.Reader, rounds int, packed bool) 
 		return r, err
 	}
 	for range rounds {
-		time.Sleep(settle)
+		time.Sleep(results.Settle)
 		a := measure(r.request, packed)
 		if a.Error != "" {
 			return r, fmt.Errorf("%s", a.Error)
@@ -162,7 +158,7 @@ func (r row) fill(in io.Writer, answers *bufio.Reader, rounds int, packed bool) 
 		}
 		ours, peers, ratios = append(ours, a.GFLOPS), append(peers, b.GFLOPS), append(ratios, a.GFLOPS/b.GFLOPS)
 		fast, peerFast = append(fast, a.Best), append(peerFast, b.Best)
-		time.Sleep(settle)
+		time.Sleep(results.Settle)
 		peaks = append(peaks, measure(request{Prec: "peak", Threads: r.Threads, Seconds: 0.05}, false).Best)
 	}
 	r.Ours, r.Peer, r.Ratio, r.Peak = median(ours), median(peers), median(ratios), slices.Max(peaks)

@@ -102,6 +102,7 @@ func run(python, out string, rounds int) error {
 						return err
 					}
 				}
+				time.Sleep(results.Settle)
 				start := time.Now()
 				r, err := g.Run(context.Background(), prompts, generate.Options{MaxNewTokens: tokens}, generate.Watch{})
 				if err != nil {
@@ -150,7 +151,7 @@ func load(path string, pool *kernel.Pool, precision string) (*generate.Generator
 }
 
 func table(m results.Machine, rows []row) string {
-	s := fmt.Sprintf("Greedy generation, GPT-2 at its real shape with random weights, 32 prompt and 32 new tokens, the prompt's time included; both in turns.\n\n%+v\n\n"+
+	s := fmt.Sprintf("# Greedy generation beside transformers\n\nGreedy generation, GPT-2 at its real shape with random weights, 32 prompt and 32 new tokens, the prompt's time included; both in turns.\n\n%s\n\n"+
 		"| precision | batch | threads | mlpfusion tokens/s | transformers tokens/s | ratio | same tokens |\n|---|---|---|---|---|---|---|\n", m)
 	for _, r := range rows {
 		s += fmt.Sprintf("| %s | %d | %d | %.1f | %.1f | %.2f | %.1f %% |\n", r.Precision, r.Batch, r.Threads, r.Ours, r.Peer, r.Ours/r.Peer, 100*r.Same)

@@ -5,6 +5,7 @@ package results
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,16 @@ type Machine struct {
 	Features string `json:"features"` // those that matter for the kernels
 	Kernels  string `json:"kernels"`  // the level in use
 }
+
+// String is the line that stands above a table.
+func (m Machine) String() string {
+	return fmt.Sprintf("%s, %s; kernels %s; %s.", m.Date, m.CPU, m.Kernels, m.Features)
+}
+
+// Settle is how long a peer's threads are given to go to sleep before ours are
+// timed: OpenMP's wait awake for up to a fifth of a second, on the processors that
+// ours need.
+const Settle = 250 * time.Millisecond
 
 // ThisMachine describes the machine that the program runs on.
 func ThisMachine() Machine {
