@@ -34,13 +34,12 @@ func ExpSum(x []float32, scale, top float32) float32 {
 	case isa >= AVX2:
 		return expSumAVX2(x, scale, top)
 	}
-	var s float32
+	var s float64 // a vocabulary is long, and all its terms are positive
 	for i, v := range x {
-		e := float32(math.Exp(float64(scale)*float64(v) - float64(top)))
-		x[i] = e
-		s += e
+		x[i] = float32(math.Exp(float64(scale)*float64(v) - float64(top)))
+		s += float64(x[i])
 	}
-	return s
+	return float32(s)
 }
 
 // SoftmaxGrad replaces dp, the gradient with respect to the probabilities p =
