@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"strings"
@@ -70,6 +71,9 @@ they get on these texts.`,
 				return err
 			}
 			defer dir.Close()
+			// A few matrices are all the heap: collecting them often costs nothing
+			// and keeps memory to what a block needs.
+			debug.SetGCPercent(25)
 			opt.Name, opt.Threads = args[0], a.threads
 			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
 			finished := 0
