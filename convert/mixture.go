@@ -25,7 +25,7 @@ func (f *fuser) lookup() error {
 	if f.opt.Budget != 0 {
 		return fmt.Errorf("method %s: expected a width or a ratio, found a budget", f.opt.Method)
 	}
-	if merges := f.opt.Method != "shared"; merges {
+	if fusion.Merges(f.opt.Method) {
 		if f.opt.Calibration == nil {
 			return fmt.Errorf("method %s: expected calibration texts, found none", f.opt.Method)
 		}

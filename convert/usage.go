@@ -32,9 +32,7 @@ func Routers(ctx context.Context, pool *kernel.Pool, m, original *model.Model, b
 		}
 	}
 	for _, m := range models {
-		for _, u := range m.Usage() {
-			u.Clear()
-		}
+		m.ClearUsage()
 	}
 	uses := make([]RouterUse, len(m.Usage()))
 	for i := range batches {

@@ -8,7 +8,6 @@ import (
 	"mlpfusion/fusion"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
-	"mlpfusion/nn"
 	"mlpfusion/task"
 	"mlpfusion/train"
 )
@@ -35,21 +34,15 @@ func (r *Runner) fineTuned(ctx context.Context, k Key, d *taskData, cfg train.Co
 
 // scoreInt8 scores a trained model with its fused blocks' matrices rounded as
 // they are when stored as int8; of a model without fused blocks all blocks'.
-func (r *Runner) scoreInt8(ctx context.Context, m *model.Model, d *taskData, bf16 bool) ([]task.Metric, error) {
+func (r *Runner) scoreInt8(ctx context.Context, m *model.Model, d *taskData, prec kernel.Precision) ([]task.Metric, error) {
 	for _, b := range m.Blocks {
 		if _, fused := m.Config.Blocks[b.Name]; !fused && len(m.Config.Blocks) > 0 {
 			continue
 		}
-		for _, l := range []*nn.Linear{b.MLP.Gate, b.MLP.GateV, b.MLP.Up, b.MLP.UpV, b.MLP.Down, b.MLP.DownV} {
-			if l != nil {
-				q, scale := fusion.QuantizeInt8(l.W.Data, l.W.Rows, l.W.Cols)
-				copy(l.W.Data, fusion.DequantizeInt8(q, scale, l.W.Rows, l.W.Cols))
-			}
+		for _, l := range b.MLP.Linears() {
+			q, scale := fusion.QuantizeInt8(l.W.Data, l.W.Rows, l.W.Cols)
+			copy(l.W.Data, fusion.DequantizeInt8(q, scale, l.W.Rows, l.W.Cols))
 		}
-	}
-	prec := kernel.FP32
-	if bf16 {
-		prec = kernel.BF16
 	}
 	return train.NewEvaluator(r.Pool, prec).Score(ctx, m, d.set.Spec, d.dev, func(done, total int) { r.stage("evaluate int8", done, total) })
 }

@@ -295,7 +295,7 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 		return nil, err
 	}
 	if r.Config.Int8 {
-		if c.Int8, err = r.scoreInt8(ctx, best, d, cfg.BF16); err != nil {
+		if c.Int8, err = r.scoreInt8(ctx, best, d, cfg.Precision()); err != nil {
 			return nil, err
 		}
 	}
@@ -324,13 +324,7 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 		if err != nil {
 			return "", 0, err
 		}
-		const tokens = 1024
-		var batches []model.Input
-		for _, rows := range task.LengthSorted(texts, tokens) {
-			var b task.Batch
-			texts.Fill(&b, rows)
-			batches = append(batches, train.InputOf(&b))
-		}
+		batches := train.Batches(texts)
 		opt.CalibrationName = fmt.Sprintf("%d rows of %s", texts.Len(), k.Task)
 		if v.Usage {
 			if opt.Usage, err = convert.Routers(ctx, r.Pool, r.base.m, nil, batches, nil); err != nil {

@@ -44,8 +44,8 @@ const modifiers = "kmeans, ward, best, restarts=N, effort=N, weighted, select, r
 func ParseVariant(name string) (*Variant, error) {
 	parts := strings.Split(name, "+")
 	v := &Variant{Name: name, Method: parts[0]}
-	if !slices.Contains(methods(), v.Method) {
-		return nil, fmt.Errorf("unknown fusion method %q: expected one of %s", v.Method, strings.Join(methods(), ", "))
+	if !slices.Contains(fusion.AllNames(), v.Method) {
+		return nil, fmt.Errorf("unknown fusion method %q: expected one of %s", v.Method, strings.Join(fusion.AllNames(), ", "))
 	}
 	for _, part := range parts[1:] {
 		key, value, given := strings.Cut(part, "=")
@@ -99,10 +99,8 @@ func ParseVariant(name string) (*Variant, error) {
 	return v, nil
 }
 
-func methods() []string { return append(fusion.Names(), fusion.MixtureNames()...) }
-
 // merges tells whether the method merges experts.
-func (v *Variant) merges() bool { return strings.HasSuffix(v.Method, "-smoe") }
+func (v *Variant) merges() bool { return fusion.Merges(v.Method) }
 
 // options are those of convert for a cell's width c. What c units of each expert
 // cost is the measure for the methods that compress experts together: a shared
@@ -133,10 +131,7 @@ func (v *Variant) hasP() bool { return v.Method == "fusion" || v.Method == "cali
 func (v *Variant) calibrated() bool { return v.inputs() || v.Usage }
 
 // inputs tells whether it looks at what they make of blocks' inputs.
-func (v *Variant) inputs() bool {
-	o := v.Fusion
-	return v.Method == "calibrated" || v.merges() || o.Weighted || o.Select || o.Refit || o.Fit > 0
-}
+func (v *Variant) inputs() bool { return v.Fusion.UsesInputs(v.Method) }
 
 // seeded tells whether the compressed weights depend on the seed.
 func (v *Variant) seeded() bool {

@@ -54,9 +54,11 @@ var methods = []compressor{
 }
 
 // Names lists the methods.
-func Names() []string {
-	names := make([]string, len(methods))
-	for i, m := range methods {
+func Names() []string { return namesOf(methods) }
+
+func namesOf[M interface{ Name() string }](list []M) []string {
+	names := make([]string, len(list))
+	for i, m := range list {
 		names[i] = m.Name()
 	}
 	return names
@@ -64,7 +66,7 @@ func Names() []string {
 
 // Lookup returns the method of that name, or an error that lists the names.
 func Lookup(name string) (Method, error) {
-	i := slices.IndexFunc(methods, func(m compressor) bool { return m.Name() == name })
+	i := slices.Index(Names(), name)
 	if i < 0 {
 		return nil, fmt.Errorf("unknown fusion method %q: expected one of %s", name, strings.Join(Names(), ", "))
 	}

@@ -106,17 +106,22 @@ type MixtureOptions struct {
 var mixtureMethods = []MixtureMethod{shared{}, mcSMoE{}, hcSMoE{}}
 
 // MixtureNames lists the methods for mixtures.
-func MixtureNames() []string {
-	names := make([]string, len(mixtureMethods))
-	for i, m := range mixtureMethods {
-		names[i] = m.Name()
-	}
-	return names
+func MixtureNames() []string { return namesOf(mixtureMethods) }
+
+// AllNames lists the methods for single blocks and behind them those for mixtures.
+func AllNames() []string { return append(Names(), MixtureNames()...) }
+
+// Merges tells whether a method merges experts.
+func Merges(method string) bool { return method == mcSMoE{}.Name() || method == hcSMoE{}.Name() }
+
+// UsesInputs tells whether a method with these options looks at a block's inputs.
+func (o *Options) UsesInputs(method string) bool {
+	return method == calibrated{}.Name() || Merges(method) || o.Weighted || o.Select || o.Refit || o.Fit > 0
 }
 
 // LookupMixture returns the method of that name, or an error that lists the names.
 func LookupMixture(name string) (MixtureMethod, error) {
-	i := slices.IndexFunc(mixtureMethods, func(m MixtureMethod) bool { return m.Name() == name })
+	i := slices.Index(MixtureNames(), name)
 	if i < 0 {
 		return nil, fmt.Errorf("unknown method for mixtures of experts %q: expected one of %s", name, strings.Join(MixtureNames(), ", "))
 	}

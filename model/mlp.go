@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"mlpfusion/kernel"
 	"mlpfusion/nn"
@@ -35,6 +36,12 @@ type MLP struct {
 	// unitNorm is the weight of unit k's squared gradient in the clipping norm,
 	// see settle.
 	unitNorm []float32
+}
+
+// Linears lists the layers that the MLP has, factors among them.
+func (m *MLP) Linears() []*nn.Linear {
+	all := []*nn.Linear{m.Gate, m.GateV, m.Up, m.UpV, m.Down, m.DownV}
+	return slices.DeleteFunc(all, func(l *nn.Linear) bool { return l == nil })
 }
 
 // mlp states a block in the form the configuration says, given its names and

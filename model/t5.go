@@ -158,7 +158,8 @@ type t5Block struct {
 }
 
 // newT5 states the tensors; mlp is the name of the MLP within its sublayer and
-// prefix what the other names begin with in a model with a label head. Blocks are named without it, so that they keep their names when the head changes.
+// prefix what the other names begin with in a model with a label head. Blocks are
+// named without it, so that they keep their names when the head changes.
 func newT5(b *builder, prefix, mlp string) *t5 {
 	c := b.cfg
 	m := &t5{cfg: c}

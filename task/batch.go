@@ -191,6 +191,19 @@ func widen(offsets []int32) []int {
 	return w
 }
 
+// Few returns the first n of a seeded order of items; all, as they are, when n is
+// 0 or there are no more.
+func Few[T any](items []T, n int, seed uint64) []T {
+	if n <= 0 || n >= len(items) {
+		return items
+	}
+	few := make([]T, n)
+	for i, at := range Shuffle(seed, 0, len(items))[:n] {
+		few[i] = items[at]
+	}
+	return few
+}
+
 // Shuffle is the order of n rows in one epoch: a Fisher-Yates shuffle driven by
 // PCG, the same for the same seed and epoch on every machine.
 func Shuffle(seed uint64, epoch, n int) []int32 {

@@ -53,6 +53,14 @@ func (c Config) For(m *model.Config) Config {
 	return c
 }
 
+// Precision is that of the run's products.
+func (c *Config) Precision() kernel.Precision {
+	if c.BF16 {
+		return kernel.BF16
+	}
+	return kernel.FP32
+}
+
 // Data is a task's examples, tokenized.
 type Data struct {
 	Spec  task.Spec
@@ -234,7 +242,7 @@ func (r *Runner) open() error {
 	}
 	r.score, r.main = r.scoreTask, r.Data.Spec.Main
 	if r.tuning() {
-		d := newDistance(r.Pool, r.Teacher, r.prec())
+		d := newDistance(r.Pool, r.Teacher, r.Config.Precision())
 		r.score = func(ctx context.Context, m *model.Model) ([]task.Metric, error) {
 			return d.score(ctx, m, r.Data.Dev, r.Observer.Eval)
 		}
@@ -250,13 +258,6 @@ func (r *Runner) open() error {
 	}
 	_, err = r.metrics.Seek(r.state.Metrics, 0)
 	return err
-}
-
-func (r *Runner) prec() kernel.Precision {
-	if r.Config.BF16 {
-		return kernel.BF16
-	}
-	return kernel.FP32
 }
 
 // epochSteps is the number of steps of one epoch; the last batch may be short.
@@ -276,11 +277,11 @@ func (r *Runner) newStepper(m *model.Model) (*Stepper, error) {
 	c := &r.Config
 	switch {
 	case r.tuning():
-		return NewTuner(r.Pool, m, r.Teacher, c.Optimizer, r.prec())
+		return NewTuner(r.Pool, m, r.Teacher, c.Optimizer, r.Config.Precision())
 	case c.Distill != nil:
-		return NewDistiller(r.Pool, m, r.Teacher, *c.Distill, c.Optimizer, r.prec(), c.Seed)
+		return NewDistiller(r.Pool, m, r.Teacher, *c.Distill, c.Optimizer, r.Config.Precision(), c.Seed)
 	}
-	return NewStepper(r.Pool, m, c.Optimizer, r.prec(), c.Seed), nil
+	return NewStepper(r.Pool, m, c.Optimizer, r.Config.Precision(), c.Seed), nil
 }
 
 // try trains with one learning rate, from where the state says.
@@ -416,7 +417,7 @@ func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 
 // scoreTask scores the model as the task does.
 func (r *Runner) scoreTask(ctx context.Context, m *model.Model) ([]task.Metric, error) {
-	return NewEvaluator(r.Pool, r.prec()).Score(ctx, m, r.Data.Spec, r.Data.Dev, r.Observer.Eval)
+	return NewEvaluator(r.Pool, r.Config.Precision()).Score(ctx, m, r.Data.Spec, r.Data.Dev, r.Observer.Eval)
 }
 
 // merit says of two scores which is the better: the larger.

@@ -39,13 +39,7 @@ type EncodeOptions struct {
 
 // Encode tokenizes a task's examples for a model.
 func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
-	if opt.Rows > 0 && opt.Rows < len(examples) {
-		few := make([]task.Example, opt.Rows)
-		for i, at := range task.Shuffle(opt.Seed, 0, len(examples))[:opt.Rows] {
-			few[i] = examples[at]
-		}
-		examples = few
-	}
+	examples = task.Few(examples, opt.Rows, opt.Seed)
 	if !spec.LanguageModel() && !spec.Written {
 		return task.Encode(tok, examples, opt.Length, opt.Progress), nil
 	}
@@ -89,6 +83,18 @@ func TextFormat(m *model.Config, length int) (task.TextFormat, error) {
 // InputOf is a batch as a model takes it; it shares the batch's memory.
 func InputOf(b *task.Batch) model.Input {
 	return model.Input{IDs: b.IDs, Types: b.Types, Offsets: b.Offsets, Targets: b.Targets, DecoderIDs: b.DecoderIDs, DecoderOffsets: b.DecoderOffsets}
+}
+
+// Batches lays all rows out in batches of a size that evaluation likes, for what
+// looks at texts more than once. Longer rows come first.
+func Batches(data *task.Encoded) []model.Input {
+	var batches []model.Input
+	for _, rows := range task.LengthSorted(data, evalTokens) {
+		var b task.Batch
+		data.Fill(&b, rows)
+		batches = append(batches, InputOf(&b))
+	}
+	return batches
 }
 
 // Score evaluates a model on a task's data.

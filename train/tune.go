@@ -33,10 +33,8 @@ func NewTuner(pool *kernel.Pool, student, teacher *model.Model, cfg OptimizerCon
 		if _, fused := student.Config.Blocks[blk.Name]; !fused {
 			continue
 		}
-		for _, l := range []*nn.Linear{blk.MLP.Gate, blk.MLP.GateV, blk.MLP.Up, blk.MLP.UpV, blk.MLP.Down, blk.MLP.DownV} {
-			if l != nil {
-				trained[l.W], trained[l.B] = true, true
-			}
+		for _, l := range blk.MLP.Linears() {
+			trained[l.W], trained[l.B] = true, true
 		}
 	}
 	if len(trained) == 0 {

@@ -16,7 +16,6 @@ import (
 	"mlpfusion/fusion"
 	"mlpfusion/kmeans"
 	"mlpfusion/model"
-	"mlpfusion/task"
 	"mlpfusion/train"
 )
 
@@ -55,8 +54,8 @@ they get on these texts.`,
   mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if !slices.Contains(methods(), opt.Method) {
-				return usageError{fmt.Errorf("method %q: expected one of %s", opt.Method, strings.Join(methods(), ", "))}
+			if !slices.Contains(fusion.AllNames(), opt.Method) {
+				return usageError{fmt.Errorf("method %q: expected one of %s", opt.Method, strings.Join(fusion.AllNames(), ", "))}
 			}
 			switch kmeans.Algorithm(clustering) {
 			case "", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest:
@@ -80,7 +79,7 @@ they get on these texts.`,
 			if byUsage && opt.Budget == 0 {
 				return usageError{errors.New("by-usage: expected a --budget to divide, found none")}
 			}
-			calibrate := opt.Method == "calibrated" || strings.HasSuffix(opt.Method, "-smoe") || opt.Fusion.Weighted || opt.Fusion.Select || opt.Fusion.Refit || opt.Fusion.Fit > 0
+			calibrate := opt.Fusion.UsesInputs(opt.Method)
 			if calibrate || byUsage {
 				texts, err := a.calibrationTexts(dir, &data, calibrationRows)
 				if err != nil {
@@ -123,7 +122,7 @@ they get on these texts.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&opt.Method, "method", "fusion", "how to compress: "+strings.Join(methods(), ", "))
+	f.StringVar(&opt.Method, "method", "fusion", "how to compress: "+strings.Join(fusion.AllNames(), ", "))
 	f.IntVar(&opt.Experts, "experts", 0, "experts that mc-smoe and hc-smoe leave in each mixture (default a quarter)")
 	f.BoolVar(&byUsage, "by-usage", false, "divide the budget among experts by the tokens they get on the texts of --task and --data")
 	f.StringVar(&opt.Layers, "layers", "", `layers from 0, such as 2-5 or 0,3,7-9, or "all" (default the last two thirds)`)
@@ -147,9 +146,6 @@ they get on these texts.`,
 	return c
 }
 
-// methods lists the names of all methods.
-func methods() []string { return append(fusion.Names(), fusion.MixtureNames()...) }
-
 // texts are unlabelled texts of a task, ready for a model.
 type texts struct {
 	batches []model.Input
@@ -172,12 +168,7 @@ func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (
 	}
 	t := &texts{head: train.HeadFor(set.Spec)}
 	t.head.NewHead = true // what routers do does not depend on it
-	const tokens = 1024
-	for _, rows := range task.LengthSorted(enc, tokens) {
-		var b task.Batch
-		enc.Fill(&b, rows)
-		t.batches = append(t.batches, train.InputOf(&b))
-	}
+	t.batches = train.Batches(enc)
 	return t, nil
 }
 

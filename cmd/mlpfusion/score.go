@@ -99,13 +99,7 @@ func (a *app) evaluateTexts(name string, data *dataFlags, w *writing, dev bool, 
 	if err != nil {
 		return err
 	}
-	if data.devRows > 0 && data.devRows < len(entries) {
-		few := make([]task.Entry, data.devRows)
-		for i, at := range task.Shuffle(a.seed, 0, len(entries))[:data.devRows] {
-			few[i] = entries[at]
-		}
-		entries = few
-	}
+	entries = task.Few(entries, data.devRows, a.seed)
 	g, err := a.newWriter(name, w)
 	if err != nil {
 		return err
