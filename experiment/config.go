@@ -1,10 +1,8 @@
 package experiment
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -13,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"mlpfusion/internal/choice"
 	"mlpfusion/task"
 	"mlpfusion/train"
 )
@@ -76,13 +75,25 @@ func (c *Config) ReadConfig(path string) error {
 	if err != nil {
 		return err
 	}
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	err = d.Decode(c)
-	var wrong *yaml.TypeError
-	switch {
-	case errors.Is(err, io.EOF):
+	var file yaml.Node
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if len(file.Content) == 0 {
 		return fmt.Errorf("%s: expected keys such as methods and tasks, found an empty file", path)
+	}
+	top := file.Content[0]
+	if top.Kind != yaml.MappingNode {
+		return fmt.Errorf("%s: line %d: expected keys such as methods and tasks, found a list or a word", path, top.Line)
+	}
+	keys := c.keys()
+	for i := 0; i < len(top.Content); i += 2 {
+		if k := top.Content[i]; !slices.Contains(keys, k.Value) {
+			return fmt.Errorf("%s: line %d: %w", path, k.Line, choice.Unknown(k.Value, keys))
+		}
+	}
+	var wrong *yaml.TypeError
+	switch err := top.Decode(c); {
 	case errors.As(err, &wrong):
 		return fmt.Errorf("%s: %s", path, strings.Join(wrong.Errors, "; "))
 	case err != nil:
@@ -91,12 +102,26 @@ func (c *Config) ReadConfig(path string) error {
 	return nil
 }
 
+// keys are those of the YAML file.
+func (c *Config) keys() []string {
+	var keys []string
+	for _, part := range []reflect.Type{reflect.TypeFor[Axes](), reflect.TypeFor[Settings]()} {
+		for i := range part.NumField() {
+			keys = append(keys, part.Field(i).Tag.Get("yaml"))
+		}
+	}
+	return keys
+}
+
 // Check tells what is wrong with a comparison: the key, what was expected and
 // what was found.
 func (c *Config) Check() error {
-	for key, n := range map[string]int{"methods": len(c.Methods), "tasks": len(c.Tasks), "seeds": len(c.Seeds), "lrs": len(c.LRs), "p_modes": len(c.PModes), "tune": len(c.Tune)} {
-		if n == 0 {
-			return fmt.Errorf("%s: expected at least one, found none", key)
+	for _, axis := range []struct {
+		key string
+		n   int
+	}{{"methods", len(c.Methods)}, {"tasks", len(c.Tasks)}, {"seeds", len(c.Seeds)}, {"lrs", len(c.LRs)}, {"p_modes", len(c.PModes)}, {"tune", len(c.Tune)}} {
+		if axis.n == 0 {
+			return fmt.Errorf("%s: expected at least one, found none", axis.key)
 		}
 	}
 	compressed := false
@@ -117,7 +142,7 @@ func (c *Config) Check() error {
 	}
 	for _, m := range c.PModes {
 		if !slices.Contains(PModes(), m) {
-			return fmt.Errorf("p_modes: expected some of %s, found %q", strings.Join(PModes(), ", "), m)
+			return fmt.Errorf("p_modes: %w", choice.Unknown(m, PModes()))
 		}
 	}
 	for _, n := range c.Tune {
@@ -152,6 +177,9 @@ func (c *Config) Check() error {
 		if n.found < n.least {
 			return fmt.Errorf("%s: expected at least %d, found %d", n.key, n.least, n.found)
 		}
+	}
+	if !(c.Warmup >= 0 && c.Warmup <= 1) {
+		return fmt.Errorf("warmup: expected a share from 0 to 1, found %g", c.Warmup)
 	}
 	for _, path := range []struct{ key, found string }{{"model", c.Model}, {"data", c.Data}} {
 		if path.found == "" {

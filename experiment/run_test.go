@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -295,14 +296,17 @@ func TestConfig(t *testing.T) {
 		t.Errorf("overridden to %+v", c)
 	}
 	for _, bad := range []struct{ text, want string }{
-		{"methods: [none]\nwidth: [16]\n", "line 2: field width not found"},
+		{"methods: [none]\nwidth: [16]\n", `line 2: expected one of methods, .*, found "width": did you mean widths\?`},
+		{"{widths: [16], methods: [none], epoch: 2}", `line 1: .*found "epoch": did you mean epochs\?`},
+		{"- none\n", "line 1: expected keys such as methods and tasks, found a list"},
+		{"methods: [none]\nmethods: [fusion]\n", "line 2"},
 		{"methods: [none]\nseeds: [one]\n", "line 2"},
 		{"", "empty file"},
 		{"methods: [none\n", "c.yaml"},
 	} {
 		write(t, path, bad.text)
 		c := Defaults()
-		if err := c.ReadConfig(path); err == nil || !strings.Contains(err.Error(), bad.want) {
+		if err := c.ReadConfig(path); err == nil || !regexp.MustCompile(bad.want).MatchString(err.Error()) {
 			t.Errorf("%q gave %v", bad.text, err)
 		}
 	}
@@ -310,7 +314,8 @@ func TestConfig(t *testing.T) {
 		change func(c *Config)
 		want   string
 	}{
-		{func(c *Config) { c.Methods = []string{"fuse"} }, `unknown fusion method "fuse"`},
+		{func(c *Config) { c.Methods = []string{"fuse"} }, `methods: expected one of .*, found "fuse"`},
+		{func(c *Config) { c.Warmup = 5 }, "warmup: expected a share from 0 to 1, found 5"},
 		{func(c *Config) { c.Methods = []string{"svd+tasty"} }, `found "tasty"`},
 		{func(c *Config) { c.Methods = []string{"svd+fit"} }, `found "fit"`},
 		{func(c *Config) { c.Methods = []string{"none+refit"} }, `found "refit"`},
@@ -327,7 +332,7 @@ func TestConfig(t *testing.T) {
 		c := Defaults()
 		c.Tasks, c.Widths, c.Model, c.Data = []string{"sst2"}, []int{16}, "m", "d"
 		bad.change(&c)
-		if err := c.Check(); err == nil || !strings.Contains(err.Error(), bad.want) {
+		if err := c.Check(); err == nil || !regexp.MustCompile(bad.want).MatchString(err.Error()) {
 			t.Errorf("expected %q, got %v", bad.want, err)
 		}
 	}

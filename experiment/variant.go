@@ -2,12 +2,14 @@ package experiment
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"mlpfusion/convert"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/choice"
 	"mlpfusion/kmeans"
 	"mlpfusion/model"
 )
@@ -30,7 +32,8 @@ type Variant struct {
 	Params  bool // as many parameters, not as many units a token, as the width gives experts of their own
 }
 
-const modifiers = "kmeans, ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS, steps or steps=LOWEST, distill or distill=WEIGHT; of mixtures of experts experts=N, usage, params"
+// modifiers are the words after a "+", as ParseVariant explains them.
+var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "weighted", "select", "refit", "fit=STEPS", "steps", "steps=LOWEST", "distill", "distill=WEIGHT", "experts=N", "usage", "params"}
 
 // ParseVariant reads a method's name and its modifiers, joined by "+":
 // kmeans, ward, best, restarts=N and effort=N say how fusion and cluster
@@ -45,14 +48,20 @@ func ParseVariant(name string) (*Variant, error) {
 	parts := strings.Split(name, "+")
 	v := &Variant{Name: name, Method: parts[0]}
 	if !slices.Contains(fusion.AllNames(), v.Method) {
-		return nil, fmt.Errorf("unknown fusion method %q: expected one of %s", v.Method, strings.Join(fusion.AllNames(), ", "))
+		return nil, choice.Unknown(v.Method, fusion.AllNames())
 	}
 	for _, part := range parts[1:] {
 		key, value, given := strings.Cut(part, "=")
 		number, err := strconv.ParseFloat(value, 64)
 		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || (key == "steps" || key == "distill") && given
-		if v.Method == original || takes != given || given && (err != nil || number < 0) {
-			return nil, fmt.Errorf("%s: expected a method and modifiers (%s), found %q", name, modifiers, part)
+		if v.Method == original {
+			return nil, fmt.Errorf("%s: expected no modifier of the original, found %q", name, part)
+		}
+		if takes != given || given && (err != nil || !(number >= 0)) {
+			return nil, fmt.Errorf("%s: modifiers: %w", name, choice.Unknown(part, modifiers))
+		}
+		if given && key != "steps" && key != "distill" && (number != math.Trunc(number) || number > 1<<20) {
+			return nil, fmt.Errorf("%s: %s: expected a whole number, found %s", name, key, value)
 		}
 		switch key {
 		case "kmeans", "ward", "best":
@@ -85,10 +94,17 @@ func ParseVariant(name string) (*Variant, error) {
 		case "params":
 			v.Params = true
 		default:
-			return nil, fmt.Errorf("%s: expected modifiers out of %s, found %q", name, modifiers, part)
+			return nil, fmt.Errorf("%s: modifiers: %w", name, choice.Unknown(part, modifiers))
 		}
 	}
+	clusters := fusion.Clusters(v.Method)
 	switch {
+	case !clusters && (v.Fusion.Clustering != "" || v.Fusion.Restarts+v.Fusion.Effort > 0 || v.Fusion.Weighted || v.Fusion.Select):
+		return nil, fmt.Errorf("%s: expected the modifiers of clustering with a method that clusters, found them with %s", name, v.Method)
+	case v.Fusion.Restarts > 0 && v.Fusion.Clustering != kmeans.AlgorithmKMeans:
+		return nil, fmt.Errorf("%s: expected restarts=N with kmeans, found it without", name)
+	case v.Fusion.Effort > 0 && v.Fusion.Clustering != kmeans.AlgorithmBest && v.Fusion.Clustering != "":
+		return nil, fmt.Errorf("%s: expected effort=N with best, found it with %s", name, v.Fusion.Clustering)
 	case v.Experts > 0 && !v.merges():
 		return nil, fmt.Errorf("%s: expected experts=N with mc-smoe or hc-smoe, found it with %s", name, v.Method)
 	case v.Params && v.Method != "shared":

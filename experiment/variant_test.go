@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,9 +42,16 @@ func TestMixtureVariants(t *testing.T) {
 		"fusion+experts=2": "expected experts=N with mc-smoe or hc-smoe",
 		"fusion+params":    "expected params with shared",
 		"shared+usage":     "expected usage with a method for single experts",
-		"mc-smoe+experts":  "expected a method and modifiers",
+		"mc-smoe+experts":  `modifiers: expected one of kmeans, .*found "experts": did you mean experts=N\?`,
+
+		"svd+ward":                   "expected the modifiers of clustering with a method that clusters, found them with svd",
+		"prune+weighted":             "expected the modifiers of clustering with a method that clusters",
+		"fusion+restarts=3":          "expected restarts=N with kmeans, found it without",
+		"cluster+ward+effort=3":      "expected effort=N with best, found it with ward",
+		"fusion+kmeans+restarts=1.5": "restarts: expected a whole number, found 1.5",
+		"calibrated+fit=nan":         `found "fit=nan"`,
 	} {
-		if _, err := ParseVariant(name); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseVariant(name); err == nil || !regexp.MustCompile(want).MatchString(err.Error()) {
 			t.Errorf("%s: error %v, want one with %q", name, err, want)
 		}
 	}

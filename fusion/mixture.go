@@ -119,6 +119,16 @@ func (o *Options) UsesInputs(method string) bool {
 	return method == calibrated{}.Name() || Merges(method) || o.Weighted || o.Select || o.Refit || o.Fit > 0
 }
 
+// Clusters tells whether a method clusters units, as the options of clustering,
+// Weighted and Select suppose.
+func Clusters(method string) bool {
+	switch method {
+	case fused{}.Name(), clustered{}.Name(), calibrated{}.Name(), shared{}.Name():
+		return true
+	}
+	return Merges(method)
+}
+
 // LookupMixture returns the method of that name, or an error that lists the names.
 func LookupMixture(name string) (MixtureMethod, error) {
 	i := slices.Index(MixtureNames(), name)

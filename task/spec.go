@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"mlpfusion/internal/choice"
 )
 
 // Example is one row of a data set. In a generation task Text is the prompt and
@@ -127,7 +129,7 @@ func Lookup(name string) (Spec, error) {
 	plain := strings.ReplaceAll(strings.ToLower(name), "-", "")
 	i := slices.IndexFunc(specs, func(s Spec) bool { return s.Name == plain })
 	if i < 0 {
-		return Spec{}, fmt.Errorf("task: expected one of %s, found %q", strings.Join(Names(), ", "), name)
+		return Spec{}, fmt.Errorf("task: %w", choice.Unknown(name, Names()))
 	}
 	s := specs[i]
 	s.Main = s.Metrics[0]
