@@ -141,6 +141,10 @@ type Output struct {
 // and it is a model directory without folders of its own. The caller ends with
 // Commit, or with Abort on every other way out.
 func CreateOutput(path string, overwrite bool) (*Output, error) {
+	if path == "" {
+		return nil, errors.New("expected a directory to write, found an empty name")
+	}
+	given := path
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -148,7 +152,7 @@ func CreateOutput(path string, overwrite bool) (*Output, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // a link to a directory stays, what it points to is replaced
 	}
-	replace, err := mayWrite(path, overwrite)
+	replace, err := mayWrite(path, given, overwrite)
 	if err != nil {
 		return nil, err
 	}
@@ -173,14 +177,15 @@ func CreateOutput(path string, overwrite bool) (*Output, error) {
 	return o, nil
 }
 
-// mayWrite says whether the target may be created, or replaced, or why not.
-func mayWrite(path string, overwrite bool) (replace bool, err error) {
+// mayWrite says whether the target may be created, or replaced, or why not, under
+// the name that the user gave.
+func mayWrite(path, given string, overwrite bool) (replace bool, err error) {
 	entries, err := os.ReadDir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil && exists(path):
-		return false, fmt.Errorf("%s: expected a directory or nothing, found a file", path)
+		return false, fmt.Errorf("%s: expected a directory or nothing, found a file", given)
 	case err != nil:
 		return false, err
 	case len(entries) == 0:
@@ -188,13 +193,13 @@ func mayWrite(path string, overwrite bool) (replace bool, err error) {
 	}
 	config, err := ReadConfig(configPath(path))
 	if err != nil || !config.Has("model_type") {
-		return false, fmt.Errorf("%s: it exists and is no model directory, so it is not replaced; choose another name", path)
+		return false, fmt.Errorf("%s: it exists and is no model directory, so it is not replaced; choose another name", given)
 	}
 	if !overwrite {
-		return false, fmt.Errorf("%s: it exists already; ask to overwrite it or choose another name", path)
+		return false, fmt.Errorf("%s: it exists already; give --overwrite to replace it, or choose another name", given)
 	}
 	if i := slices.IndexFunc(entries, fs.DirEntry.IsDir); i >= 0 {
-		return false, fmt.Errorf("%s: it holds the folder %s, which overwriting would remove; remove it first or choose another name", path, entries[i].Name())
+		return false, fmt.Errorf("%s: it holds the folder %s, which overwriting would remove; remove it first or choose another name", given, entries[i].Name())
 	}
 	return true, nil
 }

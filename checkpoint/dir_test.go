@@ -110,7 +110,7 @@ func TestOutput(t *testing.T) {
 	}
 
 	_, err = CreateOutput(target, false)
-	wants(t, err, "it exists already; ask to overwrite")
+	wants(t, err, "it exists already; give --overwrite")
 	write(t, filepath.Join(target, "vocab.txt"), "old")
 	aborted := create(t, target, true)
 	aborted.Abort()

@@ -77,10 +77,14 @@ type Fused struct {
 	Bytes       int64                       `json:"bytes"`
 }
 
+// WorkSuffix ends the name of the folder beside an output that keeps the finished
+// blocks of an interrupted run.
+const WorkSuffix = ".fuse"
+
 // Fuse compresses MLP blocks of the model in src and writes the result to the
 // directory out. All else is copied as it is.
 func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions) (*Fused, error) {
-	f := &fuser{src: src, opt: opt, work: filepath.Clean(out) + ".fuse"}
+	f := &fuser{src: src, opt: opt, work: filepath.Clean(out) + WorkSuffix}
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}

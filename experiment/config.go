@@ -102,6 +102,20 @@ func (c *Config) ReadConfig(path string) error {
 	return nil
 }
 
+// differences lists the settings of a that b has otherwise, and b's values of
+// them.
+func differences(a, b Settings) (of, other string) {
+	var list [2][]string
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range x.NumField() {
+		if key := x.Type().Field(i).Tag.Get("yaml"); x.Field(i).Interface() != y.Field(i).Interface() {
+			list[0] = append(list[0], fmt.Sprintf("%s: %v", key, x.Field(i)))
+			list[1] = append(list[1], fmt.Sprintf("%s: %v", key, y.Field(i)))
+		}
+	}
+	return strings.Join(list[0], ", "), strings.Join(list[1], ", ")
+}
+
 // keys are those of the YAML file.
 func (c *Config) keys() []string {
 	var keys []string

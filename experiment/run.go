@@ -149,9 +149,8 @@ func (r *Runner) Plan() (keys []Key, done map[Key]*Cell, err error) {
 		}
 		a, b := r.Config.Settings, earlier.Settings
 		a.Data, b.Data = "", "" // wherever the data lie
-		want, _ := json.Marshal(a)
-		if found, _ := json.Marshal(b); string(found) != string(want) {
-			return nil, nil, fmt.Errorf("%s: expected the settings of the cells that are there, %s, found %s: give these or another folder", r.Dir, found, want)
+		if want, found := differences(b, a); want != "" {
+			return nil, nil, fmt.Errorf("%s: expected the settings of the cells that are there, %s, found %s: give these or another folder", r.Dir, want, found)
 		}
 	}
 	done, err = finished(r.Dir, keys)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +69,9 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the cells, as i/n")
 	f.BoolVar(&dryRun, "dry-run", false, "list the cells with their estimated time")
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if f.Changed("seed") {
+			return usageError{errors.New("seed: expected --seeds, the axis of the comparison")}
+		}
 		given.Seeds = nil
 		for _, s := range seeds {
 			given.Seeds = append(given.Seeds, uint64(s))
@@ -86,9 +91,16 @@ process makes its share; the report command shows the shards' folders as one.`,
 		}
 		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool, PeakMemory: peakMemory}
 		if shard != "" {
-			if n, err := fmt.Sscanf(shard+" ", "%d/%d ", &r.Shard, &r.Shards); n != 2 || err != nil || r.Shards < 1 {
+			i, n, _ := strings.Cut(shard, "/")
+			var err1, err2 error
+			r.Shard, err1 = strconv.Atoi(i)
+			r.Shards, err2 = strconv.Atoi(n)
+			if err1 != nil || err2 != nil || r.Shard < 1 || r.Shard > r.Shards {
 				return usageError{fmt.Errorf("shard: expected i/n such as 1/4, found %q", shard)}
 			}
+		}
+		if !dryRun {
+			a.kept = args[1]
 		}
 		dir, err := a.open(args[0])
 		if err != nil {

@@ -50,17 +50,45 @@ func (d *dataFlags) addTask(f *pflag.FlagSet) {
 	f.IntVar(&d.maxLength, "max-length", 128, "tokens of an example, longer ones are cut; of tasks for language models 512 unless given")
 }
 
+// shortest is the least --max-length: the marks before, between and behind a pair
+// of texts, and a token.
+const shortest = 4
+
+// check refuses numbers that are out of range.
+func (d *dataFlags) check() error {
+	if err := atLeast(d.flags, shortest, "max-length"); err != nil {
+		return err
+	}
+	for _, name := range []string{"train-rows", "dev-rows"} {
+		if d.flags.Lookup(name) != nil {
+			if err := atLeast(d.flags, 0, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // load reads the data set.
 func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 	if d.task == "" || d.dir == "" {
 		return nil, usageError{fmt.Errorf("expected --task and --data, found %s", missing(d))}
+	}
+	if err := d.check(); err != nil {
+		return nil, err
 	}
 	spec, err := task.Lookup(d.task)
 	if err != nil {
 		return nil, usageError{err}
 	}
 	if d.regression {
+		if spec.LanguageModel() {
+			return nil, usageError{fmt.Errorf("regression: expected a task with labels, found %s", spec.Name)}
+		}
 		spec = spec.AsRegression()
+	}
+	if c := d.columns; spec.Name == "webnlg" && c != (task.Columns{}) {
+		return nil, usageError{fmt.Errorf("text, text-pair, label: expected a task that is read by columns, found %s", spec.Name)}
 	}
 	if d.written {
 		if spec, err = spec.AsWritten(); err != nil {

@@ -31,11 +31,8 @@ and all.`,
   mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt`,
 		Args: exactly("MODEL"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := positive(map[string]float64{"max-length": float64(data.maxLength)}); err != nil {
-				return err
-			}
 			if texts {
-				if err := w.check(a.seed); err != nil {
+				if err := w.check(c.Flags(), a.seed); err != nil {
 					return err
 				}
 				return a.evaluateTexts(args[0], &data, w, dev, output)

@@ -28,6 +28,9 @@ stay dead in training, but nothing gets smaller or faster.`,
   mlpfusion export small plain --pad`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := apart(args[1], args[0]); err != nil {
+				return err
+			}
 			dir, err := a.open(args[0])
 			if err != nil {
 				return err

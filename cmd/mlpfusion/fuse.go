@@ -1,19 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/choice"
 	"mlpfusion/kmeans"
 	"mlpfusion/model"
 	"mlpfusion/train"
@@ -26,7 +30,8 @@ func (a *app) fuseCommand() *cobra.Command {
 	var calibrationRows int
 	var budgetOf string
 	var byUsage bool
-	c := &cobra.Command{
+	var c *cobra.Command
+	c = &cobra.Command{
 		Use:   "fuse MODEL OUT",
 		Short: "Compress MLP blocks",
 		Long: `Compress the MLP blocks of MODEL and write the result to the directory OUT.
@@ -54,16 +59,12 @@ they get on these texts.`,
   mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if !slices.Contains(fusion.AllNames(), opt.Method) {
-				return usageError{fmt.Errorf("method %q: expected one of %s", opt.Method, strings.Join(fusion.AllNames(), ", "))}
+			cost, err := checkFuse(c.Flags(), &opt, clustering, budgetOf, byUsage, calibrationRows)
+			if err != nil {
+				return err
 			}
-			switch kmeans.Algorithm(clustering) {
-			case "", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest:
-			default:
-				return usageError{fmt.Errorf("clustering: expected kmeans, ward or best, found %q", clustering)}
-			}
-			if opt.Width != 0 && opt.Ratio != 0 {
-				return usageError{fmt.Errorf("expected --width or --ratio, found both: %d and %g", opt.Width, opt.Ratio)}
+			if err := apart(args[1], args[0]); err != nil {
+				return err
 			}
 			dir, err := a.open(args[0])
 			if err != nil {
@@ -76,9 +77,6 @@ they get on these texts.`,
 			opt.Name, opt.Threads = args[0], a.threads
 			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
 			finished := 0
-			if byUsage && opt.Budget == 0 {
-				return usageError{errors.New("by-usage: expected a --budget to divide, found none")}
-			}
 			calibrate := opt.Fusion.UsesInputs(opt.Method)
 			if calibrate || byUsage {
 				texts, err := a.calibrationTexts(dir, &data, calibrationRows)
@@ -100,11 +98,8 @@ they get on these texts.`,
 					}
 				}
 			}
-			cost, ok := map[string]fusion.Cost{"flops": fusion.FLOPs, "params": fusion.Params, "bytes": fusion.Bytes}[budgetOf]
-			if !ok {
-				return usageError{fmt.Errorf("budget-of: expected flops, params or bytes, found %q", budgetOf)}
-			}
 			opt.BudgetOf = cost
+			a.kept, a.resume = filepath.Clean(args[1])+convert.WorkSuffix, "--resume"
 			all := a.ui.progress("blocks", "block", 0)
 			opt.Progress = func(s convert.Step) {
 				if s.Done {
@@ -140,10 +135,61 @@ they get on these texts.`,
 	f.Float64Var(&opt.Fusion.Ridge, "ridge", 0, "ridge of the refit, relative to the features' variance (default 1e-4)")
 	f.IntVar(&opt.Fusion.Fit, "fit", 0, "steps of descent on the output error after the refit")
 	f.IntVar(&calibrationRows, "calibration-rows", 1200, "unlabelled training texts to calibrate on")
-	data.add(f)
+	data.addTask(f)
 	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
+}
+
+// checkFuse refuses flags that are out of range, and those that would change
+// nothing.
+func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, clustering, budgetOf string, byUsage bool, calibrationRows int) (fusion.Cost, error) {
+	if !slices.Contains(fusion.AllNames(), opt.Method) {
+		return 0, usageError{fmt.Errorf("method: %w", choice.Unknown(opt.Method, fusion.AllNames()))}
+	}
+	algorithm := kmeans.Algorithm(clustering)
+	if !slices.Contains([]kmeans.Algorithm{"", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest}, algorithm) {
+		return 0, usageError{fmt.Errorf("clustering: expected kmeans, ward or best, found %q", clustering)}
+	}
+	cost, ok := map[string]fusion.Cost{"flops": fusion.FLOPs, "params": fusion.Params, "bytes": fusion.Bytes}[budgetOf]
+	if !ok {
+		return 0, usageError{fmt.Errorf("budget-of: expected flops, params or bytes, found %q", budgetOf)}
+	}
+	if f.Changed("store") && !slices.Contains([]string{"f32", "bf16", "int8"}, opt.Store) {
+		return 0, usageError{fmt.Errorf("store: expected f32, bf16 or int8, found %q", opt.Store)}
+	}
+	if f.Changed("layers") && opt.Layers == "" {
+		return 0, usageError{errors.New(`layers: expected numbers such as 2-5, or "all", found none`)}
+	}
+	if f.Changed("budget") && !(opt.Budget > 0 && opt.Budget <= 1) {
+		return 0, usageError{fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", opt.Budget)}
+	}
+	if err := cmp.Or(atLeast(f, 1, "width", "restarts", "effort", "calibration-rows", "experts"), atLeast(f, 0, "fit"), above0(f, "ratio", "ridge")); err != nil {
+		return 0, err
+	}
+	sizes := 0
+	for _, name := range []string{"width", "ratio", "budget"} {
+		if f.Changed(name) {
+			sizes++
+		}
+	}
+	if sizes > 1 {
+		return 0, usageError{fmt.Errorf("expected one of --width, --ratio and --budget, found %d of them", sizes)}
+	}
+	if byUsage && opt.Budget == 0 {
+		return 0, usageError{errors.New("by-usage: expected a --budget to divide, found none")}
+	}
+	clusters := fusion.Clusters(opt.Method)
+	reads := byUsage || opt.Fusion.UsesInputs(opt.Method)
+	const clustered, texts = "a method that clusters", "a method or flags that read texts: calibrated, mc-smoe, hc-smoe, --weighted, --select, --refit, --fit, --by-usage"
+	return cost, onlyWith(f, []condition{
+		{"clustering", clusters, clustered}, {"weighted", clusters, clustered}, {"select", clusters, clustered},
+		{"restarts", clusters && algorithm == kmeans.AlgorithmKMeans, "--clustering kmeans"},
+		{"effort", clusters && (algorithm == "" || algorithm == kmeans.AlgorithmBest), "--clustering best"},
+		{"ridge", opt.Fusion.Refit || opt.Method == "calibrated", "--refit or the method calibrated"},
+		{"budget-of", opt.Budget != 0, "--budget"},
+		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts},
+	})
 }
 
 // texts are unlabelled texts of a task, ready for a model.
@@ -217,14 +263,4 @@ func explained(l checkpoint.Layer) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.1f %%", 100*(1-l.Inertia/l.Total))
-}
-
-// exactly asks for the named arguments and no others.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) != len(names) {
-			return usageError{fmt.Errorf("expected %s, found %d arguments", strings.Join(names, " "), len(args))}
-		}
-		return nil
-	}
 }

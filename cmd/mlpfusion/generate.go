@@ -44,7 +44,12 @@ func (w *writing) add(f *pflag.FlagSet) {
 }
 
 // check reads what the flags say.
-func (w *writing) check(seed uint64) error {
+func (w *writing) check(f *pflag.FlagSet, seed uint64) error {
+	const beams = "--beam above 1"
+	searches := w.options.Beams > 1
+	if err := onlyWith(f, []condition{{"length-penalty", searches, beams}, {"early-stopping", searches, beams}}); err != nil {
+		return err
+	}
 	switch w.earlyStopping {
 	case "false":
 	case "true":
@@ -90,15 +95,14 @@ end is written as a space; or JSON objects, a line each.`,
 				return usageError{fmt.Errorf("expected --prompt or --input, found both")}
 			case w.greedy && (w.options.Sample || w.options.Beams > 1):
 				return usageError{fmt.Errorf("expected --greedy alone, found it with beam search or sampling")}
-			case f.Changed("temperature"):
-				if err := positive(map[string]float64{"temperature": w.options.Temperature}); err != nil {
-					return err
-				}
+			}
+			if err := above0(f, "temperature"); err != nil {
+				return err
 			}
 			if !w.options.Sample {
 				w.options.Temperature = 0
 			}
-			if err := w.check(a.seed); err != nil {
+			if err := w.check(f, a.seed); err != nil {
 				return err
 			}
 			prompts := func() ([]string, error) { return []string{prompt}, nil }

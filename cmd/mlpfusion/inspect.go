@@ -1,13 +1,14 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
@@ -18,6 +19,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	var page, beside string
 	var data dataFlags
 	var rows int
+	var f *pflag.FlagSet
 	c := &cobra.Command{
 		Use:   "inspect MODEL",
 		Short: "Show the blocks of a model: widths, parameters, FLOPs, inertia, cluster sizes",
@@ -32,6 +34,10 @@ tokens go where they went.`,
   mlpfusion inspect small --json | jq '.blocks[].width'`,
 		Args: exactly("MODEL"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			texts := data.task != "" || data.dir != ""
+			if err := cmp.Or(atLeast(f, 1, "rows"), onlyWith(f, []condition{{"rows", texts, "--task and --data"}, {"beside", texts, "--task and --data"}})); err != nil {
+				return err
+			}
 			dir, err := a.open(args[0])
 			if err != nil {
 				return err
@@ -41,13 +47,10 @@ tokens go where they went.`,
 			if err != nil {
 				return err
 			}
-			switch {
-			case data.task != "" || data.dir != "":
+			if texts {
 				if c.Routers, err = a.inspectRouters(dir, beside, &data, rows); err != nil {
 					return err
 				}
-			case beside != "":
-				return usageError{errors.New("beside: expected --task and --data, found neither")}
 			}
 			if page != "" {
 				f, err := checkpoint.CreateAtomic(page)
@@ -65,7 +68,7 @@ tokens go where they went.`,
 			return a.ui.result(c, func(w io.Writer) { showContents(w, c) })
 		},
 	}
-	f := c.Flags()
+	f = c.Flags()
 	data.addTask(f)
 	f.IntVar(&rows, "rows", 1200, "training texts to look at")
 	f.StringVar(&beside, "beside", "", "the model that was compressed, for its routers")

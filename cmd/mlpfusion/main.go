@@ -34,18 +34,18 @@ func run() int {
 		stop() // a second Ctrl-C ends the program at once
 	}()
 	a := &app{ctx: ctx}
-	err := a.root().Execute()
+	command, err := a.root().ExecuteC()
 	a.ui.close()
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "mlpfusion: stopped")
+		fmt.Fprintln(os.Stderr, "mlpfusion: stopped"+a.goesOn())
 		return exitInterrupted
 	}
 	fmt.Fprintln(os.Stderr, "mlpfusion:", err)
 	if errors.As(err, &usageError{}) || !a.started {
-		fmt.Fprintln(os.Stderr, "Run 'mlpfusion --help' for usage.")
+		fmt.Fprintf(os.Stderr, "Run '%s --help' for usage.\n", command.CommandPath())
 		return exitUsage
 	}
 	return exitFailure
@@ -62,6 +62,25 @@ type app struct {
 	seed    uint64
 	pool    *kernel.Pool
 	started bool // the command line was understood
+	// kept is the folder that keeps what a stopped run has done, and resume the
+	// flag to go on with it, if it takes one.
+	kept, resume string
+}
+
+// goesOn tells how to go on after an interrupt, when there is something to go on
+// with.
+func (a *app) goesOn() string {
+	if a.kept == "" {
+		return ""
+	}
+	if _, err := os.Stat(a.kept); err != nil {
+		return ""
+	}
+	with := "the same command goes on"
+	if a.resume != "" {
+		with += " with " + a.resume
+	}
+	return fmt.Sprintf("; %s keeps what is done, and %s", a.kept, with)
 }
 
 func (a *app) root() *cobra.Command {
@@ -95,7 +114,7 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 			return nil
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(wrongFlag)
 	f := root.PersistentFlags()
 	f.BoolVar(&a.ui.json, "json", false, "print the result as JSON on standard output")
 	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "no progress and no messages")

@@ -318,7 +318,7 @@ func scriptRefused(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	message := strings.TrimSuffix(ts.ReadFile("stderr"), "\n")
 	if args[0] == "2" {
-		message = strings.TrimSuffix(message, "\nRun 'mlpfusion --help' for usage.")
+		message = regexp.MustCompile(`\nRun 'mlpfusion( [a-z]+)? --help' for usage\.$`).ReplaceAllString(message, "")
 	}
 	if !strings.HasPrefix(message, "mlpfusion: ") || strings.Contains(message, "\n") || len(message) > 800 {
 		ts.Fatalf("expected one sentence, found %q", message)

@@ -34,7 +34,12 @@ separated by a tab. Prints label, score and text, or a JSON object a line.`,
 		Example: `  mlpfusion predict tuned < sentences.txt
   echo "a charming and often affecting journey" | mlpfusion predict tuned --json`,
 		Args: exactly("MODEL"),
-		RunE: func(_ *cobra.Command, args []string) error { return a.predict(args[0], maxLength) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := atLeast(c.Flags(), shortest, "max-length"); err != nil {
+				return err
+			}
+			return a.predict(args[0], maxLength)
+		},
 	}
 	c.Flags().IntVar(&maxLength, "max-length", maxLength, "tokens of an example; longer ones are cut")
 	return c

@@ -41,6 +41,9 @@ func (a *app) steps(original, fused, out string, flags *ntkFlags, opt ntk.FitOpt
 	if !(opt.Lower >= 0 && opt.Ridge >= 0) {
 		return usageError{fmt.Errorf("--lower and --ridge: expected at least 0, found %g and %g", opt.Lower, opt.Ridge)}
 	}
+	if err := apart(out, original, fused); err != nil {
+		return err
+	}
 	pair, err := a.loadPair(original, fused, flags)
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -76,36 +78,30 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 			default:
 				return usageError{fmt.Errorf("optimizer: expected adamw or sgd, found %q", optimizer)}
 			}
-			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "max-length": float64(data.maxLength)}); err != nil {
-				return err
-			}
 			if cfg.Warmup < 0 || cfg.Warmup > 1 {
 				return usageError{fmt.Errorf("warmup: expected a share from 0 to 1, found %g", cfg.Warmup)}
 			}
-			if c.Flags().Changed("batch") {
-				if err := positive(map[string]float64{"batch": float64(cfg.Batch)}); err != nil {
-					return err
-				}
-			}
-			if err := notNegative(map[string]float64{"max-steps": float64(cfg.MaxSteps), "eval-every": float64(cfg.EvalEvery), "snapshot-every": float64(cfg.SnapshotEvery),
-				"train-rows": float64(data.trainRows), "dev-rows": float64(data.devRows), "weight-decay": cfg.Optimizer.WeightDecay, "clip": cfg.Optimizer.ClipNorm}); err != nil {
+			f := c.Flags()
+			if err := cmp.Or(atLeast(f, 1, "epochs", "batch"), atLeast(f, 0, "max-steps", "eval-every", "snapshot-every", "weight-decay", "clip"), above0(f, "temperature")); err != nil {
 				return err
 			}
+			if f.Changed("lr") && len(cfg.LR) == 0 {
+				return usageError{errors.New("lr: expected numbers above 0, found none")}
+			}
 			for _, lr := range cfg.LR {
-				if err := positive(map[string]float64{"lr": lr}); err != nil {
-					return err
+				if !(lr > 0) {
+					return usageError{fmt.Errorf("lr: expected a number above 0, found %g", lr)}
 				}
 			}
 			if distill.Teacher != "" {
 				if !(distill.Weight >= 0 && distill.Weight <= 1) {
 					return usageError{fmt.Errorf("distill-weight: expected a share from 0 to 1, found %g", distill.Weight)}
 				}
-				if err := positive(map[string]float64{"temperature": distill.Temperature}); err != nil {
-					return err
-				}
 				cfg.Distill, run.teacher = &distill, distill.Teacher
-			} else if f := c.Flags(); f.Changed("distill-weight") || f.Changed("temperature") {
-				return usageError{fmt.Errorf("distill-weight, temperature: expected --teacher beside them, found none")}
+			}
+			taught := distill.Teacher != ""
+			if err := onlyWith(f, []condition{{"distill-weight", taught, "--teacher"}, {"temperature", taught, "--teacher"}}); err != nil {
+				return err
 			}
 			run.model, run.out, run.config = args[0], args[1], cfg
 			run.batchGiven = c.Flags().Changed("batch")
@@ -145,26 +141,6 @@ func bfloat16(precision string) (bool, error) {
 	return precision == "bf16", nil
 }
 
-// notNegative refuses flags below 0.
-func notNegative(flags map[string]float64) error {
-	for name, v := range flags {
-		if !(v >= 0) {
-			return usageError{fmt.Errorf("%s: expected 0 or more, found %g", name, v)}
-		}
-	}
-	return nil
-}
-
-// positive refuses flags that are not above 0.
-func positive(flags map[string]float64) error {
-	for name, v := range flags {
-		if !(v > 0) {
-			return usageError{fmt.Errorf("%s: expected a number above 0, found %g", name, v)}
-		}
-	}
-	return nil
-}
-
 // training is what the commands train and tune are asked for.
 type training struct {
 	teacher    string // whose logits are learnt, or with tune hidden states
@@ -202,6 +178,9 @@ func (t *training) start(dir *checkpoint.Dir, opt model.LoadOptions) (*model.Mod
 // MLPs to its hidden states.
 func (a *app) train(t *training) error {
 	name, out, cfg, data := t.model, t.out, t.config, &t.data
+	if err := apart(out, name, t.teacher); err != nil {
+		return err
+	}
 	dir, err := t.source(a)
 	if err != nil {
 		return err
@@ -259,6 +238,7 @@ func (a *app) train(t *training) error {
 			return err
 		}
 	}
+	a.kept, a.resume = work, "--resume"
 	o, err := checkpoint.CreateOutput(out, t.overwrite)
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"mlpfusion/train"
@@ -33,7 +35,8 @@ A run that was stopped or killed goes on with --resume.`,
 			if cfg.BF16, err = bfloat16(precision); err != nil {
 				return err
 			}
-			if err := positive(map[string]float64{"epochs": float64(cfg.Epochs), "batch": float64(cfg.Batch), "lr": lr, "max-length": float64(data.maxLength)}); err != nil {
+			f := c.Flags()
+			if err := cmp.Or(atLeast(f, 1, "epochs", "batch"), atLeast(f, 0, "max-steps", "eval-every", "snapshot-every"), above0(f, "lr")); err != nil {
 				return err
 			}
 			run.teacher, run.model, run.out, run.config = args[0], args[1], args[2], cfg

@@ -146,7 +146,7 @@ func (p *progress) end() {
 		return
 	}
 	if time.Since(p.start) > 2*time.Second {
-		p.u.say("%s: %d %s in %s", p.name, p.done, p.unit, clock(time.Since(p.start).Seconds()))
+		p.u.say("%s: %s in %s", p.name, count(p.done, p.unit), clock(p.taken))
 	}
 }
 
@@ -155,6 +155,14 @@ func (p *progress) stop() {
 	if p.bar != nil {
 		p.bar.Abort(false)
 	}
+}
+
+// count is a number of things in words.
+func count(n int, one string) string {
+	if n == 1 || one == "%" || one == "B" {
+		return fmt.Sprintf("%d %s", n, one)
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // clock is a time for people.
@@ -170,19 +178,25 @@ func clock(seconds float64) string {
 	return fmt.Sprintf("%.1f h", seconds/3600)
 }
 
-// significant prints a number with three digits.
+// significant prints a number of at least 0 with three digits, whole numbers
+// below 10,000 with all of theirs.
 func significant(x float64) string {
-	switch {
-	case x >= 1e7:
-		return fmt.Sprintf("%.1fM", x/1e6)
-	case x >= 1e4:
-		return fmt.Sprintf("%.1fk", x/1e3)
-	case x >= 100:
-		return fmt.Sprintf("%.0f", x)
-	case x >= 10:
-		return fmt.Sprintf("%.1f", x)
+	unit := ""
+	for _, u := range []string{"k", "M", "G", "T"} {
+		if x < 999.5 || unit == "" && x < 9999.5 {
+			break
+		}
+		x, unit = x/1e3, u
 	}
-	return fmt.Sprintf("%.2f", x)
+	switch {
+	case x >= 99.95 || x == 0:
+		return fmt.Sprintf("%.0f%s", x, unit)
+	case x >= 9.995:
+		return fmt.Sprintf("%.1f%s", x, unit)
+	case x >= 0.9995:
+		return fmt.Sprintf("%.2f%s", x, unit)
+	}
+	return fmt.Sprintf("%.3g", x)
 }
 
 // bytesText is a size for people.

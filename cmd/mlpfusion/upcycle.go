@@ -45,6 +45,9 @@ them apart from the start.`,
 			if !(opt.Noise >= 0) || !(opt.RouterStd >= 0) {
 				return usageError{fmt.Errorf("noise and router-std: expected numbers of at least 0, found %g and %g", opt.Noise, opt.RouterStd)}
 			}
+			if err := apart(args[1], args[0]); err != nil {
+				return err
+			}
 			dir, err := a.open(args[0])
 			if err != nil {
 				return err
