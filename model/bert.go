@@ -149,7 +149,7 @@ type bert struct {
 
 type bertBlock struct {
 	qkv      *nn.Linear // query, key and value stacked
-	q, kv    *nn.Linear // the last layer's, apart: queries of the first tokens only
+	q, kv    *nn.Linear // the last layer's, apart: only first tokens are queries there
 	out      *nn.Linear
 	attnNorm *nn.Norm
 	mlp      *MLP
@@ -174,21 +174,12 @@ func newBert(b *builder, prefix string, n bertNames) *bert {
 		l.mlp = b.mlp(Block{Name: name + n.block, Layer: i, Depth: i, Up: at(n.up), Down: at(n.down), Bias: true})
 		l.norm = b.norm(at(n.outputNorm))
 		if i == c.Layers-1 && b.alloc {
-			b.split(l)
+			l.q, l.kv = b.split(l.qkv)
+			l.qkv = nil
 		}
 		m.layers = append(m.layers, l)
 	}
 	return m
-}
-
-// split makes the last layer's queries a layer of their own, which reads the
-// first tokens only, where its keys and values read all.
-func (b *builder) split(l *bertBlock) {
-	h := b.cfg.Hidden
-	l.q, l.kv = l.qkv.View(0, h), l.qkv.View(h, 3*h)
-	b.replace(l.qkv.W, l.q.W, l.kv.W)
-	b.replace(l.qkv.B, l.q.B, l.kv.B)
-	l.qkv = nil
 }
 
 func (m *bert) depth() int { return len(m.layers) }
@@ -199,24 +190,25 @@ func (m *bert) embed(t *nn.Tape, in *Input) State {
 }
 
 // layer runs encoder layer i. Of the last, only the first token of each
-// sequence is wanted for classification: its queries, attention output and MLP
-// are then computed for that token alone, which is exact.
+// sequence is wanted for classification: its query, attention output and MLP
+// are then computed for that token alone, and keys and values for none, which is
+// exact.
 func (m *bert) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
 	c, l := m.cfg, m.layers[i]
 	h, x := c.Hidden, s.X
 	opt := nn.AttentionOptions{Heads: c.Heads, Dim: h / c.Heads, Drop: c.AttnDrop}
 	residual, queries := x, in.Offsets
 	var ctx *nn.Tensor
-	if l.qkv != nil {
+	switch {
+	case l.qkv != nil:
 		qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
 		ctx = t.Attention(qkv, nn.Heads{X: qkv.X, Start: h}, nn.Heads{X: qkv.X, Start: 2 * h}, queries, in.Offsets, opt)
-	} else {
-		if rows != nil {
-			queries = m.counting(len(in.Offsets))
-			residual = t.Rows(x, rows)
-		}
-		kv := nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
-		q := nn.Heads{X: t.Linear(residual, l.q, kernel.Identity, nil)}
+	case rows != nil:
+		queries = m.counting(len(in.Offsets))
+		residual = t.Rows(x, rows)
+		ctx = t.AttendOne(t.Linear(residual, l.q, kernel.Identity, nil), x, l.kv, in.Offsets, opt)
+	default:
+		q, kv := nn.Heads{X: t.Linear(x, l.q, kernel.Identity, nil)}, nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
 		ctx = t.Attention(q, kv, nn.Heads{X: kv.X, Start: h}, queries, in.Offsets, opt)
 	}
 	x = t.AddNorm(t.Linear(ctx, l.out, kernel.Identity, nil), residual, l.attnNorm, c.HiddenDrop)

@@ -179,7 +179,18 @@ func (b *builder) fixed(name string, n int) []float32 {
 	return t.Fixed
 }
 
-// replace puts views in the place of the weight whose memory they share.
+// split makes queries, stacked with keys and values, a layer of their own: of a
+// last layer of which few tokens are wanted.
+func (b *builder) split(qkv *nn.Linear) (q, kv *nn.Linear) {
+	n := qkv.W.Rows
+	q, kv = qkv.View(0, n/3), qkv.View(n/3, n)
+	b.replace(qkv.W, q.W, kv.W)
+	b.replace(qkv.B, q.B, kv.B)
+	return q, kv
+}
+
+// replace puts views in the place of the weight whose memory they share. A tensor
+// that lies in several of them is put down to the first: a pass reaches all or none.
 func (b *builder) replace(w *nn.Weight, views ...*nn.Weight) {
 	for i, old := range b.weights {
 		if old == w {
@@ -200,7 +211,7 @@ func (b *builder) replace(w *nn.Weight, views ...*nn.Weight) {
 	}
 }
 
-// contains tells whether part lies within whole's memory.
+// contains tells whether part lies within whole's memory, or begins with it.
 func contains(whole, part []float32) bool {
 	for i := 0; i < len(whole); i += len(part) {
 		if &whole[i] == &part[0] {

@@ -72,7 +72,9 @@ type gpt2 struct {
 
 type gpt2Block struct {
 	attnNorm, mlpNorm *nn.Norm
-	qkv, out          *nn.Linear
+	qkv               *nn.Linear // query, key and value stacked
+	q, kv             *nn.Linear // a classifier's last, apart: only last tokens are queries there
+	out               *nn.Linear
 	mlp               *MLP
 	scale             float32 // of the attention scores
 }
@@ -95,6 +97,10 @@ func newGPT2(b *builder) *gpt2 {
 		l.qkv = b.linear(c.Hidden, 3*c.Hidden, name+"attn.c_attn")
 		l.out = b.linear(c.Hidden, c.Hidden, name+"attn.c_proj")
 		l.mlpNorm = b.norm(name + "ln_2")
+		if i == c.Layers-1 && c.Head != LanguageModel && b.alloc {
+			l.q, l.kv = b.split(l.qkv)
+			l.qkv = nil
+		}
 		l.mlp = b.mlp(Block{Name: name + "mlp", Layer: i, Depth: i, Up: name + "mlp.c_fc", Down: name + "mlp.c_proj", Bias: true})
 		m.layers = append(m.layers, l)
 	}
@@ -128,26 +134,42 @@ func (m *gpt2) embed(t *nn.Tape, in *Input) State {
 // sequence's queries begin at the first of those, and the MLP runs on no others.
 func (m *gpt2) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
 	c, l, x := m.cfg, m.layers[i], s.X
-	opt := nn.AttentionOptions{Heads: c.Heads, Dim: c.Hidden / c.Heads, Causal: true, Scale: l.scale, Drop: c.AttnDrop, Past: in.past.layer(i)}
-	qkv := nn.Heads{X: t.Linear(t.AddNorm(x, nil, l.attnNorm, 0), l.qkv, kernel.Identity, nil)}
-	queries, offsets := in.Offsets, in.Offsets
+	normed, offsets := t.AddNorm(x, nil, l.attnNorm, 0), in.Offsets
 	if rows != nil {
 		m.readout(rows, in.Offsets)
-		queries, offsets = m.queries, m.after
-		opt.LastQueries = true
+		offsets = m.after
 		x = t.Rows(x, rows)
 	}
-	ctx := t.Attention(qkv, nn.Heads{X: qkv.X, Start: c.Hidden}, nn.Heads{X: qkv.X, Start: 2 * c.Hidden}, queries, in.Offsets, opt)
-	if ctx.Rows > x.Rows {
-		ctx = t.Rows(ctx, m.picked)
-	}
-	x = t.Add(t.Linear(ctx, l.out, kernel.Identity, nil), x, c.HiddenDrop)
+	x = t.Add(t.Linear(m.attend(t, i, normed, in, rows), l.out, kernel.Identity, nil), x, c.HiddenDrop)
 	l.mlp.Residual = x
 	y := l.mlp.forward(t, t.AddNorm(x, nil, l.mlpNorm, 0), offsets, 0)
 	if i == len(m.layers)-1 {
 		return State{X: t.AddNorm(y, x, m.final, c.HiddenDrop)}
 	}
 	return State{X: t.Add(y, x, c.HiddenDrop)}
+}
+
+// attend returns the attention of layer i for the given rows of x, or for all.
+func (m *gpt2) attend(t *nn.Tape, i int, x *nn.Tensor, in *Input, rows []int32) *nn.Tensor {
+	c, l := m.cfg, m.layers[i]
+	opt := nn.AttentionOptions{Heads: c.Heads, Dim: c.Hidden / c.Heads, Causal: true, Scale: l.scale, Drop: c.AttnDrop, Past: in.past.layer(i)}
+	if l.qkv == nil {
+		if rows != nil { // the last tokens, which see all
+			return t.AttendOne(t.Linear(t.Rows(x, rows), l.q, kernel.Identity, nil), x, l.kv, in.Offsets, opt)
+		}
+		q, kv := nn.Heads{X: t.Linear(x, l.q, kernel.Identity, nil)}, nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
+		return t.Attention(q, kv, nn.Heads{X: kv.X, Start: c.Hidden}, in.Offsets, in.Offsets, opt)
+	}
+	qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
+	queries := in.Offsets
+	if rows != nil {
+		queries, opt.LastQueries = m.queries, true
+	}
+	ctx := t.Attention(qkv, nn.Heads{X: qkv.X, Start: c.Hidden}, nn.Heads{X: qkv.X, Start: 2 * c.Hidden}, queries, in.Offsets, opt)
+	if rows != nil && ctx.Rows > len(rows) {
+		ctx = t.Rows(ctx, m.picked)
+	}
+	return ctx
 }
 
 // readout finds, for ascending rows of packed sequences, how the queries from

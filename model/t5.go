@@ -300,13 +300,17 @@ func (m *t5) sublayers(t *nn.Tape, stack *t5Stack, i int, s State, offsets []int
 		rows = nil
 	}
 	if in != nil {
-		q := nn.Heads{X: t.Linear(t.RMSNorm(x, l.crossNorm), l.q, kernel.Identity, nil)}
-		var k, v nn.Heads // where the cache does not have them
-		if opt.Past = in.past.encoded(i); opt.Past == nil {
-			k = nn.Heads{X: t.Linear(s.Encoded, l.kv, kernel.Identity, nil)}
-			v = nn.Heads{X: k.X, Start: inner}
+		q := t.Linear(t.RMSNorm(x, l.crossNorm), l.q, kernel.Identity, nil)
+		var ctx *nn.Tensor
+		switch opt.Past = in.past.encoded(i); {
+		case opt.Past != nil:
+			ctx = t.Attention(nn.Heads{X: q}, nn.Heads{}, nn.Heads{}, offsets, in.Offsets, opt)
+		case ones(offsets):
+			ctx = t.AttendOne(q, s.Encoded, l.kv, in.Offsets, opt)
+		default:
+			kv := nn.Heads{X: t.Linear(s.Encoded, l.kv, kernel.Identity, nil)}
+			ctx = t.Attention(nn.Heads{X: q}, kv, nn.Heads{X: kv.X, Start: inner}, offsets, in.Offsets, opt)
 		}
-		ctx := t.Attention(q, k, v, offsets, in.Offsets, opt)
 		x = t.Add(t.Linear(ctx, l.crossOut, kernel.Identity, nil), x, c.HiddenDrop)
 	}
 	y := t.RMSNorm(x, l.mlpNorm)
@@ -321,6 +325,16 @@ func (m *t5) sublayers(t *nn.Tape, stack *t5Stack, i int, s State, offsets []int
 		x = t.Rows(x, rows)
 	}
 	return x
+}
+
+// ones tells whether offsets are of sequences of one token each.
+func ones(offsets []int32) bool {
+	for i, o := range offsets {
+		if int(o) != i {
+			return false
+		}
+	}
+	return true
 }
 
 // offsetsOf returns where each sequence begins among the given rows.

@@ -42,6 +42,7 @@ type Tape struct {
 	norms      slab[addNorm]
 	embeds     slab[embed]
 	attends    slab[attention]
+	attendOnes slab[attendOne]
 	gathers    slab[gather]
 	drops      slab[dropout]
 	adds       slab[add]
@@ -82,6 +83,7 @@ func (t *Tape) Reset(step int) {
 	t.norms.reset()
 	t.embeds.reset()
 	t.attends.reset()
+	t.attendOnes.reset()
 	t.gathers.reset()
 	t.drops.reset()
 	t.adds.reset()

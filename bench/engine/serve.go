@@ -261,12 +261,14 @@ func (s *server) steps(q request) (a answer, err error) {
 
 // flops counts the multiplications and additions of a step's matrix products:
 // the backward pass has two for each of the forward pass. Of the last layer only
-// the first token of a sequence goes through queries, attention and MLP.
+// the first token of a sequence goes through queries, attention and MLP, and keys
+// and values are never made (nn.Tape.AttendOne).
 func flops(m *model.Model, b *task.Batch) float64 {
 	if m.Config.T5 != nil {
 		return switchFLOPs(m, b)
 	}
-	h, tokens, firsts := float64(m.Config.Hidden), float64(b.Tokens()), float64(len(b.Offsets)-1)
+	h, heads := float64(m.Config.Hidden), float64(m.Config.Heads)
+	tokens, firsts := float64(b.Tokens()), float64(len(b.Offsets)-1)
 	var pairs float64
 	for i := range len(b.Offsets) - 1 {
 		n := float64(b.Offsets[i+1] - b.Offsets[i])
@@ -274,11 +276,11 @@ func flops(m *model.Model, b *task.Batch) float64 {
 	}
 	var sum float64
 	for i, block := range m.Blocks { // one a layer
-		rows, scores := tokens, pairs
+		rows, scores := tokens, 2*pairs*h
 		if i == len(m.Blocks)-1 {
-			rows, scores = firsts, tokens
+			rows, scores = firsts, 2*tokens*heads*h
 		}
-		sum += tokens*2*h*h + rows*(2*h*h+2*h*float64(block.Width)) + 2*scores*h
+		sum += rows*(4*h*h+2*h*float64(block.Width)) + scores
 	}
 	return 6 * sum
 }
@@ -295,7 +297,7 @@ func switchFLOPs(m *model.Model, b *task.Batch) float64 {
 		pairs += n * n
 	}
 	sum := float64(c.Layers) * (tokens*4*h*inner + 2*pairs*inner)
-	sum += float64(c.T5.DecoderLayers) * (starts*6*h*inner + tokens*2*h*inner + 2*tokens*inner)
+	sum += float64(c.T5.DecoderLayers) * (starts*8*h*inner + 2*tokens*float64(c.Heads)*h)
 	for _, block := range m.Blocks {
 		sum += float64(block.MLP.X.Rows) * 2 * h * float64(block.Width)
 	}
