@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,8 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"mlpfusion/checkpoint"
-	"mlpfusion/convert"
+	"mlpfusion/bench/internal/shapes"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -142,7 +140,7 @@ func (s *server) use(q request) error {
 	}
 	s.key, s.stepper = "", nil // two models of BERT-base's size are too much
 	runtime.GC()
-	m, err := newModel(q)
+	m, err := shapes.New(q.Model, minilm(), q.FFN, q.Fused)
 	if err != nil {
 		return err
 	}
@@ -160,80 +158,6 @@ func prec(q request) kernel.Precision {
 		return kernel.BF16
 	}
 	return kernel.FP32
-}
-
-// switchShape is google/switch-base-8 with 4 of its 12 layers in encoder and
-// decoder: the whole would leave no memory for the peer's on a small machine. The
-// peer's is in bench/peers/common.py.
-const switchShape = `{"model_type": "switch_transformers", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072,
-"num_layers": 4, "num_decoder_layers": 4, "num_heads": 12, "num_experts": 8, "expert_capacity": 64,
-"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2, "decoder_start_token_id": 0, "pad_token_id": 0}`
-
-// newModel loads MiniLM, or makes a random model of its, BERT-base's or
-// switch-base-8's shape.
-func newModel(q request) (*model.Model, error) {
-	dir, err := checkpoint.OpenDir(minilm())
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	if q.Model == "minilm" && q.FFN == 0 && !q.Fused {
-		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
-		return m, err
-	}
-	cfg, err := model.ReadConfig(dir)
-	if q.Model == "switch" {
-		cfg, err = model.ParseConfig([]byte(switchShape))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if q.Model == "switch" {
-		cfg.Head, cfg.Labels = model.Classification, []string{"negative", "positive"}
-	}
-	if q.Model == "bert-base" {
-		cfg.Hidden, cfg.Layers, cfg.Heads, cfg.Intermediate = 768, 12, 12, 3072
-	}
-	if q.FFN > 0 {
-		cfg.Intermediate = q.FFN
-	}
-	if q.Fused {
-		_, blocks, err := model.Describe(cfg)
-		if err != nil {
-			return nil, err
-		}
-		widths, err := convert.Plan{}.Choose(blocks) // the paper's
-		if err != nil {
-			return nil, err
-		}
-		cfg.Blocks = map[string]model.BlockConfig{}
-		for i, width := range widths {
-			cfg.Blocks[blocks[i].Name] = model.BlockConfig{Width: width, Scale: true}
-		}
-	}
-	m, err := model.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	m.FreezeRouters()
-	rng := rand.New(rand.NewPCG(1, 1))
-	for _, t := range m.Tensors {
-		switch {
-		case t.Param == nil: // P
-			for i := range t.Fixed {
-				t.Fixed[i] = 4
-			}
-		case t.Init == model.Ones:
-			for i := range t.Param.Data {
-				t.Param.Data[i] = 1
-			}
-		case t.Init == model.Normal:
-			for i := range t.Param.Data {
-				t.Param.Data[i] = 0.02 * float32(rng.NormFloat64())
-			}
-		}
-	}
-	return m, nil
 }
 
 func (s *server) steps(q request) (a answer, err error) {

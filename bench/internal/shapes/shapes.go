@@ -1,0 +1,86 @@
+// Package shapes makes the models that are measured.
+package shapes
+
+import (
+	"math/rand/v2"
+
+	"mlpfusion/checkpoint"
+	"mlpfusion/convert"
+	"mlpfusion/model"
+)
+
+// switchShape is google/switch-base-8 with 4 of its 12 layers in encoder and
+// decoder: the whole would leave no memory for the peer's on a small machine. The
+// peer's is in bench/peers/common.py.
+const switchShape = `{"model_type": "switch_transformers", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072,
+"num_layers": 4, "num_decoder_layers": 4, "num_heads": 12, "num_experts": 8, "expert_capacity": 64,
+"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2, "decoder_start_token_id": 0, "pad_token_id": 0}`
+
+// New loads MiniLM from its directory, or makes a random model of the shape of
+// minilm, bert-base or switch, a classifier with frozen routers. MLPs have ffn
+// units unless that is 0; of a fused model the last two thirds have a quarter, with
+// P.
+func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
+	dir, err := checkpoint.OpenDir(minilm)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if name == "minilm" && ffn == 0 && !fused {
+		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+		return m, err
+	}
+	cfg, err := model.ReadConfig(dir)
+	if name == "switch" {
+		cfg, err = model.ParseConfig([]byte(switchShape))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if name == "switch" {
+		cfg.Head, cfg.Labels = model.Classification, []string{"negative", "positive"}
+	}
+	if name == "bert-base" {
+		cfg.Hidden, cfg.Layers, cfg.Heads, cfg.Intermediate = 768, 12, 12, 3072
+	}
+	if ffn > 0 {
+		cfg.Intermediate = ffn
+	}
+	if fused {
+		_, blocks, err := model.Describe(cfg)
+		if err != nil {
+			return nil, err
+		}
+		widths, err := convert.Plan{}.Choose(blocks) // the paper's
+		if err != nil {
+			return nil, err
+		}
+		cfg.Blocks = map[string]model.BlockConfig{}
+		for i, width := range widths {
+			cfg.Blocks[blocks[i].Name] = model.BlockConfig{Width: width, Scale: true}
+		}
+	}
+	m, err := model.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.FreezeRouters()
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, t := range m.Tensors {
+		switch {
+		case t.Param == nil: // P
+			for i := range t.Fixed {
+				t.Fixed[i] = 4
+			}
+		case t.Init == model.Ones:
+			for i := range t.Param.Data {
+				t.Param.Data[i] = 1
+			}
+		case t.Init == model.Normal:
+			for i := range t.Param.Data {
+				t.Param.Data[i] = 0.02 * float32(rng.NormFloat64())
+			}
+		}
+	}
+	return m, nil
+}
