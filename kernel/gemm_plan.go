@@ -3,12 +3,7 @@ package kernel
 // plan chooses the implementation and cuts C into blocks for the given number of
 // workers. The cut does not change the result.
 func (g *gemmJob) plan(workers int) {
-	g.kernel = gemmFor[g.prec][isa]
-	if g.packed != nil {
-		g.kernel = g.packed.kernel
-	}
-	if g.kernel == nil {
-		g.rows, g.cols, g.strips = 32, g.n, 1
+	if !g.choose() {
 		return
 	}
 	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.kernel.nc
@@ -19,30 +14,14 @@ func (g *gemmJob) plan(workers int) {
 	}
 	const perWorker = 4 // more blocks than that are not worth their overhead
 	best := 0.0
-	// The unit is one product of the microkernel, a sixteenth of a cycle, or a
-	// thirty-second with pairs. Fetching an element of A takes a quarter of a
-	// cycle, packing it as much again, packing one of B a whole one, as it comes
-	// from far away, and 64 elements more a row, as each is another place; the end of
-	// a row of the block takes some 40 cycles for all of k.
-	a, b, end := 4.0, 16.0, 640.0
-	if g.a.T {
-		a = 12
-	}
-	if g.kernel.pairs {
-		end = 1280
-	}
-	if g.packed != nil {
-		b = 0
-	}
 	for down := 1; down <= perWorker*workers; down++ {
 		rows := part(g.m, down, mr)
 		for across := max(1, (g.n+nc-1)/nc); ; across++ {
 			cols := part(g.n, across, nr)
 			strips := (g.n + cols - 1) / cols
 			tasks := (g.m + rows - 1) / rows * strips
-			task := float64(rows)*(float64(cols)+a+end/float64(g.k+1)) + b*float64(cols+64)
 			// At the end some workers wait for others, on average a part of a block.
-			cost := task * (float64((tasks+workers-1)/workers) + 0.2)
+			cost := g.cost(rows, cols) * (float64((tasks+workers-1)/workers) + 0.2)
 			if best == 0 || cost < best {
 				best = cost
 				g.rows, g.cols, g.strips = rows, cols, strips
@@ -55,6 +34,63 @@ func (g *gemmJob) plan(workers int) {
 			break
 		}
 	}
+}
+
+// planParts is plan for a product that other work goes beside: it is cut into so
+// many blocks at least, where it is large enough, with the least work in all.
+func (g *gemmJob) planParts(parts int) {
+	if !g.choose() {
+		return
+	}
+	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.kernel.nc
+	best := 0.0
+	for down := 1; down <= max(1, parts); down++ {
+		rows := part(g.m, down, mr)
+		high := (g.m + rows - 1) / rows
+		across := max(1, (g.n+nc-1)/nc, (parts+high-1)/high)
+		cols := part(g.n, across, nr)
+		strips := (g.n + cols - 1) / cols
+		if cost := g.cost(rows, cols) * float64(high*strips); best == 0 || cost < best {
+			best = cost
+			g.rows, g.cols, g.strips = rows, cols, strips
+		}
+		if rows == mr {
+			break
+		}
+	}
+}
+
+// choose sets the implementation, and the blocks of the portable one, for which
+// there is nothing to plan.
+func (g *gemmJob) choose() bool {
+	g.kernel = gemmFor[g.prec][isa]
+	if g.packed != nil {
+		g.kernel = g.packed.kernel
+	}
+	if g.kernel == nil {
+		g.rows, g.cols, g.strips = 32, g.n, 1
+	}
+	return g.kernel != nil
+}
+
+// cost is what a block of rows×cols costs. The unit is one product of the
+// microkernel, a sixteenth of a cycle, or a thirty-second with pairs. Fetching an
+// element of A takes a quarter of a cycle, packing it as much again, packing one
+// of B a whole one, as it comes from far away, and 64 elements more a row, as each
+// is another place; the end of a row of the block takes some 40 cycles for all of
+// k.
+func (g *gemmJob) cost(rows, cols int) float64 {
+	a, b, end := 4.0, 16.0, 640.0
+	if g.a.T {
+		a = 12
+	}
+	if g.kernel.pairs {
+		end = 1280
+	}
+	if g.packed != nil {
+		b = 0
+	}
+	return float64(rows)*(float64(cols)+a+end/float64(g.k+1)) + b*float64(cols+64)
 }
 
 // part returns the size of one of n's equal parts, rounded up to the unit.

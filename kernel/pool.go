@@ -26,6 +26,7 @@ type Pool struct {
 	spins   int           // how often to look again before going to sleep
 	scratch []*Scratch
 	gemm    gemmJob
+	group   gemmGroup
 	pack    packJob
 	stage   []float32
 }

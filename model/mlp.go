@@ -33,6 +33,8 @@ type MLP struct {
 	// expert, the tokens routed to it in the tokens' order.
 	Offsets []int32
 
+	alone mlps // itself
+
 	// unitNorm is the weight of unit k's squared gradient in the clipping norm,
 	// see settle.
 	unitNorm []float32
@@ -159,25 +161,81 @@ func settle(blocks []*Block) error {
 // dropout probability drop on its units.
 func (m *MLP) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float32) *nn.Tensor {
 	m.X, m.Offsets = x, offsets
-	if m.Gate == nil {
-		m.H = product(t, x, m.UpV, m.Up, m.Act, m.Scale)
-		if m.Unscale != nil && m.H.Deriv != nil {
+	m.alone.of = append(m.alone.of[:0], m)
+	m.alone.forward(t, drop)
+	return m.Y
+}
+
+// mlps are MLPs of one kind that run side by side, each on its own X.
+type mlps struct {
+	of []*MLP
+
+	xs, gates, ups, hs, ys []*nn.Tensor
+	inputs, narrow, rows   []*nn.Tensor // of product
+	first, last            []*nn.Linear
+	scales                 [][]float32
+}
+
+func (g *mlps) forward(t *nn.Tape, drop float32) {
+	if len(g.of) == 0 {
+		return
+	}
+	act := g.of[0].Act
+	g.xs, g.hs = g.xs[:0], g.hs[:0]
+	for _, m := range g.of {
+		g.xs = append(g.xs, m.X)
+	}
+	if g.of[0].Gate == nil {
+		g.ups = g.product(t, g.ups[:0], g.xs, up, act, true)
+	} else {
+		g.gates = g.product(t, g.gates[:0], g.xs, gate, act, true)
+		g.ups = g.product(t, g.ups[:0], g.xs, up, kernel.Identity, false)
+	}
+	for i, m := range g.of {
+		m.H = g.ups[i]
+		if m.Gate != nil {
+			m.H = t.Product(g.gates[i], m.H)
+		} else if m.Unscale != nil && m.H.Deriv != nil {
 			for i := range m.H.Rows {
 				kernel.Mul(m.H.Deriv[i*m.H.Cols:(i+1)*m.H.Cols], m.Unscale)
 			}
 		}
-	} else {
-		gate := product(t, x, m.GateV, m.Gate, m.Act, m.Scale)
-		m.H = t.Product(gate, product(t, x, m.UpV, m.Up, kernel.Identity, nil))
+		g.hs = append(g.hs, t.Dropout(m.H, drop))
 	}
-	m.Y = product(t, t.Dropout(m.H, drop), m.DownV, m.Down, kernel.Identity, nil)
-	return m.Y
+	g.ys = g.product(t, g.ys[:0], g.hs, down, kernel.Identity, false)
+	for i, m := range g.of {
+		m.Y = g.ys[i]
+	}
 }
 
-// product applies a matrix that may be kept as two factors.
-func product(t *nn.Tape, x *nn.Tensor, first, last *nn.Linear, act kernel.Activation, scale []float32) *nn.Tensor {
-	if first != nil {
-		x = t.Linear(x, first, kernel.Identity, nil)
+func gate(m *MLP) (first, last *nn.Linear) { return m.GateV, m.Gate }
+func up(m *MLP) (first, last *nn.Linear)   { return m.UpV, m.Up }
+func down(m *MLP) (first, last *nn.Linear) { return m.DownV, m.Down }
+
+// product appends to ys what a matrix of each MLP, which may be kept as two
+// factors, gives for its x; scaled by P.
+func (g *mlps) product(t *nn.Tape, ys, xs []*nn.Tensor, matrix func(*MLP) (first, last *nn.Linear), act kernel.Activation, scaled bool) []*nn.Tensor {
+	g.inputs, g.first, g.last, g.scales = append(g.inputs[:0], xs...), g.first[:0], g.last[:0], g.scales[:0]
+	g.rows = g.rows[:0]
+	for i, m := range g.of {
+		first, last := matrix(m)
+		if first != nil {
+			g.first, g.rows = append(g.first, first), append(g.rows, xs[i])
+		}
+		var scale []float32
+		if scaled {
+			scale = m.Scale
+		}
+		g.last, g.scales = append(g.last, last), append(g.scales, scale)
 	}
-	return t.Linear(x, last, act, scale)
+	if len(g.first) > 0 {
+		g.narrow = t.Linears(g.narrow[:0], g.rows, g.first, kernel.Identity, nil)
+		narrow := g.narrow
+		for i, m := range g.of {
+			if first, _ := matrix(m); first != nil {
+				g.inputs[i], narrow = narrow[0], narrow[1:]
+			}
+		}
+	}
+	return t.Linears(ys, g.inputs, g.last, act, g.scales)
 }

@@ -168,6 +168,7 @@ type mixture struct {
 	name    string // of the sublayer, e.g. encoder.block.1.layer.1.mlp
 	router  *nn.Linear
 	experts []*MLP
+	busy    mlps         // the experts that saw a token in the last forward
 	outputs []*nn.Tensor // of the last forward, by expert; nil where it saw no token
 	routing *nn.Routing  // of the last forward
 	usage   *Usage
@@ -205,17 +206,23 @@ func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, c *Config) 
 	r := t.Route(logits, offsets, c.T5.Capacity)
 	m.routing = r
 	m.usage.Dropped += int64(r.Dropped)
+	m.busy.of = m.busy.of[:0]
 	for e, xe := range t.Dispatch(x, r) {
 		m.usage.Tokens[e] += int64(xe.Rows)
-		m.outputs[e] = nil
+		expert := m.experts[e]
+		expert.X, expert.Offsets = xe, r.Of(e)
 		if xe.Rows > 0 {
-			m.outputs[e] = m.experts[e].forward(t, xe, r.Of(e), c.HiddenDrop)
+			m.busy.of = append(m.busy.of, expert)
 		} else {
-			m.experts[e].none(xe, r.Of(e))
+			expert.H, expert.Y = xe, xe // as a forward pass on no token would leave
+		}
+	}
+	m.busy.forward(t, c.HiddenDrop)
+	for e, expert := range m.experts {
+		m.outputs[e] = nil
+		if r.Load(e) > 0 {
+			m.outputs[e] = expert.Y
 		}
 	}
 	return t.Combine(m.outputs, r, x.Cols)
 }
-
-// none leaves what a forward pass on no token would: x has no rows.
-func (m *MLP) none(x *nn.Tensor, offsets []int32) { m.X, m.H, m.Y, m.Offsets = x, x, x, offsets }

@@ -26,59 +26,89 @@ type linear struct {
 // Linear returns scale ⊙ σ(x·Wᵀ + b), (x.Rows × W.Rows): scale, one factor a
 // column, is the diagonal P of a fused MLP; nil means 1.
 func (t *Tape) Linear(x *Tensor, l *Linear, act kernel.Activation, scale []float32) *Tensor {
+	op := t.linears.next()
+	t.Pool.GemmGroup(t.Prec, []kernel.Product{op.forward(t, x, l, act, scale)})
+	t.record(op)
+	return op.y
+}
+
+// forward makes the output and returns the product that fills it.
+func (o *linear) forward(t *Tape, x *Tensor, l *Linear, act kernel.Activation, scale []float32) kernel.Product {
 	y := t.New(x.Rows, l.W.Rows)
-	ep := kernel.Epilogue{Act: act, Scale: scale}
+	y.constant = x.constant && l.W.Frozen
+	*o = linear{x, y, l, t.Prec}
+	p := kernel.Product{M: x.Rows, N: l.W.Rows, K: l.W.Cols, A: kernel.Mat{Data: x.Data, Stride: x.Cols}, C: y.Data, LDC: y.Cols,
+		Epilogue: kernel.Epilogue{Act: act, Scale: scale}}
 	if l.B != nil {
-		ep.Bias = l.B.Data
+		p.Epilogue.Bias = l.B.Data
 	}
 	if t.Train && (act != kernel.Identity || scale != nil) {
 		y.Deriv = t.floats(len(y.Data))
-		ep.Deriv = y.Deriv
+		p.Epilogue.Deriv = y.Deriv
 	}
-	rows := kernel.Mat{Data: x.Data, Stride: x.Cols}
 	if l.W.packed != nil && !t.Train {
-		t.Pool.GemmPacked(x.Rows, rows, l.W.packed, y.Data, y.Cols, ep)
+		p.Packed = l.W.packed
 	} else {
-		t.Pool.Gemm(t.Prec, x.Rows, l.W.Rows, l.W.Cols, rows, kernel.Mat{Data: l.W.Data, Stride: l.W.Cols, T: true}, y.Data, y.Cols, ep)
+		p.B = kernel.Mat{Data: l.W.Data, Stride: l.W.Cols, T: true}
 	}
-	y.constant = x.constant && l.W.Frozen
-	op := t.linears.next()
-	*op = linear{x, y, l, t.Prec}
-	t.record(op)
-	return y
+	return p
 }
 
 func (o *linear) backward(t *Tape) {
-	x, y, l := o.x, o.y, o.l
-	dy := t.takeGrad(y)
-	if dy == nil || y.constant {
+	dy := o.grad(t)
+	if dy == nil {
 		return
 	}
-	out, in := l.W.Rows, l.W.Cols
-	if !x.constant {
-		dx, acc := t.gradOf(x)
-		ep := kernel.Epilogue{Accumulate: acc}
-		if x.Deriv != nil && !acc {
-			ep.Mul = x.Deriv
-			x.derivDone = true
-		}
-		t.Pool.Gemm(o.prec, x.Rows, in, out,
-			kernel.Mat{Data: dy, Stride: out}, kernel.Mat{Data: l.W.Data, Stride: in}, dx, in, ep)
+	if !o.x.constant {
+		t.Pool.GemmGroup(o.prec, []kernel.Product{o.toInput(t, dy)})
 	}
-	if !l.W.Frozen {
-		t.Pool.Gemm(o.prec, out, in, x.Rows,
-			kernel.Mat{Data: dy, Stride: out, T: true}, kernel.Mat{Data: x.Data, Stride: in}, l.W.Grad, in,
-			kernel.Epilogue{Accumulate: l.W.accumulate()})
-		if l.W.Masked {
-			t.keepZeros = keepZeros{l.W.Grad, l.W.Data}
-			t.Pool.Run(chunks(len(l.W.Data)), &t.keepZeros)
-		}
+	if !o.l.W.Frozen {
+		t.Pool.GemmGroup(o.prec, []kernel.Product{o.toWeight(dy)})
 	}
-	if l.B != nil && !l.B.Frozen {
-		t.columns = addColumns{l.B.Grad, dy, x.Rows, l.B.accumulate()}
-		t.Pool.Run((out+columnChunk-1)/columnChunk, &t.columns)
+	o.finish(t, dy)
+}
+
+// grad returns the output's gradient; nil when there is nothing to do.
+func (o *linear) grad(t *Tape) []float32 {
+	dy := t.takeGrad(o.y)
+	if o.y.constant {
+		return nil
 	}
-	t.release(y)
+	return dy
+}
+
+// toInput returns the product that gives the input its gradient.
+func (o *linear) toInput(t *Tape, dy []float32) kernel.Product {
+	x, w := o.x, o.l.W
+	dx, acc := t.gradOf(x)
+	ep := kernel.Epilogue{Accumulate: acc}
+	if x.Deriv != nil && !acc {
+		ep.Mul = x.Deriv
+		x.derivDone = true
+	}
+	return kernel.Product{M: x.Rows, N: w.Cols, K: w.Rows, A: kernel.Mat{Data: dy, Stride: w.Rows}, B: kernel.Mat{Data: w.Data, Stride: w.Cols},
+		C: dx, LDC: w.Cols, Epilogue: ep}
+}
+
+// toWeight returns the product that gives the weight its gradient.
+func (o *linear) toWeight(dy []float32) kernel.Product {
+	x, w := o.x, o.l.W
+	return kernel.Product{M: w.Rows, N: w.Cols, K: x.Rows, A: kernel.Mat{Data: dy, Stride: w.Rows, T: true}, B: kernel.Mat{Data: x.Data, Stride: w.Cols},
+		C: w.Grad, LDC: w.Cols, Epilogue: kernel.Epilogue{Accumulate: w.accumulate()}}
+}
+
+// finish does what follows the products of the backward pass.
+func (o *linear) finish(t *Tape, dy []float32) {
+	w := o.l.W
+	if !w.Frozen && w.Masked {
+		t.keepZeros = keepZeros{w.Grad, w.Data}
+		t.Pool.Run(chunks(len(w.Data)), &t.keepZeros)
+	}
+	if b := o.l.B; b != nil && !b.Frozen {
+		t.columns = addColumns{b.Grad, dy, o.x.Rows, b.accumulate()}
+		t.Pool.Run((w.Rows+columnChunk-1)/columnChunk, &t.columns)
+	}
+	t.release(o.y)
 }
 
 const columnChunk = 128

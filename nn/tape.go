@@ -39,6 +39,7 @@ type Tape struct {
 	ops        []backward
 	tensors    slab[Tensor]
 	linears    slab[linear]
+	groups     slab[linears]
 	norms      slab[addNorm]
 	embeds     slab[embed]
 	attends    slab[attention]
@@ -80,6 +81,7 @@ func (t *Tape) Reset(step int) {
 	t.grads.reset()
 	t.tensors.reset()
 	t.linears.reset()
+	t.groups.reset()
 	t.norms.reset()
 	t.embeds.reset()
 	t.attends.reset()
