@@ -2,20 +2,22 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"mlpfusion/bench/internal/results"
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 )
@@ -38,25 +40,17 @@ type measured struct {
 
 // row is the comparison on one matrix.
 type row struct {
-	Matrix  string     `json:"matrix"`
-	Rows    int        `json:"rows"`
-	Columns int        `json:"columns"`
-	K       int        `json:"k"`
-	Threads int        `json:"peer_threads"`
-	Starts  int        `json:"peer_starts"`
-	Peer    measured   `json:"peer"`
-	Ours    []measured `json:"ours"`
-	Load    []float64  `json:"load"` // the machine's load average, after each run of the peer
-}
-
-type results struct {
-	Date    string             `json:"date"`
-	CPU     string             `json:"cpu"`
-	Level   string             `json:"level"`
-	Workers int                `json:"workers"`
-	Peer    string             `json:"peer"`
-	Threads map[string]float64 `json:"peer_seconds_by_threads"` // one start on the first matrix
-	Rows    []row              `json:"rows"`
+	Peer    string `json:"peer"` // name and version
+	Matrix  string `json:"matrix"`
+	Rows    int    `json:"rows"`
+	Columns int    `json:"columns"`
+	K       int    `json:"k"`
+	Threads int    `json:"peer_threads"`
+	// Trials are the peer's seconds for one start by its number of threads.
+	Trials map[int]float64 `json:"peer_seconds_by_threads"`
+	Starts int             `json:"peer_starts"`
+	Theirs measured        `json:"theirs"`
+	Ours   []measured      `json:"ours"`
 }
 
 // session is a comparison under way.
@@ -68,10 +62,28 @@ type session struct {
 	file    string // where the peer finds its matrix
 }
 
-func compare(command, model, folder string, starts, rounds int) error {
+// plan is what compare does: runs of the peer on the matrices of only, "" for all.
+type plan struct {
+	only           string
+	starts, rounds int
+}
+
+func compare(command, model, folder string, p plan) error {
 	all, err := blocks(model)
 	if err != nil {
 		return err
+	}
+	all = append(all, sideBySide(all), gaussian(3072, 1537))
+	chosen := all
+	if p.only != "" {
+		chosen = nil
+		for _, word := range strings.Split(p.only, ",") {
+			i, err := strconv.Atoi(word)
+			if err != nil || i < 0 || i >= len(all) {
+				return fmt.Errorf("-only: expected numbers from 0 to %d such as 0,1,2, found %q", len(all)-1, p.only)
+			}
+			chosen = append(chosen, all[i])
+		}
 	}
 	words := strings.Fields(command)
 	peer := exec.Command(words[0], words[1:]...)
@@ -93,7 +105,7 @@ func compare(command, model, folder string, starts, rounds int) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	s := &session{pool: kernel.NewPool(0), in: json.NewEncoder(in), out: bufio.NewReader(out), file: filepath.Join(dir, "x.f32")}
-	if err := s.run(all, starts, rounds, folder); err != nil {
+	if err := s.run(chosen, p, folder); err != nil {
 		return err
 	}
 	if err := in.Close(); err != nil {
@@ -102,91 +114,95 @@ func compare(command, model, folder string, starts, rounds int) error {
 	return peer.Wait()
 }
 
-// run writes the results anew after each matrix.
-func (s *session) run(all []matrix, starts, rounds int, folder string) error {
-	r := &results{Date: time.Now().UTC().Format(time.DateOnly), CPU: cpu(), Level: kernel.Level().String(), Workers: s.pool.Workers()}
-	if err := s.give(all[0]); err != nil {
-		return err
-	}
-	r.Threads = map[string]float64{}
-	for _, threads := range []int{1, 2, 2, 1} {
-		run, err := s.peer(all[0], len(r.Threads), 1, threads)
-		if err != nil {
-			return err
-		}
-		name := fmt.Sprint(threads)
-		if old, ok := r.Threads[name]; !ok || run.Seconds < old {
-			r.Threads[name] = run.Seconds
-		}
-	}
-	r.Peer = s.version
-	threads := 1
-	if r.Threads["2"] < r.Threads["1"] {
-		threads = 2
-	}
+// run adds each matrix to the results of the day, in place of what they hold of it.
+func (s *session) run(chosen []matrix, p plan, folder string) error {
 	best := kmeans.Options{Algorithm: kmeans.AlgorithmBest}
 	harder := kmeans.Options{Algorithm: kmeans.AlgorithmBest, Effort: 10}
-	plan := []contender{
-		{"kmeans", kmeans.Options{Algorithm: kmeans.AlgorithmKMeans, Restarts: starts}},
+	contenders := []contender{
+		{"kmeans", kmeans.Options{Algorithm: kmeans.AlgorithmKMeans, Restarts: p.starts}},
 		{"ward", kmeans.Options{Algorithm: kmeans.AlgorithmWard}},
 		{"best", best}, {"best, effort 10", harder},
 	}
-	for _, m := range append(slices.Clone(all), sideBySide(all), gaussian(3072, 1537)) {
-		starts, plan := starts, plan
-		if m.rows > 1536 {
-			starts, plan = 1, plan[1:3]
-		}
-		next, err := s.matrix(m, starts, threads, rounds, plan)
-		if err != nil {
+	trials := map[int]map[int]float64{} // by the matrix's rows
+	for _, m := range chosen {
+		if err := s.give(m); err != nil {
 			return err
 		}
-		r.Rows = append(r.Rows, next)
-		if err := r.write(folder); err != nil {
+		if trials[m.rows] == nil {
+			var err error
+			if trials[m.rows], err = s.trials(m); err != nil {
+				return err
+			}
+		}
+		next := row{Peer: s.version, Matrix: m.name, Rows: m.rows, Columns: m.cols, K: m.rows / 4, Trials: trials[m.rows], Threads: 1, Starts: p.starts, Theirs: measured{Name: "peer"}}
+		if n := runtime.NumCPU(); next.Trials[n] < next.Trials[1] {
+			next.Threads = n
+		}
+		ours := contenders
+		if m.rows > 1536 {
+			next.Starts, ours = 1, contenders[1:3]
+		}
+		if err := s.matrix(m, &next, p.rounds, ours); err != nil {
+			return err
+		}
+		_, err := results.Write(folder, "kmeans", []row{next}, func(r row) string { return r.Matrix }, markdown)
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// trials returns the peer's better time of two for one start, by threads.
+func (s *session) trials(m matrix) (map[int]float64, error) {
+	seconds := map[int]float64{}
+	for i, threads := range []int{1, runtime.NumCPU(), runtime.NumCPU(), 1} {
+		run, err := s.peer(m, i, 1, threads)
+		if err != nil {
+			return nil, err
+		}
+		if old, ok := seconds[threads]; !ok || run.Seconds < old {
+			seconds[threads] = run.Seconds
+		}
+	}
+	return seconds, nil
+}
+
 // matrix alternates on one matrix: ours, the peer, ours, …, ours.
-func (s *session) matrix(m matrix, starts, threads, rounds int, ours []contender) (row, error) {
-	r := row{Matrix: m.name, Rows: m.rows, Columns: m.cols, K: m.rows / 4, Threads: threads, Starts: starts, Peer: measured{Name: "peer"}}
+func (s *session) matrix(m matrix, r *row, rounds int, ours []contender) error {
 	for _, c := range ours {
 		r.Ours = append(r.Ours, measured{Name: c.Name})
 	}
-	if err := s.give(m); err != nil {
-		return r, err
-	}
 	for round := range rounds + 1 {
+		time.Sleep(results.Settle)
 		for i, c := range ours {
 			c.options.K, c.options.Pool, c.options.Seed = r.K, s.pool, uint64(round)
 			start, used := time.Now(), processTime()
 			result, err := kmeans.Cluster(m.x, m.rows, m.cols, c.options)
 			if err != nil {
-				return r, err
+				return err
 			}
 			r.Ours[i].Seconds = append(r.Ours[i].Seconds, time.Since(start).Seconds())
 			r.Ours[i].CPU = append(r.Ours[i].CPU, processTime()-used)
 			r.Ours[i].Inertia = append(r.Ours[i].Inertia, result.Inertia)
 		}
 		if round < rounds {
-			run, err := s.peer(m, round, starts, threads)
+			run, err := s.peer(m, round, r.Starts, r.Threads)
 			if err != nil {
-				return r, err
+				return err
 			}
-			r.Peer.Seconds = append(r.Peer.Seconds, run.Seconds)
-			r.Peer.CPU = append(r.Peer.CPU, run.CPU)
-			r.Peer.Inertia = append(r.Peer.Inertia, run.Inertia)
-			r.Load = append(r.Load, load())
+			r.Theirs.Seconds = append(r.Theirs.Seconds, run.Seconds)
+			r.Theirs.CPU = append(r.Theirs.CPU, run.CPU)
+			r.Theirs.Inertia = append(r.Theirs.Inertia, run.Inertia)
 		}
 	}
 	for i := range r.Ours {
 		o := &r.Ours[i]
-		o.Speed = median(r.Peer.Seconds) / median(o.Seconds)
-		o.Ratio = median(o.Inertia) / median(r.Peer.Inertia)
+		o.Speed = median(r.Theirs.Seconds) / median(o.Seconds)
+		o.Ratio = median(o.Inertia) / median(r.Theirs.Inertia)
 		fmt.Fprintf(os.Stderr, "%s: %s %.3f s, %.1f times the peer's speed, %.4f of its inertia\n", m.name, o.Name, median(o.Seconds), o.Speed, o.Ratio)
 	}
-	return r, nil
+	return nil
 }
 
 // give writes the matrix where the peer finds it.
@@ -234,52 +250,27 @@ func median(x []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-func cpu() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	_, rest, _ := strings.Cut(string(text), "model name")
-	name, _, _ := strings.Cut(rest, "\n")
-	return strings.Trim(name, " \t:")
-}
-
-func (r *results) write(folder string) error {
-	slug := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(r.CPU), "-"), "-")
-	base := filepath.Join(folder, r.Date+"-"+slug+"-kmeans")
-	data, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".json", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	f, err := os.Create(base + ".md")
-	if err != nil {
-		return err
-	}
-	r.markdown(f)
-	return f.Close()
-}
-
-func (r *results) markdown(w io.Writer) {
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
-	line("# Clustering beside %s\n", r.Peer)
-	line("%s, %s, %s, %d workers. Medians; each run of the peer stood between two of ours. The machine was", r.Date, r.CPU, r.Level, r.Workers)
-	line("shared with other work: load is its load average after the peer's runs. Processor time counts all")
-	line("threads and suffers less from that. The 3072×1537 matrices have BERT-base's shape but are")
-	line("synthetic: its weights were not to be had.\n")
-	line("| matrix | clusters | peer's starts, threads | peer, s (cpu s) | ours | s (cpu s) | times faster (by cpu s) | inertia, ours/peer | load |")
-	line("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+// markdown is the table of all rows and the medians over MiniLM's.
+func markdown(on results.Machine, rows []row) string {
+	var text strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
+	rows = slices.SortedFunc(slices.Values(rows), func(a, b row) int { return cmp.Or(cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.Matrix, b.Matrix)) })
+	line("# Clustering beside %s\n", rows[0].Peer)
+	line("%s", on)
+	line("Medians; each run of the peer stood between two of ours. Processor time counts all threads: where it")
+	line("is well under a peer's seconds on one thread, other work shared the machine. The 3072×1537")
+	line("matrices have BERT-base's shape but are synthetic: its weights were not to be had.\n")
+	line("| matrix | clusters | peer's starts, threads | peer, s (cpu s) | ours | s (cpu s) | times faster (by cpu s) | inertia, ours/peer |")
+	line("| --- | --- | --- | --- | --- | --- | --- | --- |")
 	type sums struct{ speed, cpu, ratio []float64 }
 	all := map[string]*sums{}
 	var names []string
-	for _, row := range r.Rows {
-		p := row.Peer
+	for _, row := range rows {
+		p := row.Theirs
 		for _, o := range row.Ours {
 			cpu := median(p.CPU) / median(o.CPU)
-			line("| %s, %d×%d | %d | %d, %d | %.2f (%.2f) | %s | %.3f (%.3f) | %.1f (%.1f) | %.4f | %.1f |", row.Matrix, row.Rows, row.Columns, row.K,
-				row.Starts, row.Threads, median(p.Seconds), median(p.CPU), o.Name, median(o.Seconds), median(o.CPU), o.Speed, cpu, o.Ratio, median(row.Load))
+			line("| %s, %d×%d | %d | %d, %d | %.2f (%.2f) | %s | %.3f (%.3f) | %.1f (%.1f) | %.4f |", row.Matrix, row.Rows, row.Columns, row.K,
+				row.Starts, row.Threads, median(p.Seconds), median(p.CPU), o.Name, median(o.Seconds), median(o.CPU), o.Speed, cpu, o.Ratio)
 			if row.Rows > 1536 {
 				continue
 			}
@@ -291,6 +282,9 @@ func (r *results) markdown(w io.Writer) {
 			s.speed, s.cpu, s.ratio = append(s.speed, o.Speed), append(s.cpu, cpu), append(s.ratio, o.Ratio)
 		}
 	}
+	if len(names) == 0 {
+		return text.String()
+	}
 	line("\nMedian over MiniLM's blocks:\n")
 	line("| ours | times faster (by cpu s) | inertia, ours/peer |")
 	line("| --- | --- | --- |")
@@ -298,4 +292,5 @@ func (r *results) markdown(w io.Writer) {
 		s := all[name]
 		line("| %s | %.1f (%.1f) | %.4f |", name, median(s.speed), median(s.cpu), median(s.ratio))
 	}
+	return text.String()
 }

@@ -6,8 +6,9 @@
 //
 // on the sub-MLP matrices of the six blocks of MiniLM, whose folder DIR is, and on
 // two matrices of BERT-base's shape. Each run of the peer stands between two of
-// ours; the peer runs at the thread count, 1 or 2, that suits it best. It writes
-// DATE-CPU-kmeans.json and .md to the folder of -out.
+// ours; the peer runs on one thread or on all processors, whichever suits it
+// better. It writes DATE-CPU-kmeans.json and .md to the folder of -out; with
+// -only 0,1,2 it measures those matrices and leaves what these hold of the others.
 //
 // Without -peer it clusters a random matrix of -rows × -cols and prints time and
 // peak memory.
@@ -43,6 +44,7 @@ func main() {
 	peer := flag.String("peer", "", "command of the peer to compare with")
 	model := flag.String("model", "", "folder of all-MiniLM-L6-v2")
 	out := flag.String("out", "bench/results", "folder for the results")
+	only := flag.String("only", "", "numbers of the matrices to compare on, such as 0,1,6 (6 and 7 have BERT-base's shape); all of them by default")
 	starts := flag.Int("starts", 30, "starts of k-means on MiniLM's blocks")
 	rounds := flag.Int("rounds", 1, "runs of the peer on each matrix")
 	rows := flag.Int("rows", 14336, "rows of the random matrix")
@@ -53,7 +55,7 @@ func main() {
 	if *peer == "" {
 		err = random(*rows, *cols, *k)
 	} else {
-		err = compare(*peer, *model, *out, *starts, *rounds)
+		err = compare(*peer, *model, *out, plan{*only, *starts, *rounds})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kmeans:", err)
