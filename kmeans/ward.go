@@ -110,12 +110,8 @@ func newTree(g *gram) *Tree {
 	w := &wardState{stride: g.stride, d: g.at, mass: slices.Clone(g.weight), active: make([]int32, n)}
 	for i := range n {
 		w.active[i] = int32(i)
-		row := g.row(i)
-		for j := i + 1; j < n; j++ {
-			// Twice the rise in inertia from uniting i and j.
-			row[j] = float32(2 * g.weight[i] * g.weight[j] / (g.weight[i] + g.weight[j]) * g.distance2(i, j))
-		}
 	}
+	g.pool.Run(n, (*unions)(g))
 	chain := make([]int32, 0, n)
 	for len(w.active) > 1 {
 		if len(chain) == 0 {
@@ -138,6 +134,18 @@ func newTree(g *gram) *Tree {
 	slices.SortStableFunc(t.merges, func(a, b merge) int { return cmp.Compare(a.cost, b.cost) })
 	g.mirror()
 	return t
+}
+
+type unions gram
+
+// Do fills row i of the upper triangle with twice the rise in inertia from uniting
+// row i and each later one.
+func (u *unions) Do(i, _ int) {
+	g := (*gram)(u)
+	row := g.row(i)
+	for j := i + 1; j < g.n; j++ {
+		row[j] = float32(2 * g.weight[i] * g.weight[j] / (g.weight[i] + g.weight[j]) * g.distance2(i, j))
+	}
 }
 
 // wardState holds the clusters that are left, each named by its smallest row.
