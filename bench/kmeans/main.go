@@ -37,7 +37,6 @@ type large struct {
 	Inertia float64 `json:"inertia"`
 	InputMB float64 `json:"input_mb"`
 	PeakMB  float64 `json:"peak_mb"` // the most memory of the process, the matrix included (VmHWM)
-	Load    float64 `json:"load"`    // the machine's load average at the end
 }
 
 func main() {
@@ -75,7 +74,7 @@ func random(rows, cols, k int) error {
 	if err != nil {
 		return err
 	}
-	l := large{Rows: rows, Columns: cols, K: k, Seconds: time.Since(start).Seconds(), Inertia: r.Inertia, InputMB: float64(len(x)) * 4e-6, Load: load()}
+	l := large{Rows: rows, Columns: cols, K: k, Seconds: time.Since(start).Seconds(), Inertia: r.Inertia, InputMB: float64(len(x)) * 4e-6}
 	if l.PeakMB, err = peak(); err != nil {
 		return err
 	}
@@ -96,14 +95,4 @@ func peak() (float64, error) {
 	}
 	kb, err := strconv.ParseFloat(fields[0], 64)
 	return kb * 1024e-6, err
-}
-
-// load returns the load average of the last minute, 0 where it is not known.
-func load() float64 {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 0
-	}
-	v, _ := strconv.ParseFloat(strings.Fields(string(text))[0], 64)
-	return v
 }
