@@ -35,6 +35,11 @@ const head = document.querySelector("#c1-cells th:nth-child(9) button"), body = 
 const column = () => [...body.rows].map((r) => Number(r.cells[8].textContent));
 head.click();
 if (column().some((v, i, all) => i > 0 && v < all[i - 1])) wrong.push("the table does not sort");
+const odd = document.querySelector("#odd"), order = () => [...odd.tBodies[0].rows].map((r) => r.textContent).join(" ");
+odd.querySelector("button").click();
+if (order() !== "-0.07 -0.03 2e-05 0.45 0.5 12 –") wrong.push("numbers sort as " + order());
+odd.querySelector("button").click();
+if (order() !== "12 0.5 0.45 2e-05 -0.03 -0.07 –") wrong.push("numbers sort back as " + order());
 document.body.dataset.probed = document.querySelectorAll("[data-plot]").length;
 document.body.dataset.wrong = wrong.join(" | ");
 </script>`
@@ -56,7 +61,9 @@ func TestBrowser(t *testing.T) {
 	}
 	dir := t.TempDir()
 	page := samplePage(t)
-	for name, text := range map[string]string{"page.html": page, "probe.html": strings.Replace(page, "</body>", probe+"</body>", 1),
+	const odd = `<table id="odd"><thead><tr><th><button>n</button></th></tr></thead><tbody><tr><td>0.5</td></tr><tr><td>–</td></tr><tr><td>0.45</td></tr><tr><td>-0.03</td></tr><tr><td>12</td></tr><tr><td>2e-05</td></tr><tr><td>-0.07</td></tr></tbody></table>`
+	probed := strings.NewReplacer("</main>", odd+"</main>", "</body>", probe+"</body>").Replace(page)
+	for name, text := range map[string]string{"page.html": page, "probe.html": probed,
 		// A window is never narrower than 500: a frame is.
 		"phone.html": `<body style="margin:0"><iframe src="page.html" style="border:0;width:390px;height:6000px"></iframe>`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
@@ -83,12 +90,12 @@ func TestBrowser(t *testing.T) {
 		return out.String(), log.String()
 	}
 	dom, _ := run("probe.html", "--window-size=1280,1000", "--dump-dom")
-	probed := regexp.MustCompile(`data-probed="(\d+)"`).FindStringSubmatch(dom)
-	if probed == nil {
+	plots := regexp.MustCompile(`data-probed="(\d+)"`).FindStringSubmatch(dom)
+	if plots == nil {
 		t.Fatal("the probe did not run")
 	}
-	if n, _ := strconv.Atoi(probed[1]); n != strings.Count(page, "data-plot=") {
-		t.Errorf("%s plots in the browser, %d on the page", probed[1], strings.Count(page, "data-plot="))
+	if n, _ := strconv.Atoi(plots[1]); n != strings.Count(page, "data-plot=") {
+		t.Errorf("%s plots in the browser, %d on the page", plots[1], strings.Count(page, "data-plot="))
 	}
 	if wrong := regexp.MustCompile(`data-wrong="([^"]*)"`).FindStringSubmatch(dom); wrong == nil || wrong[1] != "" {
 		t.Errorf("%.2000q", wrong)

@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -128,7 +129,12 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 	if several {
 		suffix = " – " + c.name
 	}
-	p.Tiles = append(p.Tiles, v.tiles()...)
+	for _, t := range v.tiles() {
+		if several {
+			t.Label = c.name + ": " + t.Label
+		}
+		p.Tiles = append(p.Tiles, t)
+	}
 	heats, err := v.heats()
 	if err != nil {
 		return err
@@ -136,7 +142,7 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 	for _, s := range []section{
 		{ID: "results", Title: "Results", Lead: v.describe(), Tables: v.tables(), Figures: v.scores()},
 		{ID: "width", Title: "Width and cost", Lead: "How the score falls as fewer hidden units are kept, and what they cost. Bars are one standard deviation over seeds.", Figures: v.widths()},
-		{ID: "ntk", Title: "Tangent kernels", Lead: "How far the compressed model's kernel lies from the original's before fine-tuning: ‖K − K₀‖ / ‖K₀‖, all fused blocks summed. Closer means that training moves the outputs alike.", Figures: append(v.dots(always(experiment.Named("kernel-errors")), "kernel's error, %"), heats...)},
+		{ID: "ntk", Title: "Tangent kernels", Lead: "How far the compressed model's kernel lies from the original's before fine-tuning: ‖K − K₀‖ / ‖K₀‖, all fused blocks summed. Closer means that training moves the outputs alike.", Figures: v.dots(always(experiment.Named("kernel-errors")), "kernel's error, %"), Pictures: heats},
 		{ID: "output", Title: "Output error", Lead: "The mean norm of the difference of hidden states, relative to the original's, by layer and after the last one, before fine-tuning.", Figures: append(v.dots(always(experiment.Named("output-errors")), "output error, %"), v.layers()...)},
 		{ID: "clusters", Title: "Clusters", Lead: "How well the centroids stand for the hidden units.", Figures: v.clusters()},
 		{ID: "routers", Title: "Routers", Lead: "What the routers of the mixtures of experts do with dev texts before fine-tuning, in the original and in the compressed model: means over seeds.", Tables: v.routers()},
@@ -145,7 +151,7 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 		{ID: "time", Title: "Time and memory", Lead: "Measured on the machine that ran the comparison, on whatever else it was doing. Compression is counted once for each compressed model.", Tables: v.timeTable(), Figures: v.times()},
 		{ID: "cells", Title: "All cells", Tables: []table{v.cellTable()}},
 	} {
-		if len(s.Tables)+len(s.Figures) == 0 {
+		if len(s.Tables)+len(s.Figures)+len(s.Pictures) == 0 {
 			continue
 		}
 		s.ID = id + "-" + s.ID
@@ -157,8 +163,9 @@ func (p *page) comparison(c *comparison, id string, several bool) error {
 
 func (v *view) describe() string {
 	s := v.settings
+	model := filepath.Base(s.Model) // where it lies is nobody's business who reads the page
 	if s.Epochs == 0 {
-		return fmt.Sprintf("%s, compressed and measured; not fine-tuned.", s.Model)
+		return fmt.Sprintf("%s, compressed and measured; not fine-tuned.", model)
 	}
 	rows := "the whole training set"
 	if s.TrainRows > 0 {
@@ -172,7 +179,7 @@ func (v *view) describe() string {
 		layers = "all layers"
 	}
 	return fmt.Sprintf("%s, %s compressed; %s, batch %d, %s, %s, %s schedule. Means ± standard deviation over seeds; the best compressed model of each column is marked.",
-		s.Model, layers, rows, s.Batch, count(s.Epochs, "epoch"), s.Optimizer, s.Schedule)
+		model, layers, rows, s.Batch, count(s.Epochs, "epoch"), s.Optimizer, s.Schedule)
 }
 
 func count(n int, what string) string {
@@ -200,7 +207,7 @@ func (v *view) tiles() []tile {
 			}
 		}
 		if top.N > 0 {
-			tiles = append(tiles, tile{t + ", best compressed", top.String(), fmt.Sprintf("%s, c = %d", best.Name, best.Width)})
+			tiles = append(tiles, tile{t + ", best compressed", top.String(), fmt.Sprintf("%s, c\u00a0=\u00a0%d", best.Name, best.Width)})
 		}
 	}
 	var total float64
@@ -611,10 +618,6 @@ func curve(runs [][]train.Point, metric string) (loss, score series) {
 func (v *view) times() []figure {
 	var list []figure
 	parts, classes := []string{"compress", "measure", "tune", "fine-tune"}, []string{"c1", "c4", "c6", "c2"}
-	var legends []legend
-	for i, p := range parts {
-		legends = append(legends, legend{p, classes[i]})
-	}
 	spots := v.spots()
 	for _, s := range spots {
 		var rows []row
@@ -627,6 +630,12 @@ func (v *view) times() []figure {
 				}
 			}
 			rows = append(rows, r)
+		}
+		var legends []legend
+		for i, p := range parts {
+			if slices.ContainsFunc(rows, func(r row) bool { return r.parts[i] > 0 }) {
+				legends = append(legends, legend{p, classes[i]})
+			}
 		}
 		title := fmt.Sprintf("%s, c = %d: time of a cell", s.task, s.width)
 		list = append(list, figure{Title: title, Note: "Means over seeds.", Plot: template.HTML(bars(title, "seconds", rows, parts, classes)), Legend: legends})

@@ -9,7 +9,10 @@ import (
 	"html/template"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 //go:embed page.html
@@ -39,11 +42,13 @@ type section struct {
 	ID, Title, Lead string
 	Tables          []table
 	Figures         []figure
+	Pictures        []figure // smaller ones, in rows of their own
 }
 
 type table struct {
 	Title, Note string
 	Head        []string
+	Words       []bool // columns that are no numbers
 	Rows        [][]entry
 	CSV         template.URL
 	File        string
@@ -98,8 +103,16 @@ func (p *page) write(w io.Writer) error {
 	return err
 }
 
-// withCSV adds the table's own contents as a file to download.
+// withCSV adds the table's own contents as a file to download, and finds out
+// which columns hold words.
 func (t table) withCSV(file string) table {
+	t.Words = make([]bool, len(t.Head))
+	for i := range t.Head {
+		t.Words[i] = i == 0 || slices.ContainsFunc(t.Rows, func(row []entry) bool {
+			r, _ := utf8.DecodeRuneInString(row[i].Text)
+			return unicode.IsLetter(r)
+		})
+	}
 	var b strings.Builder
 	w := csv.NewWriter(&b)
 	_ = w.Write(t.Head) // a strings.Builder takes everything

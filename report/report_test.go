@@ -54,7 +54,7 @@ func sample(t testing.TB, dir string, seeds []uint64) {
 	t.Helper()
 	c := experiment.Defaults()
 	c.Methods = []string{"none", "fusion", "calibrated+steps", "cluster", "sketch", "svd", "mmd", "prune", "magnitude"}
-	c.Tasks, c.Widths, c.Seeds, c.Model, c.Layers, c.TrainRows, c.Epochs = []string{"sst2", "mrpc"}, []int{384, 96, 48}, seeds, "all-MiniLM-L6-v2", "all", 2000, 1
+	c.Tasks, c.Widths, c.Seeds, c.Model, c.Layers, c.TrainRows, c.Epochs = []string{"sst2", "mrpc"}, []int{384, 96, 48}, seeds, "/somewhere/all-MiniLM-L6-v2", "all", 2000, 1
 	writeJSON(t, filepath.Join(dir, "comparison.json"), c)
 	rng := rand.New(rand.NewPCG(7, 7+seeds[0]))
 	kernel := func(error float64) *ntk.Kernel {
@@ -184,6 +184,14 @@ func TestPage(t *testing.T) {
 	if bad := undefined.FindString(pictures.ReplaceAllString(page, "")); bad != "" {
 		t.Errorf("the page says %s", bad)
 	}
+	if strings.Contains(page, "somewhere") {
+		t.Error("the page says where the model lay")
+	}
+	for _, want := range []string{`class="words"><button type="button">metric`, `<th scope="col"><button type="button">score`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
 	m := regexp.MustCompile(`download="scores.csv" href="data:text/csv;charset=utf-8,([^"]*)"`).FindStringSubmatch(page)
 	if m == nil {
 		t.Fatal("no scores to download")
@@ -195,6 +203,28 @@ func TestPage(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if len(lines) != 10 || lines[0] != "method,mrpc c=384,mrpc c=96,mrpc c=48,sst2 c=384,sst2 c=96,sst2 c=48" || !strings.HasPrefix(lines[1], "original,9") {
 		t.Errorf("the CSV of scores:\n%s", text)
+	}
+}
+
+// TestRunning reads the metrics of a run that goes on: the line that is being
+// written is not there yet.
+func TestRunning(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	sampleRun(t, dir+".train")
+	f, err := os.OpenFile(filepath.Join(dir+".train", train.MetricsFile), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"lr": 1e-5, "st`); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	var b strings.Builder
+	if err := Write(&b, []string{dir}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "new, lr 4e-05") {
+		t.Error("the page lacks the run")
 	}
 }
 
@@ -267,7 +297,7 @@ func TestRefuses(t *testing.T) {
 	writeJSON(t, filepath.Join(unfinished, "comparison.json"), experiment.Defaults())
 	broken := t.TempDir()
 	sampleRun(t, broken)
-	if err := os.WriteFile(filepath.Join(broken, train.MetricsFile), []byte("{}\n{"), 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(broken, train.MetricsFile), []byte("{}\n{\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

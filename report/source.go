@@ -89,6 +89,9 @@ func readTraining(dir string) (training, error) {
 		return run, err
 	}
 	for line := range strings.Lines(string(text)) {
+		if !strings.HasSuffix(line, "\n") {
+			break // being written, or cut off by a kill
+		}
 		var p train.Point
 		if err := json.Unmarshal([]byte(line), &p); err != nil {
 			return run, fmt.Errorf("%s: line %d: %w", path, len(run.points)+1, err)
