@@ -100,10 +100,11 @@ func tile12x32BF16(args *tileArgs)
 //go:noescape
 func tile32x32AMX(args *tileArgs)
 
-// transpose8AVX2 writes k groups of 8 floats: the l-th of each of 8 rows.
+// transpose8AVX2 writes k groups of 8 floats: the l-th of each of the
+// first 8 rows.
 //
 //go:noescape
-func transpose8AVX2(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)
+func transpose8AVX2(dst *float32, stride int, rows *[16]*float32, k int, mask *int32)
 
 // copyPanels16AVX2 copies k rows into panels of 16 columns, panel bytes apart;
 // with a mask one more panel follows, filled up with zeros.
@@ -155,6 +156,12 @@ func pairTileBF16(dst, src *float32, stride, k, n int)
 //go:noescape
 func pairRowBF16(dst, src *float32, n int)
 
+// transposePairs16BF16 rounds 16 rows of k floats to bfloat16 and writes the
+// words of each two, 16 words every 32.
+//
+//go:noescape
+func transposePairs16BF16(dst *float32, rows *[16]*float32, k int)
+
 // relax is for a loop that waits for another processor.
 //
 //go:noescape
@@ -191,7 +198,7 @@ func init() {
 	}
 	for _, t := range []*gemmKernel{avx2, avx512, bf16, amx} {
 		t.transpose, t.round, t.epilogue = transpose8AVX2, roundBF16AVX2, epilogueAVX2
-		t.pairPanels, t.pairRow = pairPanels32BF16, pairRowBF16
+		t.pairPanels, t.pairRow, t.pairColumns = pairPanels32BF16, pairRowBF16, transposePairs16BF16
 	}
 	gemmFor[FP32] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: avx512, AMX: avx512}
 	gemmFor[BF16] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: bf16, AMX: amx}

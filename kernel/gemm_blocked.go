@@ -16,19 +16,20 @@ import "unsafe"
 // k+1. A is then rounded too: once, row by row, before the blocks begin (see
 // stageA), or if it is transposed block by block, as tiles.
 type gemmKernel struct {
-	mr, nr     int
-	kc, mc, nc int
-	pairs      bool
-	step       int               // words of k that a microkernel takes at once
-	tile       []func(*tileArgs) // by rows
-	transpose  func(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)
-	copyPanels func(dst, src *float32, stride, panel, panels, k int, mask *int32)
-	copyTile   func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
-	round      func(x *float32, n int)
-	pairPanels func(dst, src *float32, stride, panel, k, n int)
-	pairTile   func(dst, src *float32, stride, k, n int) // nil: tiles are packed by rows
-	pairRow    func(dst, src *float32, n int)
-	epilogue   func(c, bias, add, scale, mul *float32, n int, mask *int32)
+	mr, nr      int
+	kc, mc, nc  int
+	pairs       bool
+	step        int               // words of k that a microkernel takes at once
+	tile        []func(*tileArgs) // by rows
+	transpose   func(dst *float32, stride int, rows *[16]*float32, k int, mask *int32)
+	copyPanels  func(dst, src *float32, stride, panel, panels, k int, mask *int32)
+	copyTile    func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
+	round       func(x *float32, n int)
+	pairPanels  func(dst, src *float32, stride, panel, k, n int)
+	pairTile    func(dst, src *float32, stride, k, n int) // nil: tiles are packed by rows
+	pairRow     func(dst, src *float32, n int)
+	pairColumns func(dst *float32, rows *[16]*float32, k int)
+	epilogue    func(c, bias, add, scale, mul *float32, n int, mask *int32)
 }
 
 // words returns the words that k elements take, filled up to whole steps.
@@ -142,7 +143,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 		}
 	}
 	s.args = tileArgs{}
-	s.rows = [8]*float32{}
+	s.rows = [16]*float32{}
 }
 
 // tiles runs the microkernels over rows i0 ≤ i < i1 for one block of k.
@@ -206,6 +207,15 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	}
 }
 
+// point aims the row pointers at n rows of data, stride apart. Those behind the
+// last repeat it, for what is made of them is not used.
+func (s *Scratch) point(data []float32, stride, n int) *[16]*float32 {
+	for r := range s.rows {
+		s.rows[r] = &data[min(r, n-1)*stride]
+	}
+	return &s.rows
+}
+
 // packB packs k rows of columns j0 ≤ j < j1 of B; of a B that is read where it
 // lies, only a last panel narrower than nr.
 func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct bool) []float32 {
@@ -259,6 +269,12 @@ func copyPairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 		w := min(panelGroup*t.nr, n-j)
 		t.pairPanels(&dst[j*words], &b.Data[k0*b.Stride+j0+j], b.Stride*4, words*t.nr*4, k, w)
 	}
+	clearRest(t, dst, k, n)
+}
+
+// clearRest fills panels of pairs of k up to a whole step.
+func clearRest(t *gemmKernel, dst []float32, k, n int) {
+	words := t.words(k)
 	if have := (k + 1) / 2; have < words {
 		for j := 0; j < n; j += t.nr {
 			clear(dst[j*words+have*t.nr : (j+t.nr)*words])
@@ -266,33 +282,24 @@ func copyPairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	}
 }
 
-// transposePairs rounds the columns of a panel, which lie in rows, and
-// transposes their words.
+// transposePairs is copyPairs of columns that lie in rows.
 func (s *Scratch) transposePairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	words := t.words(k)
-	rows := grow(&s.c, t.nr*words)
 	for j := 0; j < n; j += t.nr {
-		have := min(t.nr, n-j)
-		for r := range have {
-			t.pairRow(&rows[r*words], &b.Data[(j0+j+r)*b.Stride+k0], k)
-			clear(rows[r*words+(k+1)/2 : (r+1)*words])
-		}
-		for h := 0; h < t.nr; h += 8 {
-			for r := range s.rows { // columns behind the last repeat it; nobody stores them
-				s.rows[r] = &rows[min(h+r, have-1)*words]
-			}
-			t.transpose(&dst[j*words+h], t.nr*4, &s.rows, words, maskFor(words%8))
+		for h := 0; h < t.nr; h += len(s.rows) {
+			first := min(j+h, n-1)
+			t.pairColumns(&dst[j*words+h], s.point(b.Data[(j0+first)*b.Stride+k0:], b.Stride, n-first), k)
 		}
 	}
+	clearRest(t, dst, k, n)
 }
 
 func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	for j := 0; j < n; j += t.nr {
 		for h := 0; h < t.nr; h += 8 {
-			for r := range s.rows { // columns behind the last repeat it; nobody stores them
-				s.rows[r] = &b.Data[(j0+min(j+h+r, n-1))*b.Stride+k0]
-			}
-			t.transpose(&dst[j*k+h], t.nr*4, &s.rows, k, maskFor(k%8))
+			first := min(j+h, n-1)
+			rows := s.point(b.Data[(j0+first)*b.Stride+k0:], b.Stride, n-first)
+			t.transpose(&dst[j*k+h], t.nr*4, rows, k, maskFor(k%8))
 		}
 	}
 }
@@ -317,10 +324,8 @@ func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int)
 			// Eight rows at a time; what a group of fewer writes past its own
 			// rows, the groups before it then overwrite.
 			for r0 := (h - 1) / 8 * 8; r0 >= 0; r0 -= 8 {
-				for r := range s.rows {
-					s.rows[r] = &g.a.Data[(i0+i+min(r0+r, h-1))*g.a.Stride+k0]
-				}
-				t.transpose(&dst[i*k+r0], h*4, &s.rows, k, maskFor(k%8))
+				rows := s.point(g.a.Data[(i0+i+r0)*g.a.Stride+k0:], g.a.Stride, h-r0)
+				t.transpose(&dst[i*k+r0], h*4, rows, k, maskFor(k%8))
 			}
 		}
 		i += h
@@ -339,10 +344,8 @@ func (s *Scratch) pairA(t *gemmKernel, g *gemmJob, i0, k0, k, m int) []float32 {
 	stride := part(k, 1, 8)
 	rows := grow(&s.c, m*stride)
 	for l := 0; l < k; l += 8 {
-		for r := range s.rows {
-			s.rows[r] = &g.a.Data[(k0+min(l+r, k-1))*g.a.Stride+i0]
-		}
-		t.transpose(&rows[l], stride*4, &s.rows, m, maskFor(m%8))
+		from := s.point(g.a.Data[(k0+l)*g.a.Stride+i0:], g.a.Stride, k-l)
+		t.transpose(&rows[l], stride*4, from, m, maskFor(m%8))
 	}
 	for i := range m {
 		t.pairRow(&dst[i*words], &rows[i*stride], k)

@@ -13,7 +13,7 @@ func simulated(t *gemmKernel) *gemmKernel {
 	sim := *t
 	sim.kc, sim.mc = t.kc/8, 2*t.mr // more blocks in small products
 	if t.pairs {                    // packed by instructions that AVX2 does not have
-		sim.pairPanels, sim.pairRow = simulatePairPanels, simulatePairRow
+		sim.pairPanels, sim.pairRow, sim.pairColumns = simulatePairPanels, simulatePairRow, simulatePairColumns
 		if t.pairTile != nil {
 			sim.pairTile = simulatePairTile
 		}
@@ -38,6 +38,17 @@ func simulatePairRow(dst, src *float32, n int) {
 			hi = x[2*i+1]
 		}
 		y[i] = joined(x[2*i], hi)
+	}
+}
+
+func simulatePairColumns(dst *float32, rows *[16]*float32, k int) {
+	y := unsafe.Slice(dst, ((k+1)/2-1)*32+16)
+	row := make([]float32, (k+1)/2)
+	for r, src := range rows {
+		simulatePairRow(&row[0], src, k)
+		for l, w := range row {
+			y[l*32+r] = w
+		}
 	}
 }
 

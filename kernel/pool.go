@@ -167,7 +167,7 @@ type Scratch struct {
 	stage   []float32
 	gemm    gemmJob
 	args    tileArgs
-	rows    [8]*float32
+	rows    [16]*float32
 	temp    [32 * 32]float32
 }
 

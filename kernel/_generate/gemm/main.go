@@ -71,6 +71,7 @@ func generate() (*ir.File, map[*ir.Instruction]machine, error) {
 	g.joinOrder()
 	g.pairPanelsBF16()
 	g.pairTileBF16()
+	g.transposePairsBF16()
 	g.pairRowBF16()
 	g.relax()
 	f, err := g.Result()

@@ -11,7 +11,7 @@ var ymm = []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11, Y12, Y
 
 // transposeAVX2 writes 8 rows of k floats as k groups of 8.
 func (g *gen) transposeAVX2() {
-	g.function("transpose8AVX2", "func(dst *float32, stride int, rows *[8]*float32, k int, mask *int32)")
+	g.function("transpose8AVX2", "func(dst *float32, stride int, rows *[16]*float32, k int, mask *int32)")
 	dst, stride, rows, k := RDI, RSI, RAX, RBX
 	g.Load(g.Param("dst"), dst)
 	g.Load(g.Param("stride"), stride)

@@ -181,3 +181,90 @@ func (g *gen) pairRowBF16() {
 	g.VZEROUPPER()
 	g.RET()
 }
+
+// transposePairsBF16 rounds 16 rows of k floats and writes groups of 16 pairs of
+// k, as columns of a panel of 32. A last half word is zero.
+func (g *gen) transposePairsBF16() {
+	g.function("transposePairs16BF16", "func(dst *float32, rows *[16]*float32, k int)")
+	dst, rows, k, off, row := RDI, RSI, RDX, RAX, RBX
+	g.Load(g.Param("dst"), dst)
+	g.Load(g.Param("rows"), rows)
+	g.Load(g.Param("k"), k)
+	g.XORQ(off, off)
+	load := func(masked bool) {
+		for i := range 16 {
+			g.MOVQ(Mem{Base: rows, Disp: 8 * i}, row)
+			at := func(disp int) Mem { return Mem{Base: row, Index: off, Scale: 1, Disp: disp} }
+			if masked {
+				g.VMOVUPS_Z(at(0), K1, Z16)
+				g.VMOVUPS_Z(at(64), K2, Z17)
+			} else {
+				g.VMOVUPS(at(0), Z16)
+				g.VMOVUPS(at(64), Z17)
+				// Sixteen rows may crowd a set of the first-level cache: the second has room.
+				g.PREFETCHT1(at(512))
+				g.PREFETCHT1(at(576))
+			}
+			g.vcvtne2ps2bf16(Z16, Z17, zmm[i])
+		}
+	}
+	// Rows are transposed by fours in each 128 bits, and then those, as a square
+	// of 4×4.
+	transpose := func() {
+		a, t := zmm[:16], zmm[16:]
+		for i := range 8 {
+			g.VUNPCKLPS(a[2*i+1], a[2*i], t[2*i])
+			g.VUNPCKHPS(a[2*i+1], a[2*i], t[2*i+1])
+		}
+		for h := 0; h < 16; h += 4 {
+			g.VUNPCKLPD(t[h+2], t[h], a[h])
+			g.VUNPCKHPD(t[h+2], t[h], a[h+1])
+			g.VUNPCKLPD(t[h+3], t[h+1], a[h+2])
+			g.VUNPCKHPD(t[h+3], t[h+1], a[h+3])
+		}
+		const even, odd = 0x88, 0xdd
+		for c := range 4 {
+			t := t[4*c:]
+			g.VSHUFF32X4(Imm(even), a[4+c], a[c], t[0])
+			g.VSHUFF32X4(Imm(odd), a[4+c], a[c], t[1])
+			g.VSHUFF32X4(Imm(even), a[12+c], a[8+c], t[2])
+			g.VSHUFF32X4(Imm(odd), a[12+c], a[8+c], t[3])
+		}
+		for c := range 4 {
+			t := t[4*c:]
+			g.VSHUFF32X4(Imm(even), t[2], t[0], a[c])
+			g.VSHUFF32X4(Imm(even), t[3], t[1], a[4+c])
+			g.VSHUFF32X4(Imm(odd), t[2], t[0], a[8+c])
+			g.VSHUFF32X4(Imm(odd), t[3], t[1], a[12+c])
+		}
+	}
+	const stride = 4 * 32
+	g.SUBQ(Imm(32), k)
+	g.JLT(LabelRef("rest"))
+	g.Label("pairs")
+	load(false)
+	transpose()
+	for i := range 16 {
+		g.VMOVUPS(zmm[i], Mem{Base: dst, Disp: stride * i})
+	}
+	g.ADDQ(U32(16*stride), dst)
+	g.ADDQ(U32(128), off)
+	g.SUBQ(Imm(32), k)
+	g.JGE(LabelRef("pairs"))
+	g.Label("rest")
+	g.ADDQ(Imm(32), k)
+	g.JLE(LabelRef("done"))
+	g.columnMasks(k, R8, R9)
+	load(true)
+	transpose()
+	g.INCQ(k)
+	g.SHRQ(Imm(1), k)
+	for i := range 16 {
+		g.VMOVUPS(zmm[i], Mem{Base: dst, Disp: stride * i})
+		g.DECQ(k)
+		g.JEQ(LabelRef("done"))
+	}
+	g.Label("done")
+	g.VZEROUPPER()
+	g.RET()
+}

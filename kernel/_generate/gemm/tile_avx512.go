@@ -21,7 +21,7 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.function(fmt.Sprintf("tile%dx32%s", rows, name), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
 	r1, r3, r5, ak, bk := R8, R9, R10, R11, R12
-	k, p, q, crow := R13, RSI, R15, RDX // p: rows 0…5, q: rows 6…11
+	k, p, q, crow, ahead := R13, RSI, R15, RDX, R14 // p: rows 0…5, q: rows 6…11
 	field := func(off int) Mem { return Mem{Base: args, Disp: off} }
 	g.MOVQ(NewParamAddr("args", 0), args)
 	g.columnMasks(field(argN), k, p)
@@ -51,14 +51,7 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	b0, b1 := Z24, Z25
 
 	g.Label("tile")
-	g.MOVQ(c, p)
-	for i := range rows { // C's lines are wanted at the end of the loop over k
-		g.PREFETCHT0(Mem{Base: p})
-		g.PREFETCHT0(Mem{Base: p, Disp: 64})
-		if i < rows-1 {
-			g.ADDQ(crow, p)
-		}
-	}
+	g.MOVQ(c, ahead)
 	for i := range 2 * rows {
 		g.VPXORD(zmm[i], zmm[i], zmm[i])
 	}
@@ -86,6 +79,14 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.SUBQ(Imm(4), k)
 	g.JLT(LabelRef("rest"))
 	g.Label("four")
+	// C's lines are wanted at the end of the loop over k: a row every round, as
+	// memory is not asked for much at once without what B and A ask for waiting.
+	g.CMPQ(k, Imm(4*(uint64(rows)+8)))
+	g.JGE(LabelRef("multiply"))
+	g.PREFETCHT0(Mem{Base: ahead})
+	g.PREFETCHT0(Mem{Base: ahead, Disp: 64})
+	g.ADDQ(crow, ahead)
+	g.Label("multiply")
 	for range 4 {
 		step()
 	}
