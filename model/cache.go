@@ -150,12 +150,20 @@ func (c *Cache) encoded(i int) *nn.Past {
 	return p
 }
 
-// Pack lays all matrices out for products with few rows, as generation needs
-// them: inference then uses the values of now, at the precision given.
+// Pack lays all matrices out as products read them, which many batches or products
+// with few rows repay: until Unpack inference uses the values of now, at the
+// precision given.
 func (m *Model) Pack(pool *kernel.Pool, prec kernel.Precision) {
 	for _, w := range m.Weights {
 		if w.Rows > 1 && w.Touched == nil { // no vector, nor only an embedding
 			w.Pack(pool, prec)
 		}
+	}
+}
+
+// Unpack ends what Pack began.
+func (m *Model) Unpack() {
+	for _, w := range m.Weights {
+		w.Unpack()
 	}
 }

@@ -38,12 +38,14 @@ func (w *Weight) View(from, to int) *Weight {
 	return &Weight{Data: w.Data[from*w.Cols : to*w.Cols], Grad: w.Grad[from*w.Cols : to*w.Cols], Rows: to - from, Cols: w.Cols}
 }
 
-// Pack lays the weight out for products with few rows, which reading it
-// otherwise outweighs. From then on inference multiplies by the values of now,
-// at the precision given.
+// Pack lays the weight out as products read it. Until Unpack inference multiplies
+// by the values of now, at the precision given.
 func (w *Weight) Pack(pool *kernel.Pool, prec kernel.Precision) {
 	w.packed = pool.PackB(prec, w.Cols, w.Rows, kernel.Mat{Data: w.Data, Stride: w.Cols, T: true})
 }
+
+// Unpack forgets what Pack laid out.
+func (w *Weight) Unpack() { w.packed = nil }
 
 // ZeroGrad makes the gradient zero without touching its memory where the next
 // backward overwrites it.
