@@ -2,11 +2,25 @@ package kernel
 
 import "math"
 
-// Softmax replaces x by exp(scale·x_i − max)/Σ exp(scale·x_j − max), where max is
-// the largest scale·x_i. −Inf stands for elements that are masked out. Quotients
-// below about 1e-38 may come out as 0.
-func Softmax(x []float32, scale float32) {
-	Scale(x, 1/ExpSum(x, scale, MaxScaled(x, scale)))
+// Softmax replaces each row of n elements of x by exp(x_i − max)/Σ exp(x_j − max),
+// where max is the row's largest element. −Inf stands for elements that are masked
+// out. Quotients below about 1e-38 may come out as 0. x holds whole rows.
+func Softmax(x []float32, n int) {
+	switch {
+	case len(x) == 0:
+		return
+	case len(x)%n != 0:
+		panic("kernel: Softmax: x does not hold whole rows")
+	case isa >= AVX512:
+		softmaxAVX512(x, n)
+		return
+	case isa >= AVX2:
+		softmaxAVX2(x, n)
+		return
+	}
+	for ; len(x) > 0; x = x[n:] {
+		Scale(x[:n], 1/ExpSum(x[:n], 1, MaxScaled(x[:n], 1)))
+	}
 }
 
 // MaxScaled returns the largest scale·x_i, and −Inf for no elements.

@@ -50,6 +50,11 @@ func maxScaledAVX2(x []float32, scale float32) float32
 //go:noescape
 func expSumAVX2(x []float32, scale float32, max float32) float32
 
+// softmaxAVX2 is Softmax, for at least one row.
+//
+//go:noescape
+func softmaxAVX2(x []float32, n int)
+
 // scaleAVX2 multiplies x by a.
 //
 //go:noescape
@@ -195,6 +200,11 @@ func maxScaledAVX512(x []float32, scale float32) float32
 //
 //go:noescape
 func expSumAVX512(x []float32, scale float32, max float32) float32
+
+// softmaxAVX512 is Softmax, for at least one row.
+//
+//go:noescape
+func softmaxAVX512(x []float32, n int)
 
 // scaleAVX512 multiplies x by a.
 //

@@ -483,12 +483,12 @@ done33:
 TEXT ·maxScaledAVX2(SB), NOSPLIT, $0-36
 	MOVQ         x_base+0(FP), AX
 	VBROADCASTSS scale+24(FP), Y0
+	MOVQ         x_len+8(FP), CX
 	VMOVUPS      constff800000<>+0(SB), Y1
 	VMOVAPS      Y1, Y2
 	VMOVAPS      Y1, Y3
 	VMOVAPS      Y1, Y4
 	VMOVAPS      Y1, Y5
-	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
 loop34:
@@ -528,9 +528,9 @@ end37:
 	NEGQ       CX
 	VMOVDQU    32(BX)(CX*4), Y6
 	VMASKMOVPS (AX)(DX*4), Y6, Y7
-	VMULPS     Y0, Y7, Y0
-	VBLENDVPS  Y6, Y0, Y1, Y0
-	VMAXPS     Y0, Y2, Y2
+	VMULPS     Y0, Y7, Y7
+	VBLENDVPS  Y6, Y7, Y1, Y7
+	VMAXPS     Y7, Y2, Y2
 
 done38:
 	VMAXPS       Y4, Y2, Y2
@@ -570,9 +570,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
 	MOVQ         x_base+0(FP), AX
 	VBROADCASTSS scale+24(FP), Y0
 	VBROADCASTSS max+28(FP), Y1
+	MOVQ         x_len+8(FP), CX
 	VXORPS       Y2, Y2, Y2
 	VXORPS       Y3, Y3, Y3
-	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
 loop39:
@@ -892,6 +892,641 @@ DATA const3f800000<>+56(SB)/4, $0x3f800000
 DATA const3f800000<>+60(SB)/4, $0x3f800000
 GLOBL const3f800000<>(SB), RODATA|NOPTR, $64
 
+// func softmaxAVX2(x []float32, n int)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
+	MOVQ       x_base+0(FP), AX
+	MOVQ       x_len+8(FP), CX
+	MOVQ       n+24(FP), DX
+	LEAQ       (AX)(CX*4), CX
+	VMOVUPS    constff800000<>+0(SB), Y0
+	CMPQ       DX, $0x00000008
+	JG         more44
+	LEAQ       (DX), BX
+	LEAQ       maskTable<>+0(SB), SI
+	NEGQ       BX
+	VMOVDQU    32(SI)(BX*4), Y1
+	VMASKMOVPS (AX), Y1, Y2
+	VBLENDVPS  Y1, Y2, Y0, Y2
+
+row45:
+	LEAQ         (AX)(DX*4), BX
+	MOVQ         BX, SI
+	CMPQ         BX, CX
+	CMOVQGE      AX, SI
+	VMOVAPS      Y2, Y3
+	VMASKMOVPS   (SI), Y1, Y2
+	VBLENDVPS    Y1, Y2, Y0, Y2
+	VMOVAPS      Y3, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VMAXPS       X5, X4, X4
+	VPSHUFD      $0x0e, X4, X5
+	VMAXPS       X5, X4, X4
+	VPSHUFD      $0x01, X4, X5
+	VMAXPS       X5, X4, X4
+	VBROADCASTSS X4, Y4
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VMOVAPS      Y3, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VPSHUFD      $0x0e, X4, X5
+	VADDPS       X5, X4, X4
+	VPSHUFD      $0x01, X4, X5
+	VADDPS       X5, X4, X4
+	VMOVSS       const3f800000<>+0(SB), X5
+	VDIVSS       X4, X5, X5
+	VBROADCASTSS X5, Y4
+	VMULPS       Y4, Y3, Y3
+	VMASKMOVPS   Y3, Y1, (AX)
+	MOVQ         BX, AX
+	CMPQ         AX, CX
+	JLT          row45
+	VZEROUPPER
+	RET
+
+more44:
+	CMPQ       DX, $0x00000010
+	JG         more46
+	LEAQ       -8(DX), BX
+	LEAQ       maskTable<>+0(SB), SI
+	NEGQ       BX
+	VMOVDQU    32(SI)(BX*4), Y1
+	VMOVUPS    (AX), Y2
+	VMASKMOVPS 32(AX), Y1, Y3
+	VBLENDVPS  Y1, Y3, Y0, Y3
+
+row47:
+	LEAQ         (AX)(DX*4), BX
+	MOVQ         BX, SI
+	CMPQ         BX, CX
+	CMOVQGE      AX, SI
+	VMOVAPS      Y2, Y4
+	VMOVAPS      Y3, Y5
+	VMOVUPS      (SI), Y2
+	VMASKMOVPS   32(SI), Y1, Y3
+	VBLENDVPS    Y1, Y3, Y0, Y3
+	VMOVAPS      Y4, Y6
+	VMAXPS       Y5, Y6, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VMAXPS       X7, X6, X6
+	VPSHUFD      $0x0e, X6, X7
+	VMAXPS       X7, X6, X6
+	VPSHUFD      $0x01, X6, X7
+	VMAXPS       X7, X6, X6
+	VBROADCASTSS X6, Y6
+	VSUBPS       Y6, Y4, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y7
+	VMAXPS       Y4, Y7, Y7
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y7, Y4
+	VPSLLD       $0x17, Y4, Y8
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y7
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y7
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y7, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y7, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y7, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y7, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y4
+	VMULPS       Y8, Y4, Y4
+	VSUBPS       Y6, Y5, Y5
+	VMOVUPS      constc2b00000<>+0(SB), Y6
+	VMAXPS       Y5, Y6, Y6
+	VMOVUPS      const4b40007f<>+0(SB), Y5
+	VMOVUPS      Y5, Y5
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y6, Y5
+	VPSLLD       $0x17, Y5, Y7
+	VSUBPS       const4b40007f<>+0(SB), Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y6
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y6
+	VMOVUPS      const3ab5121a<>+0(SB), Y5
+	VFMADD213PS  const3c091cf1<>+0(SB), Y6, Y5
+	VFMADD213PS  const3d2aac79<>+0(SB), Y6, Y5
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y6, Y5
+	VFMADD213PS  const3efffffe<>+0(SB), Y6, Y5
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y5
+	VMULPS       Y7, Y5, Y5
+	VMOVAPS      Y4, Y6
+	VADDPS       Y5, Y6, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X7, X6, X6
+	VPSHUFD      $0x0e, X6, X7
+	VADDPS       X7, X6, X6
+	VPSHUFD      $0x01, X6, X7
+	VADDPS       X7, X6, X6
+	VMOVSS       const3f800000<>+0(SB), X7
+	VDIVSS       X6, X7, X7
+	VBROADCASTSS X7, Y6
+	VMULPS       Y6, Y4, Y4
+	VMULPS       Y6, Y5, Y5
+	VMOVUPS      Y4, (AX)
+	VMASKMOVPS   Y5, Y1, 32(AX)
+	MOVQ         BX, AX
+	CMPQ         AX, CX
+	JLT          row47
+	VZEROUPPER
+	RET
+
+more46:
+	CMPQ       DX, $0x00000018
+	JG         more48
+	LEAQ       -16(DX), BX
+	LEAQ       maskTable<>+0(SB), SI
+	NEGQ       BX
+	VMOVDQU    32(SI)(BX*4), Y1
+	VMOVUPS    (AX), Y2
+	VMOVUPS    32(AX), Y3
+	VMASKMOVPS 64(AX), Y1, Y4
+	VBLENDVPS  Y1, Y4, Y0, Y4
+
+row49:
+	LEAQ         (AX)(DX*4), BX
+	MOVQ         BX, SI
+	CMPQ         BX, CX
+	CMOVQGE      AX, SI
+	VMOVAPS      Y2, Y5
+	VMOVAPS      Y3, Y6
+	VMOVAPS      Y4, Y7
+	VMOVUPS      (SI), Y2
+	VMOVUPS      32(SI), Y3
+	VMASKMOVPS   64(SI), Y1, Y4
+	VBLENDVPS    Y1, Y4, Y0, Y4
+	VMOVAPS      Y5, Y8
+	VMAXPS       Y6, Y8, Y8
+	VMAXPS       Y7, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VMAXPS       X9, X8, X8
+	VPSHUFD      $0x0e, X8, X9
+	VMAXPS       X9, X8, X8
+	VPSHUFD      $0x01, X8, X9
+	VMAXPS       X9, X8, X8
+	VBROADCASTSS X8, Y8
+	VSUBPS       Y8, Y5, Y5
+	VMOVUPS      constc2b00000<>+0(SB), Y9
+	VMAXPS       Y5, Y9, Y9
+	VMOVUPS      const4b40007f<>+0(SB), Y5
+	VMOVUPS      Y5, Y5
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y9, Y5
+	VPSLLD       $0x17, Y5, Y10
+	VSUBPS       const4b40007f<>+0(SB), Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y9
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y9
+	VMOVUPS      const3ab5121a<>+0(SB), Y5
+	VFMADD213PS  const3c091cf1<>+0(SB), Y9, Y5
+	VFMADD213PS  const3d2aac79<>+0(SB), Y9, Y5
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y9, Y5
+	VFMADD213PS  const3efffffe<>+0(SB), Y9, Y5
+	VFMADD213PS  const3f800000<>+0(SB), Y9, Y5
+	VFMADD213PS  const3f800000<>+0(SB), Y9, Y5
+	VMULPS       Y10, Y5, Y5
+	VSUBPS       Y8, Y6, Y6
+	VMOVUPS      constc2b00000<>+0(SB), Y9
+	VMAXPS       Y6, Y9, Y9
+	VMOVUPS      const4b40007f<>+0(SB), Y6
+	VMOVUPS      Y6, Y6
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y9, Y6
+	VPSLLD       $0x17, Y6, Y10
+	VSUBPS       const4b40007f<>+0(SB), Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y9
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y9
+	VMOVUPS      const3ab5121a<>+0(SB), Y6
+	VFMADD213PS  const3c091cf1<>+0(SB), Y9, Y6
+	VFMADD213PS  const3d2aac79<>+0(SB), Y9, Y6
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y9, Y6
+	VFMADD213PS  const3efffffe<>+0(SB), Y9, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y9, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y9, Y6
+	VMULPS       Y10, Y6, Y6
+	VSUBPS       Y8, Y7, Y7
+	VMOVUPS      constc2b00000<>+0(SB), Y8
+	VMAXPS       Y7, Y8, Y8
+	VMOVUPS      const4b40007f<>+0(SB), Y7
+	VMOVUPS      Y7, Y7
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y8, Y7
+	VPSLLD       $0x17, Y7, Y9
+	VSUBPS       const4b40007f<>+0(SB), Y7, Y7
+	VFNMADD231PS const3f318000<>+0(SB), Y7, Y8
+	VFNMADD231PS constb95e8083<>+0(SB), Y7, Y8
+	VMOVUPS      const3ab5121a<>+0(SB), Y7
+	VFMADD213PS  const3c091cf1<>+0(SB), Y8, Y7
+	VFMADD213PS  const3d2aac79<>+0(SB), Y8, Y7
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y8, Y7
+	VFMADD213PS  const3efffffe<>+0(SB), Y8, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y8, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y8, Y7
+	VMULPS       Y9, Y7, Y7
+	VMOVAPS      Y5, Y8
+	VADDPS       Y6, Y8, Y8
+	VADDPS       Y7, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VADDPS       X9, X8, X8
+	VPSHUFD      $0x0e, X8, X9
+	VADDPS       X9, X8, X8
+	VPSHUFD      $0x01, X8, X9
+	VADDPS       X9, X8, X8
+	VMOVSS       const3f800000<>+0(SB), X9
+	VDIVSS       X8, X9, X9
+	VBROADCASTSS X9, Y8
+	VMULPS       Y8, Y5, Y5
+	VMULPS       Y8, Y6, Y6
+	VMULPS       Y8, Y7, Y7
+	VMOVUPS      Y5, (AX)
+	VMOVUPS      Y6, 32(AX)
+	VMASKMOVPS   Y7, Y1, 64(AX)
+	MOVQ         BX, AX
+	CMPQ         AX, CX
+	JLT          row49
+	VZEROUPPER
+	RET
+
+more48:
+	CMPQ       DX, $0x00000020
+	JG         more50
+	LEAQ       -24(DX), BX
+	LEAQ       maskTable<>+0(SB), SI
+	NEGQ       BX
+	VMOVDQU    32(SI)(BX*4), Y1
+	VMOVUPS    (AX), Y2
+	VMOVUPS    32(AX), Y3
+	VMOVUPS    64(AX), Y4
+	VMASKMOVPS 96(AX), Y1, Y5
+	VBLENDVPS  Y1, Y5, Y0, Y5
+
+row51:
+	LEAQ         (AX)(DX*4), BX
+	MOVQ         BX, SI
+	CMPQ         BX, CX
+	CMOVQGE      AX, SI
+	VMOVAPS      Y2, Y6
+	VMOVAPS      Y3, Y7
+	VMOVAPS      Y4, Y8
+	VMOVAPS      Y5, Y9
+	VMOVUPS      (SI), Y2
+	VMOVUPS      32(SI), Y3
+	VMOVUPS      64(SI), Y4
+	VMASKMOVPS   96(SI), Y1, Y5
+	VBLENDVPS    Y1, Y5, Y0, Y5
+	VMOVAPS      Y6, Y10
+	VMAXPS       Y7, Y10, Y10
+	VMAXPS       Y8, Y10, Y10
+	VMAXPS       Y9, Y10, Y10
+	VEXTRACTF128 $0x01, Y10, X11
+	VMAXPS       X11, X10, X10
+	VPSHUFD      $0x0e, X10, X11
+	VMAXPS       X11, X10, X10
+	VPSHUFD      $0x01, X10, X11
+	VMAXPS       X11, X10, X10
+	VBROADCASTSS X10, Y10
+	VSUBPS       Y10, Y6, Y6
+	VMOVUPS      constc2b00000<>+0(SB), Y11
+	VMAXPS       Y6, Y11, Y11
+	VMOVUPS      const4b40007f<>+0(SB), Y6
+	VMOVUPS      Y6, Y6
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y11, Y6
+	VPSLLD       $0x17, Y6, Y12
+	VSUBPS       const4b40007f<>+0(SB), Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y11
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y11
+	VMOVUPS      const3ab5121a<>+0(SB), Y6
+	VFMADD213PS  const3c091cf1<>+0(SB), Y11, Y6
+	VFMADD213PS  const3d2aac79<>+0(SB), Y11, Y6
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y11, Y6
+	VFMADD213PS  const3efffffe<>+0(SB), Y11, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y11, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y11, Y6
+	VMULPS       Y12, Y6, Y6
+	VSUBPS       Y10, Y7, Y7
+	VMOVUPS      constc2b00000<>+0(SB), Y11
+	VMAXPS       Y7, Y11, Y11
+	VMOVUPS      const4b40007f<>+0(SB), Y7
+	VMOVUPS      Y7, Y7
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y11, Y7
+	VPSLLD       $0x17, Y7, Y12
+	VSUBPS       const4b40007f<>+0(SB), Y7, Y7
+	VFNMADD231PS const3f318000<>+0(SB), Y7, Y11
+	VFNMADD231PS constb95e8083<>+0(SB), Y7, Y11
+	VMOVUPS      const3ab5121a<>+0(SB), Y7
+	VFMADD213PS  const3c091cf1<>+0(SB), Y11, Y7
+	VFMADD213PS  const3d2aac79<>+0(SB), Y11, Y7
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y11, Y7
+	VFMADD213PS  const3efffffe<>+0(SB), Y11, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y11, Y7
+	VFMADD213PS  const3f800000<>+0(SB), Y11, Y7
+	VMULPS       Y12, Y7, Y7
+	VSUBPS       Y10, Y8, Y8
+	VMOVUPS      constc2b00000<>+0(SB), Y11
+	VMAXPS       Y8, Y11, Y11
+	VMOVUPS      const4b40007f<>+0(SB), Y8
+	VMOVUPS      Y8, Y8
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y11, Y8
+	VPSLLD       $0x17, Y8, Y12
+	VSUBPS       const4b40007f<>+0(SB), Y8, Y8
+	VFNMADD231PS const3f318000<>+0(SB), Y8, Y11
+	VFNMADD231PS constb95e8083<>+0(SB), Y8, Y11
+	VMOVUPS      const3ab5121a<>+0(SB), Y8
+	VFMADD213PS  const3c091cf1<>+0(SB), Y11, Y8
+	VFMADD213PS  const3d2aac79<>+0(SB), Y11, Y8
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y11, Y8
+	VFMADD213PS  const3efffffe<>+0(SB), Y11, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y11, Y8
+	VFMADD213PS  const3f800000<>+0(SB), Y11, Y8
+	VMULPS       Y12, Y8, Y8
+	VSUBPS       Y10, Y9, Y9
+	VMOVUPS      constc2b00000<>+0(SB), Y10
+	VMAXPS       Y9, Y10, Y10
+	VMOVUPS      const4b40007f<>+0(SB), Y9
+	VMOVUPS      Y9, Y9
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y10, Y9
+	VPSLLD       $0x17, Y9, Y11
+	VSUBPS       const4b40007f<>+0(SB), Y9, Y9
+	VFNMADD231PS const3f318000<>+0(SB), Y9, Y10
+	VFNMADD231PS constb95e8083<>+0(SB), Y9, Y10
+	VMOVUPS      const3ab5121a<>+0(SB), Y9
+	VFMADD213PS  const3c091cf1<>+0(SB), Y10, Y9
+	VFMADD213PS  const3d2aac79<>+0(SB), Y10, Y9
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y10, Y9
+	VFMADD213PS  const3efffffe<>+0(SB), Y10, Y9
+	VFMADD213PS  const3f800000<>+0(SB), Y10, Y9
+	VFMADD213PS  const3f800000<>+0(SB), Y10, Y9
+	VMULPS       Y11, Y9, Y9
+	VMOVAPS      Y6, Y10
+	VADDPS       Y7, Y10, Y10
+	VADDPS       Y8, Y10, Y10
+	VADDPS       Y9, Y10, Y10
+	VEXTRACTF128 $0x01, Y10, X11
+	VADDPS       X11, X10, X10
+	VPSHUFD      $0x0e, X10, X11
+	VADDPS       X11, X10, X10
+	VPSHUFD      $0x01, X10, X11
+	VADDPS       X11, X10, X10
+	VMOVSS       const3f800000<>+0(SB), X11
+	VDIVSS       X10, X11, X11
+	VBROADCASTSS X11, Y10
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y10, Y7, Y7
+	VMULPS       Y10, Y8, Y8
+	VMULPS       Y10, Y9, Y9
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VMOVUPS      Y8, 64(AX)
+	VMASKMOVPS   Y9, Y1, 96(AX)
+	MOVQ         BX, AX
+	CMPQ         AX, CX
+	JLT          row51
+	VZEROUPPER
+	RET
+
+more50:
+row52:
+	LEAQ    (AX)(DX*4), BX
+	VMOVUPS constff800000<>+0(SB), Y0
+	VMOVAPS Y0, Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y0, Y3
+	VMOVAPS Y0, Y4
+	MOVQ    DX, SI
+	XORQ    DI, DI
+
+loop53:
+	CMPQ    SI, $0x00000020
+	JLT     end54
+	VMOVUPS (AX)(DI*4), Y5
+	VMAXPS  Y5, Y1, Y1
+	VMOVUPS 32(AX)(DI*4), Y5
+	VMAXPS  Y5, Y2, Y2
+	VMOVUPS 64(AX)(DI*4), Y5
+	VMAXPS  Y5, Y3, Y3
+	VMOVUPS 96(AX)(DI*4), Y5
+	VMAXPS  Y5, Y4, Y4
+	ADDQ    $0x00000020, DI
+	SUBQ    $0x00000020, SI
+	JMP     loop53
+
+end54:
+loop55:
+	CMPQ    SI, $0x00000008
+	JLT     end56
+	VMOVUPS (AX)(DI*4), Y5
+	VMAXPS  Y5, Y1, Y1
+	ADDQ    $0x00000008, DI
+	SUBQ    $0x00000008, SI
+	JMP     loop55
+
+end56:
+	TESTQ      SI, SI
+	JZ         done57
+	LEAQ       maskTable<>+0(SB), R8
+	NEGQ       SI
+	VMOVDQU    32(R8)(SI*4), Y5
+	VMASKMOVPS (AX)(DI*4), Y5, Y6
+	VBLENDVPS  Y5, Y6, Y0, Y6
+	VMAXPS     Y6, Y1, Y1
+
+done57:
+	VMAXPS       Y3, Y1, Y1
+	VMAXPS       Y4, Y2, Y2
+	VMAXPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VMAXPS       X0, X1, X1
+	VPSHUFD      $0x0e, X1, X0
+	VMAXPS       X0, X1, X1
+	VPSHUFD      $0x01, X1, X0
+	VMAXPS       X0, X1, X1
+	VBROADCASTSS X1, Y0
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	MOVQ         DX, SI
+	XORQ         DI, DI
+
+loop58:
+	CMPQ         SI, $0x00000010
+	JLT          end59
+	VMOVUPS      (AX)(DI*4), Y3
+	VSUBPS       Y0, Y3, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VMOVUPS      Y3, (AX)(DI*4)
+	VADDPS       Y3, Y1, Y1
+	VMOVUPS      32(AX)(DI*4), Y3
+	VSUBPS       Y0, Y3, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VMOVUPS      Y3, 32(AX)(DI*4)
+	VADDPS       Y3, Y2, Y2
+	ADDQ         $0x00000010, DI
+	SUBQ         $0x00000010, SI
+	JMP          loop58
+
+end59:
+loop60:
+	CMPQ         SI, $0x00000008
+	JLT          end61
+	VMOVUPS      (AX)(DI*4), Y3
+	VSUBPS       Y0, Y3, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VMOVUPS      Y3, (AX)(DI*4)
+	VADDPS       Y3, Y1, Y1
+	ADDQ         $0x00000008, DI
+	SUBQ         $0x00000008, SI
+	JMP          loop60
+
+end61:
+	TESTQ        SI, SI
+	JZ           done62
+	LEAQ         maskTable<>+0(SB), R8
+	NEGQ         SI
+	VMOVDQU      32(R8)(SI*4), Y3
+	VMASKMOVPS   (AX)(DI*4), Y3, Y4
+	VSUBPS       Y0, Y4, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y0
+	VMAXPS       Y4, Y0, Y0
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y0, Y4
+	VPSLLD       $0x17, Y4, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y0
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y0
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y0, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y0, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y0, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y0, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y0, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y5, Y4, Y0
+	VMASKMOVPS   Y0, Y3, (AX)(DI*4)
+	VANDPS       Y3, Y0, Y0
+	VADDPS       Y0, Y1, Y1
+
+done62:
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0x0e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0x01, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSS       const3f800000<>+0(SB), X0
+	VDIVSS       X1, X0, X0
+	VBROADCASTSS X0, Y0
+	MOVQ         DX, SI
+	XORQ         DI, DI
+
+loop63:
+	CMPQ    SI, $0x00000020
+	JLT     end64
+	VMOVUPS (AX)(DI*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, (AX)(DI*4)
+	VMOVUPS 32(AX)(DI*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, 32(AX)(DI*4)
+	VMOVUPS 64(AX)(DI*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, 64(AX)(DI*4)
+	VMOVUPS 96(AX)(DI*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, 96(AX)(DI*4)
+	ADDQ    $0x00000020, DI
+	SUBQ    $0x00000020, SI
+	JMP     loop63
+
+end64:
+loop65:
+	CMPQ    SI, $0x00000008
+	JLT     end66
+	VMOVUPS (AX)(DI*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, (AX)(DI*4)
+	ADDQ    $0x00000008, DI
+	SUBQ    $0x00000008, SI
+	JMP     loop65
+
+end66:
+	TESTQ      SI, SI
+	JZ         done67
+	LEAQ       maskTable<>+0(SB), R8
+	NEGQ       SI
+	VMOVDQU    32(R8)(SI*4), Y1
+	VMASKMOVPS (AX)(DI*4), Y1, Y2
+	VMULPS     Y2, Y0, Y0
+	VMASKMOVPS Y0, Y1, (AX)(DI*4)
+
+done67:
+	MOVQ BX, AX
+	CMPQ AX, CX
+	JLT  row52
+	VZEROUPPER
+	RET
+
 // func scaleAVX2(x []float32, a float32)
 // Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
@@ -900,9 +1535,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop44:
+loop68:
 	CMPQ    CX, $0x00000020
-	JLT     end45
+	JLT     end69
 	VMOVUPS (AX)(DX*4), Y1
 	VMULPS  Y1, Y0, Y1
 	VMOVUPS Y1, (AX)(DX*4)
@@ -917,22 +1552,22 @@ loop44:
 	VMOVUPS Y1, 96(AX)(DX*4)
 	ADDQ    $0x00000020, DX
 	SUBQ    $0x00000020, CX
-	JMP     loop44
+	JMP     loop68
 
-end45:
-loop46:
+end69:
+loop70:
 	CMPQ    CX, $0x00000008
-	JLT     end47
+	JLT     end71
 	VMOVUPS (AX)(DX*4), Y1
 	VMULPS  Y1, Y0, Y1
 	VMOVUPS Y1, (AX)(DX*4)
 	ADDQ    $0x00000008, DX
 	SUBQ    $0x00000008, CX
-	JMP     loop46
+	JMP     loop70
 
-end47:
+end71:
 	TESTQ      CX, CX
-	JZ         done48
+	JZ         done72
 	LEAQ       maskTable<>+0(SB), BX
 	NEGQ       CX
 	VMOVDQU    32(BX)(CX*4), Y1
@@ -940,7 +1575,7 @@ end47:
 	VMULPS     Y2, Y0, Y0
 	VMASKMOVPS Y0, Y1, (AX)(DX*4)
 
-done48:
+done72:
 	VZEROUPPER
 	RET
 
@@ -954,9 +1589,9 @@ TEXT ·softmaxGradAVX2(SB), NOSPLIT, $0-56
 	MOVQ         p_len+32(FP), DX
 	XORQ         BX, BX
 
-loop49:
+loop73:
 	CMPQ    DX, $0x00000020
-	JLT     end50
+	JLT     end74
 	VMOVUPS (CX)(BX*4), Y2
 	VMULPS  Y2, Y0, Y2
 	VMOVUPS (AX)(BX*4), Y3
@@ -983,12 +1618,12 @@ loop49:
 	VMOVUPS Y2, 96(AX)(BX*4)
 	ADDQ    $0x00000020, BX
 	SUBQ    $0x00000020, DX
-	JMP     loop49
+	JMP     loop73
 
-end50:
-loop51:
+end74:
+loop75:
 	CMPQ    DX, $0x00000008
-	JLT     end52
+	JLT     end76
 	VMOVUPS (CX)(BX*4), Y2
 	VMULPS  Y2, Y0, Y2
 	VMOVUPS (AX)(BX*4), Y3
@@ -997,11 +1632,11 @@ loop51:
 	VMOVUPS Y2, (AX)(BX*4)
 	ADDQ    $0x00000008, BX
 	SUBQ    $0x00000008, DX
-	JMP     loop51
+	JMP     loop75
 
-end52:
+end76:
 	TESTQ      DX, DX
-	JZ         done53
+	JZ         done77
 	LEAQ       maskTable<>+0(SB), SI
 	NEGQ       DX
 	VMOVDQU    32(SI)(DX*4), Y2
@@ -1012,7 +1647,7 @@ end52:
 	VMULPS     Y1, Y0, Y0
 	VMASKMOVPS Y0, Y2, (AX)(BX*4)
 
-done53:
+done77:
 	VZEROUPPER
 	RET
 
@@ -1033,9 +1668,9 @@ TEXT ·layerNormAVX2(SB), NOSPLIT, $0-132
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop54:
+loop78:
 	CMPQ    R8, $0x00000020
-	JLT     end55
+	JLT     end79
 	VMOVUPS (DX)(R9*4), Y5
 	VADDPS  Y5, Y1, Y1
 	VMOVUPS 32(DX)(R9*4), Y5
@@ -1046,28 +1681,28 @@ loop54:
 	VADDPS  Y5, Y4, Y4
 	ADDQ    $0x00000020, R9
 	SUBQ    $0x00000020, R8
-	JMP     loop54
+	JMP     loop78
 
-end55:
-loop56:
+end79:
+loop80:
 	CMPQ    R8, $0x00000008
-	JLT     end57
+	JLT     end81
 	VMOVUPS (DX)(R9*4), Y5
 	VADDPS  Y5, Y1, Y1
 	ADDQ    $0x00000008, R9
 	SUBQ    $0x00000008, R8
-	JMP     loop56
+	JMP     loop80
 
-end57:
+end81:
 	TESTQ      R8, R8
-	JZ         done58
+	JZ         done82
 	LEAQ       maskTable<>+0(SB), R10
 	NEGQ       R8
 	VMOVDQU    32(R10)(R8*4), Y5
 	VMASKMOVPS (DX)(R9*4), Y5, Y5
 	VADDPS     Y5, Y1, Y1
 
-done58:
+done82:
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y4, Y2, Y2
 	VADDPS       Y2, Y1, Y1
@@ -1086,9 +1721,9 @@ done58:
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop59:
+loop83:
 	CMPQ        R8, $0x00000020
-	JLT         end60
+	JLT         end84
 	VMOVUPS     (DX)(R9*4), Y6
 	VSUBPS      Y1, Y6, Y6
 	VFMADD231PS Y6, Y6, Y2
@@ -1103,22 +1738,22 @@ loop59:
 	VFMADD231PS Y6, Y6, Y5
 	ADDQ        $0x00000020, R9
 	SUBQ        $0x00000020, R8
-	JMP         loop59
+	JMP         loop83
 
-end60:
-loop61:
+end84:
+loop85:
 	CMPQ        R8, $0x00000008
-	JLT         end62
+	JLT         end86
 	VMOVUPS     (DX)(R9*4), Y6
 	VSUBPS      Y1, Y6, Y6
 	VFMADD231PS Y6, Y6, Y2
 	ADDQ        $0x00000008, R9
 	SUBQ        $0x00000008, R8
-	JMP         loop61
+	JMP         loop85
 
-end62:
+end86:
 	TESTQ       R8, R8
-	JZ          done63
+	JZ          done87
 	LEAQ        maskTable<>+0(SB), R10
 	NEGQ        R8
 	VMOVDQU     32(R10)(R8*4), Y6
@@ -1127,7 +1762,7 @@ end62:
 	VANDPS      Y6, Y7, Y7
 	VFMADD231PS Y7, Y7, Y2
 
-done63:
+done87:
 	VADDPS       Y4, Y2, Y2
 	VADDPS       Y5, Y3, Y3
 	VADDPS       Y3, Y2, Y2
@@ -1145,12 +1780,12 @@ done63:
 	MOVSS        X2, ret+128(FP)
 	VBROADCASTSS X2, Y0
 	TESTQ        CX, CX
-	JZ           without64
+	JZ           without88
 	XORQ         R8, R8
 
-loop65:
+loop89:
 	CMPQ        DI, $0x00000010
-	JLT         end66
+	JLT         end90
 	VMOVUPS     (DX)(R8*4), Y2
 	VSUBPS      Y1, Y2, Y2
 	VMULPS      Y0, Y2, Y2
@@ -1169,12 +1804,12 @@ loop65:
 	VMOVUPS     Y3, 32(AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop65
+	JMP         loop89
 
-end66:
-loop67:
+end90:
+loop91:
 	CMPQ        DI, $0x00000008
-	JLT         end68
+	JLT         end92
 	VMOVUPS     (DX)(R8*4), Y2
 	VSUBPS      Y1, Y2, Y2
 	VMULPS      Y0, Y2, Y2
@@ -1185,11 +1820,11 @@ loop67:
 	VMOVUPS     Y3, (AX)(R8*4)
 	ADDQ        $0x00000008, R8
 	SUBQ        $0x00000008, DI
-	JMP         loop67
+	JMP         loop91
 
-end68:
+end92:
 	TESTQ       DI, DI
-	JZ          done69
+	JZ          done93
 	LEAQ        maskTable<>+0(SB), R9
 	NEGQ        DI
 	VMOVDQU     32(R9)(DI*4), Y2
@@ -1202,17 +1837,17 @@ end68:
 	VFMADD213PS Y3, Y0, Y1
 	VMASKMOVPS  Y1, Y2, (AX)(R8*4)
 
-done69:
+done93:
 	VZEROUPPER
 	RET
 
-without64:
+without88:
 	MOVQ DI, CX
 	XORQ DI, DI
 
-loop70:
+loop94:
 	CMPQ        CX, $0x00000010
-	JLT         end71
+	JLT         end95
 	VMOVUPS     (DX)(DI*4), Y2
 	VSUBPS      Y1, Y2, Y2
 	VMULPS      Y0, Y2, Y2
@@ -1229,12 +1864,12 @@ loop70:
 	VMOVUPS     Y3, 32(AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, CX
-	JMP         loop70
+	JMP         loop94
 
-end71:
-loop72:
+end95:
+loop96:
 	CMPQ        CX, $0x00000008
-	JLT         end73
+	JLT         end97
 	VMOVUPS     (DX)(DI*4), Y2
 	VSUBPS      Y1, Y2, Y2
 	VMULPS      Y0, Y2, Y2
@@ -1244,11 +1879,11 @@ loop72:
 	VMOVUPS     Y3, (AX)(DI*4)
 	ADDQ        $0x00000008, DI
 	SUBQ        $0x00000008, CX
-	JMP         loop72
+	JMP         loop96
 
-end73:
+end97:
 	TESTQ       CX, CX
-	JZ          done74
+	JZ          done98
 	LEAQ        maskTable<>+0(SB), R8
 	NEGQ        CX
 	VMOVDQU     32(R8)(CX*4), Y2
@@ -1260,7 +1895,7 @@ end73:
 	VFMADD213PS Y3, Y0, Y1
 	VMASKMOVPS  Y1, Y2, (AX)(DI*4)
 
-done74:
+done98:
 	VZEROUPPER
 	RET
 
@@ -1281,9 +1916,9 @@ TEXT ·layerNormGradAVX2(SB), NOSPLIT, $0-152
 	MOVQ   R8, R9
 	XORQ   R10, R10
 
-loop75:
+loop99:
 	CMPQ        R9, $0x00000010
-	JLT         end76
+	JLT         end100
 	VMOVUPS     (BX)(R10*4), Y4
 	VMOVUPS     (SI)(R10*4), Y5
 	VMOVUPS     (DX)(R10*4), Y6
@@ -1310,12 +1945,12 @@ loop75:
 	VFMADD231PS Y5, Y4, Y3
 	ADDQ        $0x00000010, R10
 	SUBQ        $0x00000010, R9
-	JMP         loop75
+	JMP         loop99
 
-end76:
-loop77:
+end100:
+loop101:
 	CMPQ        R9, $0x00000008
-	JLT         end78
+	JLT         end102
 	VMOVUPS     (BX)(R10*4), Y4
 	VMOVUPS     (SI)(R10*4), Y5
 	VMOVUPS     (DX)(R10*4), Y6
@@ -1330,11 +1965,11 @@ loop77:
 	VFMADD231PS Y5, Y4, Y2
 	ADDQ        $0x00000008, R10
 	SUBQ        $0x00000008, R9
-	JMP         loop77
+	JMP         loop101
 
-end78:
+end102:
 	TESTQ       R9, R9
-	JZ          done79
+	JZ          done103
 	LEAQ        maskTable<>+0(SB), R11
 	NEGQ        R9
 	VMOVDQU     32(R11)(R9*4), Y4
@@ -1351,7 +1986,7 @@ end78:
 	VADDPS      Y4, Y0, Y0
 	VFMADD231PS Y6, Y4, Y2
 
-done79:
+done103:
 	VBROADCASTSS inverse+148(FP), Y4
 	VBROADCASTSS rstd+144(FP), Y5
 	VADDPS       Y1, Y0, Y0
@@ -1375,9 +2010,9 @@ done79:
 	MOVQ         R8, CX
 	XORQ         DX, DX
 
-loop80:
+loop104:
 	CMPQ         CX, $0x00000010
-	JLT          end81
+	JLT          end105
 	VMOVUPS      (DI)(DX*4), Y2
 	VMOVUPS      (BX)(DX*4), Y3
 	VFMSUB213PS  Y0, Y3, Y2
@@ -1394,12 +2029,12 @@ loop80:
 	VMOVUPS      Y2, 32(AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop80
+	JMP          loop104
 
-end81:
-loop82:
+end105:
+loop106:
 	CMPQ         CX, $0x00000008
-	JLT          end83
+	JLT          end107
 	VMOVUPS      (DI)(DX*4), Y2
 	VMOVUPS      (BX)(DX*4), Y3
 	VFMSUB213PS  Y0, Y3, Y2
@@ -1409,11 +2044,11 @@ loop82:
 	VMOVUPS      Y2, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop82
+	JMP          loop106
 
-end83:
+end107:
 	TESTQ        CX, CX
-	JZ           done84
+	JZ           done108
 	LEAQ         maskTable<>+0(SB), R8
 	NEGQ         CX
 	VMOVDQU      32(R8)(CX*4), Y2
@@ -1425,7 +2060,7 @@ end83:
 	VMULPS       Y5, Y3, Y0
 	VMASKMOVPS   Y0, Y2, (AX)(DX*4)
 
-done84:
+done108:
 	VZEROUPPER
 	RET
 
@@ -1448,9 +2083,9 @@ TEXT ·adamStepAVX2(SB), NOSPLIT, $0-104
 	MOVQ         grad_len+40(FP), SI
 	XORQ         DI, DI
 
-loop85:
+loop109:
 	CMPQ        SI, $0x00000008
-	JLT         end86
+	JLT         end110
 	VMOVUPS     (CX)(DI*4), Y8
 	VMULPS      Y0, Y8, Y8
 	VMOVUPS     (DX)(DI*4), Y9
@@ -1471,11 +2106,11 @@ loop85:
 	VMOVUPS     Y8, (AX)(DI*4)
 	ADDQ        $0x00000008, DI
 	SUBQ        $0x00000008, SI
-	JMP         loop85
+	JMP         loop109
 
-end86:
+end110:
 	TESTQ       SI, SI
-	JZ          done87
+	JZ          done111
 	LEAQ        maskTable<>+0(SB), R8
 	NEGQ        SI
 	VMOVDQU     32(R8)(SI*4), Y8
@@ -1498,7 +2133,7 @@ end86:
 	VFMSUB213PS Y1, Y5, Y0
 	VMASKMOVPS  Y0, Y8, (AX)(DI*4)
 
-done87:
+done111:
 	VZEROUPPER
 	RET
 
@@ -1522,9 +2157,9 @@ TEXT ·adamStepColumnsAVX2(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+40(FP), DI
 	XORQ         R8, R8
 
-loop88:
+loop112:
 	CMPQ        DI, $0x00000008
-	JLT         end89
+	JLT         end113
 	VMOVUPS     (CX)(R8*4), Y8
 	VMULPS      Y0, Y8, Y8
 	VMOVUPS     (DX)(R8*4), Y9
@@ -1547,11 +2182,11 @@ loop88:
 	VMOVUPS     Y8, (AX)(R8*4)
 	ADDQ        $0x00000008, R8
 	SUBQ        $0x00000008, DI
-	JMP         loop88
+	JMP         loop112
 
-end89:
+end113:
 	TESTQ       DI, DI
-	JZ          done90
+	JZ          done114
 	LEAQ        maskTable<>+0(SB), R9
 	NEGQ        DI
 	VMOVDQU     32(R9)(DI*4), Y8
@@ -1576,7 +2211,7 @@ end89:
 	VFMSUB213PS Y1, Y5, Y0
 	VMASKMOVPS  Y0, Y8, (AX)(R8*4)
 
-done90:
+done114:
 	VZEROUPPER
 	RET
 
@@ -1587,9 +2222,9 @@ TEXT ·geluAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop91:
+loop115:
 	CMPQ         CX, $0x00000008
-	JLT          end92
+	JLT          end116
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -1639,11 +2274,11 @@ loop91:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop91
+	JMP          loop115
 
-end92:
+end116:
 	TESTQ        CX, CX
-	JZ           done93
+	JZ           done117
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -1695,7 +2330,7 @@ end92:
 	VMULPS       Y3, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done93:
+done117:
 	VZEROUPPER
 	RET
 
@@ -1977,9 +2612,9 @@ TEXT ·geluDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop94:
+loop118:
 	CMPQ         DX, $0x00000008
-	JLT          end95
+	JLT          end119
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2032,11 +2667,11 @@ loop94:
 	VMOVUPS      Y1, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop94
+	JMP          loop118
 
-end95:
+end119:
 	TESTQ        DX, DX
-	JZ           done96
+	JZ           done120
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -2091,7 +2726,7 @@ end95:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y2, Y0, (CX)(BX*4)
 
-done96:
+done120:
 	VZEROUPPER
 	RET
 
@@ -2102,9 +2737,9 @@ TEXT ·geluTanhAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop97:
+loop121:
 	CMPQ         CX, $0x00000008
-	JLT          end98
+	JLT          end122
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2142,11 +2777,11 @@ loop97:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop97
+	JMP          loop121
 
-end98:
+end122:
 	TESTQ        CX, CX
-	JZ           done99
+	JZ           done123
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -2186,7 +2821,7 @@ end98:
 	VMULPS       Y3, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done99:
+done123:
 	VZEROUPPER
 	RET
 
@@ -2252,9 +2887,9 @@ TEXT ·geluTanhDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop100:
+loop124:
 	CMPQ         DX, $0x00000008
-	JLT          end101
+	JLT          end125
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2301,11 +2936,11 @@ loop100:
 	VMOVUPS      Y2, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop100
+	JMP          loop124
 
-end101:
+end125:
 	TESTQ        DX, DX
-	JZ           done102
+	JZ           done126
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -2354,7 +2989,7 @@ end101:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y3, Y0, (CX)(BX*4)
 
-done102:
+done126:
 	VZEROUPPER
 	RET
 
@@ -2383,20 +3018,20 @@ TEXT ·reluAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop103:
+loop127:
 	CMPQ    CX, $0x00000008
-	JLT     end104
+	JLT     end128
 	VMOVUPS (AX)(DX*4), Y0
 	VXORPS  Y1, Y1, Y1
 	VMAXPS  Y0, Y1, Y0
 	VMOVUPS Y0, (AX)(DX*4)
 	ADDQ    $0x00000008, DX
 	SUBQ    $0x00000008, CX
-	JMP     loop103
+	JMP     loop127
 
-end104:
+end128:
 	TESTQ      CX, CX
-	JZ         done105
+	JZ         done129
 	LEAQ       maskTable<>+0(SB), BX
 	NEGQ       CX
 	VMOVDQU    32(BX)(CX*4), Y0
@@ -2405,7 +3040,7 @@ end104:
 	VMAXPS     Y1, Y2, Y1
 	VMASKMOVPS Y1, Y0, (AX)(DX*4)
 
-done105:
+done129:
 	VZEROUPPER
 	RET
 
@@ -2417,9 +3052,9 @@ TEXT ·reluDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop106:
+loop130:
 	CMPQ    DX, $0x00000008
-	JLT     end107
+	JLT     end131
 	VMOVUPS (AX)(BX*4), Y0
 	VXORPS  Y1, Y1, Y1
 	VMAXPS  Y0, Y1, Y1
@@ -2431,11 +3066,11 @@ loop106:
 	VMOVUPS Y0, (CX)(BX*4)
 	ADDQ    $0x00000008, BX
 	SUBQ    $0x00000008, DX
-	JMP     loop106
+	JMP     loop130
 
-end107:
+end131:
 	TESTQ      DX, DX
-	JZ         done108
+	JZ         done132
 	LEAQ       maskTable<>+0(SB), SI
 	NEGQ       DX
 	VMOVDQU    32(SI)(DX*4), Y0
@@ -2449,7 +3084,7 @@ end107:
 	VMASKMOVPS Y2, Y0, (AX)(BX*4)
 	VMASKMOVPS Y1, Y0, (CX)(BX*4)
 
-done108:
+done132:
 	VZEROUPPER
 	RET
 
@@ -2460,9 +3095,9 @@ TEXT ·siluAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop109:
+loop133:
 	CMPQ         CX, $0x00000008
-	JLT          end110
+	JLT          end134
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      constc2c80000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2496,11 +3131,11 @@ loop109:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop109
+	JMP          loop133
 
-end110:
+end134:
 	TESTQ        CX, CX
-	JZ           done111
+	JZ           done135
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -2536,7 +3171,7 @@ end110:
 	VMULPS       Y3, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done111:
+done135:
 	VZEROUPPER
 	RET
 
@@ -2584,9 +3219,9 @@ TEXT ·siluDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop112:
+loop136:
 	CMPQ         DX, $0x00000008
-	JLT          end113
+	JLT          end137
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      constc2c80000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2626,11 +3261,11 @@ loop112:
 	VMOVUPS      Y3, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop112
+	JMP          loop136
 
-end113:
+end137:
 	TESTQ        DX, DX
-	JZ           done114
+	JZ           done138
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -2672,7 +3307,7 @@ end113:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y4, Y0, (CX)(BX*4)
 
-done114:
+done138:
 	VZEROUPPER
 	RET
 
@@ -2683,9 +3318,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop115:
+loop139:
 	CMPQ         CX, $0x00000008
-	JLT          end116
+	JLT          end140
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      const3f800000<>+0(SB), Y1
 	VORPS        const80000000<>+0(SB), Y0, Y2
@@ -2726,11 +3361,11 @@ loop115:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop115
+	JMP          loop139
 
-end116:
+end140:
 	TESTQ        CX, CX
-	JZ           done117
+	JZ           done141
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -2773,7 +3408,7 @@ end116:
 	VORPS        Y1, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done117:
+done141:
 	VZEROUPPER
 	RET
 
@@ -2893,9 +3528,9 @@ TEXT ·tanhDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop118:
+loop142:
 	CMPQ         DX, $0x00000008
-	JLT          end119
+	JLT          end143
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      const3f800000<>+0(SB), Y1
 	VORPS        const80000000<>+0(SB), Y0, Y2
@@ -2939,11 +3574,11 @@ loop118:
 	VMOVUPS      Y1, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop118
+	JMP          loop142
 
-end119:
+end143:
 	TESTQ        DX, DX
-	JZ           done120
+	JZ           done144
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -2989,7 +3624,7 @@ end119:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y2, Y0, (CX)(BX*4)
 
-done120:
+done144:
 	VZEROUPPER
 	RET
 
@@ -3011,9 +3646,9 @@ TEXT ·dropApplyAVX2(SB), NOSPLIT, $0-60
 	MOVQ         src_len+40(FP), DX
 	XORQ         BX, BX
 
-loop121:
+loop145:
 	CMPQ     DX, $0x00000010
-	JLT      end122
+	JLT      end146
 	VPXOR    Y0, Y7, Y8
 	VPADDD   const00000008<>+0(SB), Y7, Y7
 	VPSRLD   $0x11, Y8, Y9
@@ -3054,12 +3689,12 @@ loop121:
 	VMOVUPS  Y8, 32(AX)(BX*4)
 	ADDQ     $0x00000010, BX
 	SUBQ     $0x00000010, DX
-	JMP      loop121
+	JMP      loop145
 
-end122:
-loop123:
+end146:
+loop147:
 	CMPQ     DX, $0x00000008
-	JLT      end124
+	JLT      end148
 	VPXOR    Y0, Y7, Y8
 	VPADDD   const00000008<>+0(SB), Y7, Y7
 	VPSRLD   $0x11, Y8, Y9
@@ -3081,11 +3716,11 @@ loop123:
 	VMOVUPS  Y8, (AX)(BX*4)
 	ADDQ     $0x00000008, BX
 	SUBQ     $0x00000008, DX
-	JMP      loop123
+	JMP      loop147
 
-end124:
+end148:
 	TESTQ      DX, DX
-	JZ         done125
+	JZ         done149
 	LEAQ       maskTable<>+0(SB), SI
 	NEGQ       DX
 	VMOVDQU    32(SI)(DX*4), Y8
@@ -3109,7 +3744,7 @@ end124:
 	VPANDN     Y1, Y0, Y0
 	VMASKMOVPS Y0, Y8, (AX)(BX*4)
 
-done125:
+done149:
 	VZEROUPPER
 	RET
 
@@ -3222,9 +3857,9 @@ TEXT ·dropAddAVX2(SB), NOSPLIT, $0-84
 	MOVQ         src_len+64(FP), BX
 	XORQ         SI, SI
 
-loop126:
+loop150:
 	CMPQ     BX, $0x00000010
-	JLT      end127
+	JLT      end151
 	VPXOR    Y0, Y7, Y8
 	VPADDD   const00000008<>+0(SB), Y7, Y7
 	VPSRLD   $0x11, Y8, Y9
@@ -3269,12 +3904,12 @@ loop126:
 	VMOVUPS  Y8, 32(AX)(SI*4)
 	ADDQ     $0x00000010, SI
 	SUBQ     $0x00000010, BX
-	JMP      loop126
+	JMP      loop150
 
-end127:
-loop128:
+end151:
+loop152:
 	CMPQ     BX, $0x00000008
-	JLT      end129
+	JLT      end153
 	VPXOR    Y0, Y7, Y8
 	VPADDD   const00000008<>+0(SB), Y7, Y7
 	VPSRLD   $0x11, Y8, Y9
@@ -3298,11 +3933,11 @@ loop128:
 	VMOVUPS  Y8, (AX)(SI*4)
 	ADDQ     $0x00000008, SI
 	SUBQ     $0x00000008, BX
-	JMP      loop128
+	JMP      loop152
 
-end129:
+end153:
 	TESTQ      BX, BX
-	JZ         done130
+	JZ         done154
 	LEAQ       maskTable<>+0(SB), DI
 	NEGQ       BX
 	VMOVDQU    32(DI)(BX*4), Y8
@@ -3328,7 +3963,7 @@ end129:
 	VADDPS     Y1, Y0, Y0
 	VMASKMOVPS Y0, Y8, (AX)(SI*4)
 
-done130:
+done154:
 	VZEROUPPER
 	RET
 
@@ -3343,9 +3978,9 @@ TEXT ·toBF16AVX2(SB), NOSPLIT, $0-56
 	VMOVUPS const00000040<>+0(SB), Y2
 	XORQ    BX, BX
 
-loop131:
+loop155:
 	CMPQ         DX, $0x00000008
-	JLT          end132
+	JLT          end156
 	VMOVUPS      (CX)(BX*4), Y3
 	VPSRLD       $0x10, Y3, Y4
 	VPAND        Y0, Y4, Y5
@@ -3360,9 +3995,9 @@ loop131:
 	VMOVDQU      X3, (AX)(BX*2)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop131
+	JMP          loop155
 
-end132:
+end156:
 	MOVQ BX, ret+48(FP)
 	VZEROUPPER
 	RET
@@ -3429,17 +4064,17 @@ TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ src_len+32(FP), DX
 	XORQ BX, BX
 
-loop133:
+loop157:
 	CMPQ      DX, $0x00000008
-	JLT       end134
+	JLT       end158
 	VPMOVZXWD (CX)(BX*2), Y0
 	VPSLLD    $0x10, Y0, Y0
 	VMOVUPS   Y0, (AX)(BX*4)
 	ADDQ      $0x00000008, BX
 	SUBQ      $0x00000008, DX
-	JMP       loop133
+	JMP       loop157
 
-end134:
+end158:
 	MOVQ BX, ret+48(FP)
 	VZEROUPPER
 	RET
@@ -3456,9 +4091,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop135:
+loop159:
 	CMPQ        DX, $0x00000040
-	JLT         end136
+	JLT         end160
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -3473,22 +4108,22 @@ loop135:
 	VFMADD231PS Z4, Z5, Z3
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop135
+	JMP         loop159
 
-end136:
-loop137:
+end160:
+loop161:
 	CMPQ        DX, $0x00000010
-	JLT         end138
+	JLT         end162
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop137
+	JMP         loop161
 
-end138:
+end162:
 	TESTQ       DX, DX
-	JZ          done139
+	JZ          done163
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -3496,7 +4131,7 @@ end138:
 	VMOVUPS.Z   (AX)(BX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-done139:
+done163:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -3521,9 +4156,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_len+16(FP), DX
 	XORQ         BX, BX
 
-loop140:
+loop164:
 	CMPQ        DX, $0x00000040
-	JLT         end141
+	JLT         end165
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -3542,23 +4177,23 @@ loop140:
 	VMOVUPS     Z1, 192(CX)(BX*4)
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop140
+	JMP         loop164
 
-end141:
-loop142:
+end165:
+loop166:
 	CMPQ        DX, $0x00000010
-	JLT         end143
+	JLT         end167
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop142
+	JMP         loop166
 
-end143:
+end167:
 	TESTQ       DX, DX
-	JZ          done144
+	JZ          done168
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -3567,7 +4202,7 @@ end143:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done144:
+done168:
 	VZEROUPPER
 	RET
 
@@ -3579,9 +4214,9 @@ TEXT ·mulAVX512(SB), NOSPLIT, $0-48
 	MOVQ x_len+32(FP), DX
 	XORQ BX, BX
 
-loop145:
+loop169:
 	CMPQ    DX, $0x00000040
-	JLT     end146
+	JLT     end170
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
@@ -3600,23 +4235,23 @@ loop145:
 	VMOVUPS Z0, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop145
+	JMP     loop169
 
-end146:
-loop147:
+end170:
+loop171:
 	CMPQ    DX, $0x00000010
-	JLT     end148
+	JLT     end172
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop147
+	JMP     loop171
 
-end148:
+end172:
 	TESTQ     DX, DX
-	JZ        done149
+	JZ        done173
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -3625,7 +4260,7 @@ end148:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done149:
+done173:
 	VZEROUPPER
 	RET
 
@@ -3638,9 +4273,9 @@ TEXT ·addToAVX512(SB), NOSPLIT, $0-72
 	MOVQ x_len+32(FP), BX
 	XORQ SI, SI
 
-loop150:
+loop174:
 	CMPQ    BX, $0x00000040
-	JLT     end151
+	JLT     end175
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -3659,23 +4294,23 @@ loop150:
 	VMOVUPS Z0, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop150
+	JMP     loop174
 
-end151:
-loop152:
+end175:
+loop176:
 	CMPQ    BX, $0x00000010
-	JLT     end153
+	JLT     end177
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop152
+	JMP     loop176
 
-end153:
+end177:
 	TESTQ     BX, BX
-	JZ        done154
+	JZ        done178
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -3684,7 +4319,7 @@ end153:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done154:
+done178:
 	VZEROUPPER
 	RET
 
@@ -3701,9 +4336,9 @@ TEXT ·addRows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst_len+8(FP), DI
 	XORQ R8, R8
 
-loop155:
+loop179:
 	CMPQ    DI, $0x00000010
-	JLT     end156
+	JLT     end180
 	VMOVUPS (AX)(R8*4), Z0
 	VMOVUPS (DX)(R8*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -3716,11 +4351,11 @@ loop155:
 	VMOVUPS Z0, (AX)(R8*4)
 	ADDQ    $0x00000010, R8
 	SUBQ    $0x00000010, DI
-	JMP     loop155
+	JMP     loop179
 
-end156:
+end180:
 	TESTQ     DI, DI
-	JZ        done157
+	JZ        done181
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -3735,7 +4370,7 @@ end156:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 
-done157:
+done181:
 	VZEROUPPER
 	RET
 
@@ -3750,9 +4385,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	MOVQ   x_len+8(FP), CX
 	XORQ   DX, DX
 
-loop158:
+loop182:
 	CMPQ          CX, $0x00000020
-	JLT           end159
+	JLT           end183
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -3767,12 +4402,12 @@ loop158:
 	VFMADD231PD   Z5, Z5, Z3
 	ADDQ          $0x00000020, DX
 	SUBQ          $0x00000020, CX
-	JMP           loop158
+	JMP           loop182
 
-end159:
-loop160:
+end183:
+loop184:
 	CMPQ          CX, $0x00000010
-	JLT           end161
+	JLT           end185
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -3781,11 +4416,11 @@ loop160:
 	VFMADD231PD   Z5, Z5, Z1
 	ADDQ          $0x00000010, DX
 	SUBQ          $0x00000010, CX
-	JMP           loop160
+	JMP           loop184
 
-end161:
+end185:
 	TESTQ         CX, CX
-	JZ            done162
+	JZ            done186
 	MOVL          $0xffffffff, BX
 	BZHIL         CX, BX, BX
 	KMOVW         BX, K1
@@ -3796,7 +4431,7 @@ end161:
 	VFMADD231PD   Z4, Z4, Z0
 	VFMADD231PD   Z5, Z5, Z1
 
-done162:
+done186:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -3822,9 +4457,9 @@ TEXT ·sumSquaresColumnsAVX512(SB), NOSPLIT, $0-56
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop163:
+loop187:
 	CMPQ          DX, $0x00000020
-	JLT           end164
+	JLT           end188
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -3851,12 +4486,12 @@ loop163:
 	VFMADD231PD   Z5, Z7, Z3
 	ADDQ          $0x00000020, BX
 	SUBQ          $0x00000020, DX
-	JMP           loop163
+	JMP           loop187
 
-end164:
-loop165:
+end188:
+loop189:
 	CMPQ          DX, $0x00000010
-	JLT           end166
+	JLT           end190
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -3871,11 +4506,11 @@ loop165:
 	VFMADD231PD   Z5, Z7, Z1
 	ADDQ          $0x00000010, BX
 	SUBQ          $0x00000010, DX
-	JMP           loop165
+	JMP           loop189
 
-end166:
+end190:
 	TESTQ         DX, DX
-	JZ            done167
+	JZ            done191
 	MOVL          $0xffffffff, SI
 	BZHIL         DX, SI, SI
 	KMOVW         SI, K1
@@ -3892,7 +4527,7 @@ end166:
 	VMULPD        Z5, Z7, Z7
 	VFMADD231PD   Z5, Z7, Z1
 
-done167:
+done191:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -3911,17 +4546,17 @@ done167:
 TEXT ·maxScaledAVX512(SB), NOSPLIT, $0-36
 	MOVQ         x_base+0(FP), AX
 	VBROADCASTSS scale+24(FP), Z0
+	MOVQ         x_len+8(FP), CX
 	VMOVUPS      constff800000<>+0(SB), Z1
 	VMOVAPS      Z1, Z2
 	VMOVAPS      Z1, Z3
 	VMOVAPS      Z1, Z4
 	VMOVAPS      Z1, Z5
-	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop168:
+loop192:
 	CMPQ    CX, $0x00000040
-	JLT     end169
+	JLT     end193
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
@@ -3936,31 +4571,31 @@ loop168:
 	VMAXPS  Z6, Z5, Z5
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop168
+	JMP     loop192
 
-end169:
-loop170:
+end193:
+loop194:
 	CMPQ    CX, $0x00000010
-	JLT     end171
+	JLT     end195
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop170
+	JMP     loop194
 
-end171:
+end195:
 	TESTQ     CX, CX
-	JZ        done172
+	JZ        done196
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (AX)(DX*4), K1, Z6
-	VMULPS    Z0, Z6, Z0
-	VBLENDMPS Z0, Z1, K1, Z0
-	VMAXPS    Z0, Z2, Z2
+	VMULPS    Z0, Z6, Z6
+	VBLENDMPS Z6, Z1, K1, Z6
+	VMAXPS    Z6, Z2, Z2
 
-done172:
+done196:
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z3, Z2, Z2
@@ -3982,14 +4617,14 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	MOVQ         x_base+0(FP), AX
 	VBROADCASTSS scale+24(FP), Z0
 	VBROADCASTSS max+28(FP), Z1
+	MOVQ         x_len+8(FP), CX
 	VPXORD       Z2, Z2, Z2
 	VPXORD       Z3, Z3, Z3
-	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop173:
+loop197:
 	CMPQ         CX, $0x00000020
-	JLT          end174
+	JLT          end198
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -4034,12 +4669,12 @@ loop173:
 	VADDPS       Z4, Z3, Z3
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop173
+	JMP          loop197
 
-end174:
-loop175:
+end198:
+loop199:
 	CMPQ         CX, $0x00000010
-	JLT          end176
+	JLT          end200
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -4063,11 +4698,11 @@ loop175:
 	VADDPS       Z4, Z2, Z2
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop175
+	JMP          loop199
 
-end176:
+end200:
 	TESTQ        CX, CX
-	JZ           done177
+	JZ           done201
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -4094,7 +4729,7 @@ end176:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z2, Z2
 
-done177:
+done201:
 	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y2
@@ -4108,6 +4743,661 @@ done177:
 	VZEROUPPER
 	RET
 
+// func softmaxAVX512(x []float32, n int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+	MOVQ    n+24(FP), DX
+	LEAQ    (AX)(CX*4), CX
+	VMOVUPS constff800000<>+0(SB), Z0
+	CMPQ    DX, $0x00000010
+	JG      more202
+	LEAQ    (DX), BX
+	MOVL    $0xffffffff, SI
+	BZHIL   BX, SI, SI
+	KMOVW   SI, K1
+	VMOVAPS Z0, Z1
+	VMOVUPS (AX), K1, Z1
+
+row203:
+	LEAQ          (AX)(DX*4), BX
+	MOVQ          BX, SI
+	CMPQ          BX, CX
+	CMOVQGE       AX, SI
+	VMOVAPS       Z1, Z2
+	VMOVAPS       Z0, Z1
+	VMOVUPS       (SI), K1, Z1
+	VMOVAPS       Z2, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VMAXPS        Y4, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X4
+	VMAXPS        X4, X3, X3
+	VPSHUFD       $0x0e, X3, X4
+	VMAXPS        X4, X3, X3
+	VPSHUFD       $0x01, X3, X4
+	VMAXPS        X4, X3, X3
+	VBROADCASTSS  X3, Z3
+	VSUBPS        Z3, Z2, Z2
+	VMOVUPS       constc2b00000<>+0(SB), Z3
+	VMAXPS        Z2, Z3, Z3
+	VMOVUPS       const4b40007f<>+0(SB), Z2
+	VMOVUPS       Z2, Z2
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z3, Z2
+	VPSLLD        $0x17, Z2, Z4
+	VSUBPS        const4b40007f<>+0(SB), Z2, Z2
+	VFNMADD231PS  const3f318000<>+0(SB), Z2, Z3
+	VFNMADD231PS  constb95e8083<>+0(SB), Z2, Z3
+	VMOVUPS       const3ab5121a<>+0(SB), Z2
+	VFMADD213PS   const3c091cf1<>+0(SB), Z3, Z2
+	VFMADD213PS   const3d2aac79<>+0(SB), Z3, Z2
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z3, Z2
+	VFMADD213PS   const3efffffe<>+0(SB), Z3, Z2
+	VFMADD213PS   const3f800000<>+0(SB), Z3, Z2
+	VFMADD213PS   const3f800000<>+0(SB), Z3, Z2
+	VMULPS        Z4, Z2, Z2
+	VMOVAPS       Z2, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X4
+	VADDPS        X4, X3, X3
+	VPSHUFD       $0x0e, X3, X4
+	VADDPS        X4, X3, X3
+	VPSHUFD       $0x01, X3, X4
+	VADDPS        X4, X3, X3
+	VMOVSS        const3f800000<>+0(SB), X4
+	VDIVSS        X3, X4, X4
+	VBROADCASTSS  X4, Z3
+	VMULPS        Z3, Z2, Z2
+	VMOVUPS       Z2, K1, (AX)
+	MOVQ          BX, AX
+	CMPQ          AX, CX
+	JLT           row203
+	VZEROUPPER
+	RET
+
+more202:
+	CMPQ    DX, $0x00000020
+	JG      more204
+	LEAQ    -16(DX), BX
+	MOVL    $0xffffffff, SI
+	BZHIL   BX, SI, SI
+	KMOVW   SI, K1
+	VMOVUPS (AX), Z1
+	VMOVAPS Z0, Z2
+	VMOVUPS 64(AX), K1, Z2
+
+row205:
+	LEAQ          (AX)(DX*4), BX
+	MOVQ          BX, SI
+	CMPQ          BX, CX
+	CMOVQGE       AX, SI
+	VMOVAPS       Z1, Z3
+	VMOVAPS       Z2, Z4
+	VMOVUPS       (SI), Z1
+	VMOVAPS       Z0, Z2
+	VMOVUPS       64(SI), K1, Z2
+	VMOVAPS       Z3, Z5
+	VMAXPS        Z4, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VMAXPS        Y6, Y5, Y5
+	VEXTRACTF128  $0x01, Y5, X6
+	VMAXPS        X6, X5, X5
+	VPSHUFD       $0x0e, X5, X6
+	VMAXPS        X6, X5, X5
+	VPSHUFD       $0x01, X5, X6
+	VMAXPS        X6, X5, X5
+	VBROADCASTSS  X5, Z5
+	VSUBPS        Z5, Z3, Z3
+	VMOVUPS       constc2b00000<>+0(SB), Z6
+	VMAXPS        Z3, Z6, Z6
+	VMOVUPS       const4b40007f<>+0(SB), Z3
+	VMOVUPS       Z3, Z3
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z6, Z3
+	VPSLLD        $0x17, Z3, Z7
+	VSUBPS        const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS  const3f318000<>+0(SB), Z3, Z6
+	VFNMADD231PS  constb95e8083<>+0(SB), Z3, Z6
+	VMOVUPS       const3ab5121a<>+0(SB), Z3
+	VFMADD213PS   const3c091cf1<>+0(SB), Z6, Z3
+	VFMADD213PS   const3d2aac79<>+0(SB), Z6, Z3
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z6, Z3
+	VFMADD213PS   const3efffffe<>+0(SB), Z6, Z3
+	VFMADD213PS   const3f800000<>+0(SB), Z6, Z3
+	VFMADD213PS   const3f800000<>+0(SB), Z6, Z3
+	VMULPS        Z7, Z3, Z3
+	VSUBPS        Z5, Z4, Z4
+	VMOVUPS       constc2b00000<>+0(SB), Z5
+	VMAXPS        Z4, Z5, Z5
+	VMOVUPS       const4b40007f<>+0(SB), Z4
+	VMOVUPS       Z4, Z4
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z5, Z4
+	VPSLLD        $0x17, Z4, Z6
+	VSUBPS        const4b40007f<>+0(SB), Z4, Z4
+	VFNMADD231PS  const3f318000<>+0(SB), Z4, Z5
+	VFNMADD231PS  constb95e8083<>+0(SB), Z4, Z5
+	VMOVUPS       const3ab5121a<>+0(SB), Z4
+	VFMADD213PS   const3c091cf1<>+0(SB), Z5, Z4
+	VFMADD213PS   const3d2aac79<>+0(SB), Z5, Z4
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z5, Z4
+	VFMADD213PS   const3efffffe<>+0(SB), Z5, Z4
+	VFMADD213PS   const3f800000<>+0(SB), Z5, Z4
+	VFMADD213PS   const3f800000<>+0(SB), Z5, Z4
+	VMULPS        Z6, Z4, Z4
+	VMOVAPS       Z3, Z5
+	VADDPS        Z4, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VADDPS        Y6, Y5, Y5
+	VEXTRACTF128  $0x01, Y5, X6
+	VADDPS        X6, X5, X5
+	VPSHUFD       $0x0e, X5, X6
+	VADDPS        X6, X5, X5
+	VPSHUFD       $0x01, X5, X6
+	VADDPS        X6, X5, X5
+	VMOVSS        const3f800000<>+0(SB), X6
+	VDIVSS        X5, X6, X6
+	VBROADCASTSS  X6, Z5
+	VMULPS        Z5, Z3, Z3
+	VMULPS        Z5, Z4, Z4
+	VMOVUPS       Z3, (AX)
+	VMOVUPS       Z4, K1, 64(AX)
+	MOVQ          BX, AX
+	CMPQ          AX, CX
+	JLT           row205
+	VZEROUPPER
+	RET
+
+more204:
+	CMPQ    DX, $0x00000030
+	JG      more206
+	LEAQ    -32(DX), BX
+	MOVL    $0xffffffff, SI
+	BZHIL   BX, SI, SI
+	KMOVW   SI, K1
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	VMOVAPS Z0, Z3
+	VMOVUPS 128(AX), K1, Z3
+
+row207:
+	LEAQ          (AX)(DX*4), BX
+	MOVQ          BX, SI
+	CMPQ          BX, CX
+	CMOVQGE       AX, SI
+	VMOVAPS       Z1, Z4
+	VMOVAPS       Z2, Z5
+	VMOVAPS       Z3, Z6
+	VMOVUPS       (SI), Z1
+	VMOVUPS       64(SI), Z2
+	VMOVAPS       Z0, Z3
+	VMOVUPS       128(SI), K1, Z3
+	VMOVAPS       Z4, Z7
+	VMAXPS        Z5, Z7, Z7
+	VMAXPS        Z6, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VMAXPS        Y8, Y7, Y7
+	VEXTRACTF128  $0x01, Y7, X8
+	VMAXPS        X8, X7, X7
+	VPSHUFD       $0x0e, X7, X8
+	VMAXPS        X8, X7, X7
+	VPSHUFD       $0x01, X7, X8
+	VMAXPS        X8, X7, X7
+	VBROADCASTSS  X7, Z7
+	VSUBPS        Z7, Z4, Z4
+	VMOVUPS       constc2b00000<>+0(SB), Z8
+	VMAXPS        Z4, Z8, Z8
+	VMOVUPS       const4b40007f<>+0(SB), Z4
+	VMOVUPS       Z4, Z4
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z8, Z4
+	VPSLLD        $0x17, Z4, Z9
+	VSUBPS        const4b40007f<>+0(SB), Z4, Z4
+	VFNMADD231PS  const3f318000<>+0(SB), Z4, Z8
+	VFNMADD231PS  constb95e8083<>+0(SB), Z4, Z8
+	VMOVUPS       const3ab5121a<>+0(SB), Z4
+	VFMADD213PS   const3c091cf1<>+0(SB), Z8, Z4
+	VFMADD213PS   const3d2aac79<>+0(SB), Z8, Z4
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z8, Z4
+	VFMADD213PS   const3efffffe<>+0(SB), Z8, Z4
+	VFMADD213PS   const3f800000<>+0(SB), Z8, Z4
+	VFMADD213PS   const3f800000<>+0(SB), Z8, Z4
+	VMULPS        Z9, Z4, Z4
+	VSUBPS        Z7, Z5, Z5
+	VMOVUPS       constc2b00000<>+0(SB), Z8
+	VMAXPS        Z5, Z8, Z8
+	VMOVUPS       const4b40007f<>+0(SB), Z5
+	VMOVUPS       Z5, Z5
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z8, Z5
+	VPSLLD        $0x17, Z5, Z9
+	VSUBPS        const4b40007f<>+0(SB), Z5, Z5
+	VFNMADD231PS  const3f318000<>+0(SB), Z5, Z8
+	VFNMADD231PS  constb95e8083<>+0(SB), Z5, Z8
+	VMOVUPS       const3ab5121a<>+0(SB), Z5
+	VFMADD213PS   const3c091cf1<>+0(SB), Z8, Z5
+	VFMADD213PS   const3d2aac79<>+0(SB), Z8, Z5
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z8, Z5
+	VFMADD213PS   const3efffffe<>+0(SB), Z8, Z5
+	VFMADD213PS   const3f800000<>+0(SB), Z8, Z5
+	VFMADD213PS   const3f800000<>+0(SB), Z8, Z5
+	VMULPS        Z9, Z5, Z5
+	VSUBPS        Z7, Z6, Z6
+	VMOVUPS       constc2b00000<>+0(SB), Z7
+	VMAXPS        Z6, Z7, Z7
+	VMOVUPS       const4b40007f<>+0(SB), Z6
+	VMOVUPS       Z6, Z6
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z7, Z6
+	VPSLLD        $0x17, Z6, Z8
+	VSUBPS        const4b40007f<>+0(SB), Z6, Z6
+	VFNMADD231PS  const3f318000<>+0(SB), Z6, Z7
+	VFNMADD231PS  constb95e8083<>+0(SB), Z6, Z7
+	VMOVUPS       const3ab5121a<>+0(SB), Z6
+	VFMADD213PS   const3c091cf1<>+0(SB), Z7, Z6
+	VFMADD213PS   const3d2aac79<>+0(SB), Z7, Z6
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z7, Z6
+	VFMADD213PS   const3efffffe<>+0(SB), Z7, Z6
+	VFMADD213PS   const3f800000<>+0(SB), Z7, Z6
+	VFMADD213PS   const3f800000<>+0(SB), Z7, Z6
+	VMULPS        Z8, Z6, Z6
+	VMOVAPS       Z4, Z7
+	VADDPS        Z5, Z7, Z7
+	VADDPS        Z6, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VEXTRACTF128  $0x01, Y7, X8
+	VADDPS        X8, X7, X7
+	VPSHUFD       $0x0e, X7, X8
+	VADDPS        X8, X7, X7
+	VPSHUFD       $0x01, X7, X8
+	VADDPS        X8, X7, X7
+	VMOVSS        const3f800000<>+0(SB), X8
+	VDIVSS        X7, X8, X8
+	VBROADCASTSS  X8, Z7
+	VMULPS        Z7, Z4, Z4
+	VMULPS        Z7, Z5, Z5
+	VMULPS        Z7, Z6, Z6
+	VMOVUPS       Z4, (AX)
+	VMOVUPS       Z5, 64(AX)
+	VMOVUPS       Z6, K1, 128(AX)
+	MOVQ          BX, AX
+	CMPQ          AX, CX
+	JLT           row207
+	VZEROUPPER
+	RET
+
+more206:
+	CMPQ    DX, $0x00000040
+	JG      more208
+	LEAQ    -48(DX), BX
+	MOVL    $0xffffffff, SI
+	BZHIL   BX, SI, SI
+	KMOVW   SI, K1
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	VMOVUPS 128(AX), Z3
+	VMOVAPS Z0, Z4
+	VMOVUPS 192(AX), K1, Z4
+
+row209:
+	LEAQ          (AX)(DX*4), BX
+	MOVQ          BX, SI
+	CMPQ          BX, CX
+	CMOVQGE       AX, SI
+	VMOVAPS       Z1, Z5
+	VMOVAPS       Z2, Z6
+	VMOVAPS       Z3, Z7
+	VMOVAPS       Z4, Z8
+	VMOVUPS       (SI), Z1
+	VMOVUPS       64(SI), Z2
+	VMOVUPS       128(SI), Z3
+	VMOVAPS       Z0, Z4
+	VMOVUPS       192(SI), K1, Z4
+	VMOVAPS       Z5, Z9
+	VMAXPS        Z6, Z9, Z9
+	VMAXPS        Z7, Z9, Z9
+	VMAXPS        Z8, Z9, Z9
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VMAXPS        Y10, Y9, Y9
+	VEXTRACTF128  $0x01, Y9, X10
+	VMAXPS        X10, X9, X9
+	VPSHUFD       $0x0e, X9, X10
+	VMAXPS        X10, X9, X9
+	VPSHUFD       $0x01, X9, X10
+	VMAXPS        X10, X9, X9
+	VBROADCASTSS  X9, Z9
+	VSUBPS        Z9, Z5, Z5
+	VMOVUPS       constc2b00000<>+0(SB), Z10
+	VMAXPS        Z5, Z10, Z10
+	VMOVUPS       const4b40007f<>+0(SB), Z5
+	VMOVUPS       Z5, Z5
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z10, Z5
+	VPSLLD        $0x17, Z5, Z11
+	VSUBPS        const4b40007f<>+0(SB), Z5, Z5
+	VFNMADD231PS  const3f318000<>+0(SB), Z5, Z10
+	VFNMADD231PS  constb95e8083<>+0(SB), Z5, Z10
+	VMOVUPS       const3ab5121a<>+0(SB), Z5
+	VFMADD213PS   const3c091cf1<>+0(SB), Z10, Z5
+	VFMADD213PS   const3d2aac79<>+0(SB), Z10, Z5
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z10, Z5
+	VFMADD213PS   const3efffffe<>+0(SB), Z10, Z5
+	VFMADD213PS   const3f800000<>+0(SB), Z10, Z5
+	VFMADD213PS   const3f800000<>+0(SB), Z10, Z5
+	VMULPS        Z11, Z5, Z5
+	VSUBPS        Z9, Z6, Z6
+	VMOVUPS       constc2b00000<>+0(SB), Z10
+	VMAXPS        Z6, Z10, Z10
+	VMOVUPS       const4b40007f<>+0(SB), Z6
+	VMOVUPS       Z6, Z6
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z10, Z6
+	VPSLLD        $0x17, Z6, Z11
+	VSUBPS        const4b40007f<>+0(SB), Z6, Z6
+	VFNMADD231PS  const3f318000<>+0(SB), Z6, Z10
+	VFNMADD231PS  constb95e8083<>+0(SB), Z6, Z10
+	VMOVUPS       const3ab5121a<>+0(SB), Z6
+	VFMADD213PS   const3c091cf1<>+0(SB), Z10, Z6
+	VFMADD213PS   const3d2aac79<>+0(SB), Z10, Z6
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z10, Z6
+	VFMADD213PS   const3efffffe<>+0(SB), Z10, Z6
+	VFMADD213PS   const3f800000<>+0(SB), Z10, Z6
+	VFMADD213PS   const3f800000<>+0(SB), Z10, Z6
+	VMULPS        Z11, Z6, Z6
+	VSUBPS        Z9, Z7, Z7
+	VMOVUPS       constc2b00000<>+0(SB), Z10
+	VMAXPS        Z7, Z10, Z10
+	VMOVUPS       const4b40007f<>+0(SB), Z7
+	VMOVUPS       Z7, Z7
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z10, Z7
+	VPSLLD        $0x17, Z7, Z11
+	VSUBPS        const4b40007f<>+0(SB), Z7, Z7
+	VFNMADD231PS  const3f318000<>+0(SB), Z7, Z10
+	VFNMADD231PS  constb95e8083<>+0(SB), Z7, Z10
+	VMOVUPS       const3ab5121a<>+0(SB), Z7
+	VFMADD213PS   const3c091cf1<>+0(SB), Z10, Z7
+	VFMADD213PS   const3d2aac79<>+0(SB), Z10, Z7
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z10, Z7
+	VFMADD213PS   const3efffffe<>+0(SB), Z10, Z7
+	VFMADD213PS   const3f800000<>+0(SB), Z10, Z7
+	VFMADD213PS   const3f800000<>+0(SB), Z10, Z7
+	VMULPS        Z11, Z7, Z7
+	VSUBPS        Z9, Z8, Z8
+	VMOVUPS       constc2b00000<>+0(SB), Z9
+	VMAXPS        Z8, Z9, Z9
+	VMOVUPS       const4b40007f<>+0(SB), Z8
+	VMOVUPS       Z8, Z8
+	VFMADD231PS   const3fb8aa3b<>+0(SB), Z9, Z8
+	VPSLLD        $0x17, Z8, Z10
+	VSUBPS        const4b40007f<>+0(SB), Z8, Z8
+	VFNMADD231PS  const3f318000<>+0(SB), Z8, Z9
+	VFNMADD231PS  constb95e8083<>+0(SB), Z8, Z9
+	VMOVUPS       const3ab5121a<>+0(SB), Z8
+	VFMADD213PS   const3c091cf1<>+0(SB), Z9, Z8
+	VFMADD213PS   const3d2aac79<>+0(SB), Z9, Z8
+	VFMADD213PS   const3e2aaa49<>+0(SB), Z9, Z8
+	VFMADD213PS   const3efffffe<>+0(SB), Z9, Z8
+	VFMADD213PS   const3f800000<>+0(SB), Z9, Z8
+	VFMADD213PS   const3f800000<>+0(SB), Z9, Z8
+	VMULPS        Z10, Z8, Z8
+	VMOVAPS       Z5, Z9
+	VADDPS        Z6, Z9, Z9
+	VADDPS        Z7, Z9, Z9
+	VADDPS        Z8, Z9, Z9
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VADDPS        Y10, Y9, Y9
+	VEXTRACTF128  $0x01, Y9, X10
+	VADDPS        X10, X9, X9
+	VPSHUFD       $0x0e, X9, X10
+	VADDPS        X10, X9, X9
+	VPSHUFD       $0x01, X9, X10
+	VADDPS        X10, X9, X9
+	VMOVSS        const3f800000<>+0(SB), X10
+	VDIVSS        X9, X10, X10
+	VBROADCASTSS  X10, Z9
+	VMULPS        Z9, Z5, Z5
+	VMULPS        Z9, Z6, Z6
+	VMULPS        Z9, Z7, Z7
+	VMULPS        Z9, Z8, Z8
+	VMOVUPS       Z5, (AX)
+	VMOVUPS       Z6, 64(AX)
+	VMOVUPS       Z7, 128(AX)
+	VMOVUPS       Z8, K1, 192(AX)
+	MOVQ          BX, AX
+	CMPQ          AX, CX
+	JLT           row209
+	VZEROUPPER
+	RET
+
+more208:
+row210:
+	LEAQ    (AX)(DX*4), BX
+	VMOVUPS constff800000<>+0(SB), Z0
+	VMOVAPS Z0, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z0, Z5
+	VMOVAPS Z0, Z6
+	MOVQ    DX, SI
+	XORQ    DI, DI
+
+loop211:
+	CMPQ    SI, $0x00000040
+	JLT     end212
+	VMOVUPS (AX)(DI*4), Z7
+	VMAXPS  Z7, Z3, Z3
+	VMOVUPS 64(AX)(DI*4), Z7
+	VMAXPS  Z7, Z4, Z4
+	VMOVUPS 128(AX)(DI*4), Z7
+	VMAXPS  Z7, Z5, Z5
+	VMOVUPS 192(AX)(DI*4), Z7
+	VMAXPS  Z7, Z6, Z6
+	ADDQ    $0x00000040, DI
+	SUBQ    $0x00000040, SI
+	JMP     loop211
+
+end212:
+loop213:
+	CMPQ    SI, $0x00000010
+	JLT     end214
+	VMOVUPS (AX)(DI*4), Z7
+	VMAXPS  Z7, Z3, Z3
+	ADDQ    $0x00000010, DI
+	SUBQ    $0x00000010, SI
+	JMP     loop213
+
+end214:
+	TESTQ     SI, SI
+	JZ        done215
+	MOVL      $0xffffffff, R8
+	BZHIL     SI, R8, R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (AX)(DI*4), K1, Z7
+	VBLENDMPS Z7, Z0, K1, Z7
+	VMAXPS    Z7, Z3, Z3
+
+done215:
+	VMAXPS        Z5, Z3, Z3
+	VMAXPS        Z6, Z4, Z4
+	VMAXPS        Z4, Z3, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VMAXPS        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VMAXPS        X0, X3, X3
+	VPSHUFD       $0x0e, X3, X0
+	VMAXPS        X0, X3, X3
+	VPSHUFD       $0x01, X3, X0
+	VMAXPS        X0, X3, X3
+	VBROADCASTSS  X3, Z0
+	VPXORD        Z1, Z1, Z1
+	VPXORD        Z2, Z2, Z2
+	MOVQ          DX, SI
+	XORQ          DI, DI
+
+loop216:
+	CMPQ         SI, $0x00000020
+	JLT          end217
+	VMOVUPS      (AX)(DI*4), Z3
+	VSUBPS       Z0, Z3, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z5
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z5, Z3, Z3
+	VMOVUPS      Z3, (AX)(DI*4)
+	VADDPS       Z3, Z1, Z1
+	VMOVUPS      64(AX)(DI*4), Z3
+	VSUBPS       Z0, Z3, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z5
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z5, Z3, Z3
+	VMOVUPS      Z3, 64(AX)(DI*4)
+	VADDPS       Z3, Z2, Z2
+	ADDQ         $0x00000020, DI
+	SUBQ         $0x00000020, SI
+	JMP          loop216
+
+end217:
+loop218:
+	CMPQ         SI, $0x00000010
+	JLT          end219
+	VMOVUPS      (AX)(DI*4), Z3
+	VSUBPS       Z0, Z3, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z5
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z5, Z3, Z3
+	VMOVUPS      Z3, (AX)(DI*4)
+	VADDPS       Z3, Z1, Z1
+	ADDQ         $0x00000010, DI
+	SUBQ         $0x00000010, SI
+	JMP          loop218
+
+end219:
+	TESTQ        SI, SI
+	JZ           done220
+	MOVL         $0xffffffff, R8
+	BZHIL        SI, R8, R8
+	KMOVW        R8, K1
+	VMOVUPS.Z    (AX)(DI*4), K1, Z3
+	VSUBPS       Z0, Z3, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z0
+	VMAXPS       Z3, Z0, Z0
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z0, Z3
+	VPSLLD       $0x17, Z3, Z4
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z0
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z0
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z0, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z0, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z0, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z0, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z0, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z0, Z3
+	VMULPS       Z4, Z3, Z0
+	VMOVUPS      Z0, K1, (AX)(DI*4)
+	VMOVAPS.Z    Z0, K1, Z0
+	VADDPS       Z0, Z1, Z1
+
+done220:
+	VADDPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0x0e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0x01, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSS        const3f800000<>+0(SB), X0
+	VDIVSS        X1, X0, X0
+	VBROADCASTSS  X0, Z0
+	MOVQ          DX, SI
+	XORQ          DI, DI
+
+loop221:
+	CMPQ    SI, $0x00000040
+	JLT     end222
+	VMOVUPS (AX)(DI*4), Z3
+	VMULPS  Z3, Z0, Z3
+	VMOVUPS Z3, (AX)(DI*4)
+	VMOVUPS 64(AX)(DI*4), Z3
+	VMULPS  Z3, Z0, Z3
+	VMOVUPS Z3, 64(AX)(DI*4)
+	VMOVUPS 128(AX)(DI*4), Z3
+	VMULPS  Z3, Z0, Z3
+	VMOVUPS Z3, 128(AX)(DI*4)
+	VMOVUPS 192(AX)(DI*4), Z3
+	VMULPS  Z3, Z0, Z3
+	VMOVUPS Z3, 192(AX)(DI*4)
+	ADDQ    $0x00000040, DI
+	SUBQ    $0x00000040, SI
+	JMP     loop221
+
+end222:
+loop223:
+	CMPQ    SI, $0x00000010
+	JLT     end224
+	VMOVUPS (AX)(DI*4), Z3
+	VMULPS  Z3, Z0, Z3
+	VMOVUPS Z3, (AX)(DI*4)
+	ADDQ    $0x00000010, DI
+	SUBQ    $0x00000010, SI
+	JMP     loop223
+
+end224:
+	TESTQ     SI, SI
+	JZ        done225
+	MOVL      $0xffffffff, R8
+	BZHIL     SI, R8, R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (AX)(DI*4), K1, Z3
+	VMULPS    Z3, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(DI*4)
+
+done225:
+	MOVQ BX, AX
+	CMPQ AX, CX
+	JLT  row210
+	VZEROUPPER
+	RET
+
 // func scaleAVX512(x []float32, a float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
@@ -4116,9 +5406,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop178:
+loop226:
 	CMPQ    CX, $0x00000040
-	JLT     end179
+	JLT     end227
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
@@ -4133,22 +5423,22 @@ loop178:
 	VMOVUPS Z1, 192(AX)(DX*4)
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop178
+	JMP     loop226
 
-end179:
-loop180:
+end227:
+loop228:
 	CMPQ    CX, $0x00000010
-	JLT     end181
+	JLT     end229
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop180
+	JMP     loop228
 
-end181:
+end229:
 	TESTQ     CX, CX
-	JZ        done182
+	JZ        done230
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -4156,7 +5446,7 @@ end181:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done182:
+done230:
 	VZEROUPPER
 	RET
 
@@ -4170,9 +5460,9 @@ TEXT ·softmaxGradAVX512(SB), NOSPLIT, $0-56
 	MOVQ         p_len+32(FP), DX
 	XORQ         BX, BX
 
-loop183:
+loop231:
 	CMPQ    DX, $0x00000040
-	JLT     end184
+	JLT     end232
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -4199,12 +5489,12 @@ loop183:
 	VMOVUPS Z2, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop183
+	JMP     loop231
 
-end184:
-loop185:
+end232:
+loop233:
 	CMPQ    DX, $0x00000010
-	JLT     end186
+	JLT     end234
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -4213,11 +5503,11 @@ loop185:
 	VMOVUPS Z2, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop185
+	JMP     loop233
 
-end186:
+end234:
 	TESTQ     DX, DX
-	JZ        done187
+	JZ        done235
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -4228,7 +5518,7 @@ end186:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done187:
+done235:
 	VZEROUPPER
 	RET
 
@@ -4249,9 +5539,9 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-132
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop188:
+loop236:
 	CMPQ    R8, $0x00000040
-	JLT     end189
+	JLT     end237
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	VMOVUPS 64(DX)(R9*4), Z5
@@ -4262,28 +5552,28 @@ loop188:
 	VADDPS  Z5, Z4, Z4
 	ADDQ    $0x00000040, R9
 	SUBQ    $0x00000040, R8
-	JMP     loop188
+	JMP     loop236
 
-end189:
-loop190:
+end237:
+loop238:
 	CMPQ    R8, $0x00000010
-	JLT     end191
+	JLT     end239
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	ADDQ    $0x00000010, R9
 	SUBQ    $0x00000010, R8
-	JMP     loop190
+	JMP     loop238
 
-end191:
+end239:
 	TESTQ     R8, R8
-	JZ        done192
+	JZ        done240
 	MOVL      $0xffffffff, R10
 	BZHIL     R8, R10, R10
 	KMOVW     R10, K1
 	VMOVUPS.Z (DX)(R9*4), K1, Z5
 	VADDPS    Z5, Z1, Z1
 
-done192:
+done240:
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z4, Z2, Z2
 	VADDPS        Z2, Z1, Z1
@@ -4304,9 +5594,9 @@ done192:
 	MOVQ          DI, R8
 	XORQ          R9, R9
 
-loop193:
+loop241:
 	CMPQ        R8, $0x00000040
-	JLT         end194
+	JLT         end242
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
@@ -4321,22 +5611,22 @@ loop193:
 	VFMADD231PS Z2, Z2, Z9
 	ADDQ        $0x00000040, R9
 	SUBQ        $0x00000040, R8
-	JMP         loop193
+	JMP         loop241
 
-end194:
-loop195:
+end242:
+loop243:
 	CMPQ        R8, $0x00000010
-	JLT         end196
+	JLT         end244
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop195
+	JMP         loop243
 
-end196:
+end244:
 	TESTQ       R8, R8
-	JZ          done197
+	JZ          done245
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -4345,7 +5635,7 @@ end196:
 	VMOVAPS.Z   Z2, K1, Z2
 	VFMADD231PS Z2, Z2, Z6
 
-done197:
+done245:
 	VADDPS        Z8, Z6, Z6
 	VADDPS        Z9, Z7, Z7
 	VADDPS        Z7, Z6, Z6
@@ -4365,12 +5655,12 @@ done197:
 	MOVSS         X2, ret+128(FP)
 	VBROADCASTSS  X2, Z0
 	TESTQ         CX, CX
-	JZ            without198
+	JZ            without246
 	XORQ          R8, R8
 
-loop199:
+loop247:
 	CMPQ        DI, $0x00000020
-	JLT         end200
+	JLT         end248
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -4389,12 +5679,12 @@ loop199:
 	VMOVUPS     Z3, 64(AX)(R8*4)
 	ADDQ        $0x00000020, R8
 	SUBQ        $0x00000020, DI
-	JMP         loop199
+	JMP         loop247
 
-end200:
-loop201:
+end248:
+loop249:
 	CMPQ        DI, $0x00000010
-	JLT         end202
+	JLT         end250
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -4405,11 +5695,11 @@ loop201:
 	VMOVUPS     Z3, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop201
+	JMP         loop249
 
-end202:
+end250:
 	TESTQ       DI, DI
-	JZ          done203
+	JZ          done251
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -4422,17 +5712,17 @@ end202:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 
-done203:
+done251:
 	VZEROUPPER
 	RET
 
-without198:
+without246:
 	MOVQ DI, CX
 	XORQ DI, DI
 
-loop204:
+loop252:
 	CMPQ        CX, $0x00000020
-	JLT         end205
+	JLT         end253
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -4449,12 +5739,12 @@ loop204:
 	VMOVUPS     Z3, 64(AX)(DI*4)
 	ADDQ        $0x00000020, DI
 	SUBQ        $0x00000020, CX
-	JMP         loop204
+	JMP         loop252
 
-end205:
-loop206:
+end253:
+loop254:
 	CMPQ        CX, $0x00000010
-	JLT         end207
+	JLT         end255
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -4464,11 +5754,11 @@ loop206:
 	VMOVUPS     Z3, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, CX
-	JMP         loop206
+	JMP         loop254
 
-end207:
+end255:
 	TESTQ       CX, CX
-	JZ          done208
+	JZ          done256
 	MOVL        $0xffffffff, R8
 	BZHIL       CX, R8, R8
 	KMOVW       R8, K1
@@ -4480,7 +5770,7 @@ end207:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(DI*4)
 
-done208:
+done256:
 	VZEROUPPER
 	RET
 
@@ -4501,9 +5791,9 @@ TEXT ·layerNormGradAVX512(SB), NOSPLIT, $0-152
 	MOVQ   R8, R9
 	XORQ   R10, R10
 
-loop209:
+loop257:
 	CMPQ        R9, $0x00000020
-	JLT         end210
+	JLT         end258
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -4530,12 +5820,12 @@ loop209:
 	VFMADD231PS Z5, Z4, Z3
 	ADDQ        $0x00000020, R10
 	SUBQ        $0x00000020, R9
-	JMP         loop209
+	JMP         loop257
 
-end210:
-loop211:
+end258:
+loop259:
 	CMPQ        R9, $0x00000010
-	JLT         end212
+	JLT         end260
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -4550,11 +5840,11 @@ loop211:
 	VFMADD231PS Z5, Z4, Z2
 	ADDQ        $0x00000010, R10
 	SUBQ        $0x00000010, R9
-	JMP         loop211
+	JMP         loop259
 
-end212:
+end260:
 	TESTQ       R9, R9
-	JZ          done213
+	JZ          done261
 	MOVL        $0xffffffff, R11
 	BZHIL       R9, R11, R11
 	KMOVW       R11, K1
@@ -4571,7 +5861,7 @@ end212:
 	VADDPS      Z4, Z0, Z0
 	VFMADD231PS Z5, Z4, Z2
 
-done213:
+done261:
 	VBROADCASTSS  inverse+148(FP), Z4
 	VBROADCASTSS  rstd+144(FP), Z5
 	VADDPS        Z1, Z0, Z0
@@ -4599,9 +5889,9 @@ done213:
 	MOVQ          R8, CX
 	XORQ          DX, DX
 
-loop214:
+loop262:
 	CMPQ         CX, $0x00000020
-	JLT          end215
+	JLT          end263
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -4618,12 +5908,12 @@ loop214:
 	VMOVUPS      Z2, 64(AX)(DX*4)
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop214
+	JMP          loop262
 
-end215:
-loop216:
+end263:
+loop264:
 	CMPQ         CX, $0x00000010
-	JLT          end217
+	JLT          end265
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -4633,11 +5923,11 @@ loop216:
 	VMOVUPS      Z2, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop216
+	JMP          loop264
 
-end217:
+end265:
 	TESTQ        CX, CX
-	JZ           done218
+	JZ           done266
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -4649,7 +5939,7 @@ end217:
 	VMULPS       Z5, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done218:
+done266:
 	VZEROUPPER
 	RET
 
@@ -4672,9 +5962,9 @@ TEXT ·adamStepAVX512(SB), NOSPLIT, $0-104
 	MOVQ         grad_len+40(FP), SI
 	XORQ         DI, DI
 
-loop219:
+loop267:
 	CMPQ        SI, $0x00000010
-	JLT         end220
+	JLT         end268
 	VMOVUPS     (CX)(DI*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(DI*4), Z9
@@ -4695,11 +5985,11 @@ loop219:
 	VMOVUPS     Z8, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, SI
-	JMP         loop219
+	JMP         loop267
 
-end220:
+end268:
 	TESTQ       SI, SI
-	JZ          done221
+	JZ          done269
 	MOVL        $0xffffffff, R8
 	BZHIL       SI, R8, R8
 	KMOVW       R8, K1
@@ -4722,7 +6012,7 @@ end220:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(DI*4)
 
-done221:
+done269:
 	VZEROUPPER
 	RET
 
@@ -4746,9 +6036,9 @@ TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+40(FP), DI
 	XORQ         R8, R8
 
-loop222:
+loop270:
 	CMPQ        DI, $0x00000010
-	JLT         end223
+	JLT         end271
 	VMOVUPS     (CX)(R8*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(R8*4), Z9
@@ -4771,11 +6061,11 @@ loop222:
 	VMOVUPS     Z8, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop222
+	JMP         loop270
 
-end223:
+end271:
 	TESTQ       DI, DI
-	JZ          done224
+	JZ          done272
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -4800,7 +6090,7 @@ end223:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(R8*4)
 
-done224:
+done272:
 	VZEROUPPER
 	RET
 
@@ -4811,9 +6101,9 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop225:
+loop273:
 	CMPQ         CX, $0x00000010
-	JLT          end226
+	JLT          end274
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -4864,11 +6154,11 @@ loop225:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop225
+	JMP          loop273
 
-end226:
+end274:
 	TESTQ        CX, CX
-	JZ           done227
+	JZ           done275
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -4921,7 +6211,7 @@ end226:
 	VMULPS       Z1, Z4, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done227:
+done275:
 	VZEROUPPER
 	RET
 
@@ -4933,9 +6223,9 @@ TEXT ·geluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop228:
+loop276:
 	CMPQ         DX, $0x00000010
-	JLT          end229
+	JLT          end277
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -4989,11 +6279,11 @@ loop228:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop228
+	JMP          loop276
 
-end229:
+end277:
 	TESTQ        DX, DX
-	JZ           done230
+	JZ           done278
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -5049,7 +6339,7 @@ end229:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done230:
+done278:
 	VZEROUPPER
 	RET
 
@@ -5060,9 +6350,9 @@ TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop231:
+loop279:
 	CMPQ         CX, $0x00000010
-	JLT          end232
+	JLT          end280
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -5101,11 +6391,11 @@ loop231:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop231
+	JMP          loop279
 
-end232:
+end280:
 	TESTQ        CX, CX
-	JZ           done233
+	JZ           done281
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -5146,7 +6436,7 @@ end232:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done233:
+done281:
 	VZEROUPPER
 	RET
 
@@ -5158,9 +6448,9 @@ TEXT ·geluTanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop234:
+loop282:
 	CMPQ         DX, $0x00000010
-	JLT          end235
+	JLT          end283
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -5208,11 +6498,11 @@ loop234:
 	VMOVUPS      Z2, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop234
+	JMP          loop282
 
-end235:
+end283:
 	TESTQ        DX, DX
-	JZ           done236
+	JZ           done284
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -5262,7 +6552,7 @@ end235:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z2, K1, (CX)(BX*4)
 
-done236:
+done284:
 	VZEROUPPER
 	RET
 
@@ -5273,20 +6563,20 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop237:
+loop285:
 	CMPQ    CX, $0x00000010
-	JLT     end238
+	JLT     end286
 	VMOVUPS (AX)(DX*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
 	VMOVUPS Z0, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop237
+	JMP     loop285
 
-end238:
+end286:
 	TESTQ     CX, CX
-	JZ        done239
+	JZ        done287
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -5295,7 +6585,7 @@ end238:
 	VMAXPS    Z0, Z2, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done239:
+done287:
 	VZEROUPPER
 	RET
 
@@ -5307,9 +6597,9 @@ TEXT ·reluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop240:
+loop288:
 	CMPQ      DX, $0x00000010
-	JLT       end241
+	JLT       end289
 	VMOVUPS   (AX)(BX*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -5321,11 +6611,11 @@ loop240:
 	VMOVUPS   Z0, (CX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop240
+	JMP       loop288
 
-end241:
+end289:
 	TESTQ     DX, DX
-	JZ        done242
+	JZ        done290
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -5339,7 +6629,7 @@ end241:
 	VMOVUPS   Z1, K1, (AX)(BX*4)
 	VMOVUPS   Z0, K1, (CX)(BX*4)
 
-done242:
+done290:
 	VZEROUPPER
 	RET
 
@@ -5350,9 +6640,9 @@ TEXT ·siluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop243:
+loop291:
 	CMPQ         CX, $0x00000010
-	JLT          end244
+	JLT          end292
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -5387,11 +6677,11 @@ loop243:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop243
+	JMP          loop291
 
-end244:
+end292:
 	TESTQ        CX, CX
-	JZ           done245
+	JZ           done293
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -5428,7 +6718,7 @@ end244:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done245:
+done293:
 	VZEROUPPER
 	RET
 
@@ -5440,9 +6730,9 @@ TEXT ·siluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop246:
+loop294:
 	CMPQ         DX, $0x00000010
-	JLT          end247
+	JLT          end295
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -5483,11 +6773,11 @@ loop246:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop246
+	JMP          loop294
 
-end247:
+end295:
 	TESTQ        DX, DX
-	JZ           done248
+	JZ           done296
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -5530,7 +6820,7 @@ end247:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done248:
+done296:
 	VZEROUPPER
 	RET
 
@@ -5541,9 +6831,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop249:
+loop297:
 	CMPQ         CX, $0x00000010
-	JLT          end250
+	JLT          end298
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -5585,11 +6875,11 @@ loop249:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop249
+	JMP          loop297
 
-end250:
+end298:
 	TESTQ        CX, CX
-	JZ           done251
+	JZ           done299
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -5633,7 +6923,7 @@ end250:
 	VORPS        Z0, Z6, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done251:
+done299:
 	VZEROUPPER
 	RET
 
@@ -5645,9 +6935,9 @@ TEXT ·tanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop252:
+loop300:
 	CMPQ         DX, $0x00000010
-	JLT          end253
+	JLT          end301
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -5692,11 +6982,11 @@ loop252:
 	VMOVUPS      Z1, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop252
+	JMP          loop300
 
-end253:
+end301:
 	TESTQ        DX, DX
-	JZ           done254
+	JZ           done302
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -5743,7 +7033,7 @@ end253:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z1, K1, (CX)(BX*4)
 
-done254:
+done302:
 	VZEROUPPER
 	RET
 
@@ -5765,9 +7055,9 @@ TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-60
 	MOVQ         src_len+40(FP), DX
 	XORQ         BX, BX
 
-loop255:
+loop303:
 	CMPQ      DX, $0x00000020
-	JLT       end256
+	JLT       end304
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -5808,12 +7098,12 @@ loop255:
 	VMOVUPS   Z8, 64(AX)(BX*4)
 	ADDQ      $0x00000020, BX
 	SUBQ      $0x00000020, DX
-	JMP       loop255
+	JMP       loop303
 
-end256:
-loop257:
+end304:
+loop305:
 	CMPQ      DX, $0x00000010
-	JLT       end258
+	JLT       end306
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -5835,11 +7125,11 @@ loop257:
 	VMOVUPS   Z8, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop257
+	JMP       loop305
 
-end258:
+end306:
 	TESTQ     DX, DX
-	JZ        done259
+	JZ        done307
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -5863,7 +7153,7 @@ end258:
 	VMOVAPS.Z Z1, K2, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done259:
+done307:
 	VZEROUPPER
 	RET
 
@@ -5904,9 +7194,9 @@ TEXT ·dropAddAVX512(SB), NOSPLIT, $0-84
 	MOVQ         src_len+64(FP), BX
 	XORQ         SI, SI
 
-loop260:
+loop308:
 	CMPQ      BX, $0x00000020
-	JLT       end261
+	JLT       end309
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -5951,12 +7241,12 @@ loop260:
 	VMOVUPS   Z8, 64(AX)(SI*4)
 	ADDQ      $0x00000020, SI
 	SUBQ      $0x00000020, BX
-	JMP       loop260
+	JMP       loop308
 
-end261:
-loop262:
+end309:
+loop310:
 	CMPQ      BX, $0x00000010
-	JLT       end263
+	JLT       end311
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -5980,11 +7270,11 @@ loop262:
 	VMOVUPS   Z8, (AX)(SI*4)
 	ADDQ      $0x00000010, SI
 	SUBQ      $0x00000010, BX
-	JMP       loop262
+	JMP       loop310
 
-end263:
+end311:
 	TESTQ     BX, BX
-	JZ        done264
+	JZ        done312
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -6010,7 +7300,7 @@ end263:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done264:
+done312:
 	VZEROUPPER
 	RET
 
@@ -6025,9 +7315,9 @@ TEXT ·toBF16AVX512(SB), NOSPLIT, $0-56
 	VMOVUPS const00000040<>+0(SB), Z2
 	XORQ    BX, BX
 
-loop265:
+loop313:
 	CMPQ      DX, $0x00000010
-	JLT       end266
+	JLT       end314
 	VMOVUPS   (CX)(BX*4), Z3
 	VPSRLD    $0x10, Z3, Z4
 	VPANDD    Z0, Z4, Z5
@@ -6041,9 +7331,9 @@ loop265:
 	VMOVDQU   Y3, (AX)(BX*2)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop265
+	JMP       loop313
 
-end266:
+end314:
 	MOVQ BX, ret+48(FP)
 	VZEROUPPER
 	RET
@@ -6056,17 +7346,17 @@ TEXT ·fromBF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ src_len+32(FP), DX
 	XORQ BX, BX
 
-loop267:
+loop315:
 	CMPQ      DX, $0x00000010
-	JLT       end268
+	JLT       end316
 	VPMOVZXWD (CX)(BX*2), Z0
 	VPSLLD    $0x10, Z0, Z0
 	VMOVUPS   Z0, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop267
+	JMP       loop315
 
-end268:
+end316:
 	MOVQ BX, ret+48(FP)
 	VZEROUPPER
 	RET

@@ -43,6 +43,10 @@ func expSumAVX2(x []float32, scale, max float32) float32 {
 	panic(noAssembly)
 }
 
+func softmaxAVX2(x []float32, n int) {
+	panic(noAssembly)
+}
+
 func scaleAVX2(x []float32, a float32) {
 	panic(noAssembly)
 }
@@ -156,6 +160,10 @@ func maxScaledAVX512(x []float32, scale float32) float32 {
 }
 
 func expSumAVX512(x []float32, scale, max float32) float32 {
+	panic(noAssembly)
+}
+
+func softmaxAVX512(x []float32, n int) {
 	panic(noAssembly)
 }
 

@@ -176,33 +176,35 @@ func TestAddColumns(t *testing.T) {
 	})
 }
 
-// TestSoftmax: each probability carries the errors of the exponent's argument
+// TestSoftmax: of two rows. Each probability carries the errors of the exponent's argument
 // (rounded maximum), of exp and of the sum, relative to itself.
 func TestSoftmax(t *testing.T) {
 	sweep(t, func(t *testing.T, a *arena, n int) {
-		x := a.slice(n)
-		const scale = 1.7
+		x := a.slice(2 * n)
 		for i := range x {
 			if i%7 == 3 {
-				x[i] *= 50 // some probabilities underflow
+				x[i] *= 85 // some probabilities underflow
 			}
 			if i%11 == 10 {
 				x[i] = float32(math.Inf(-1))
 			}
 		}
-		want, total, top := make([]float64, n), 0.0, math.Inf(-1)
-		for _, v := range x {
-			top = max(top, float64(float32(scale))*float64(v))
-		}
-		for i, v := range x {
-			want[i] = math.Exp(float64(float32(scale))*float64(v) - top)
-			total += want[i]
-		}
-		Softmax(x, scale)
-		for i := range x {
-			p := want[i] / total
-			argument := math.Abs(top) + 104
-			near(t, "Softmax", i, x[i], p, p*eps*(2*argument+float64(n)+8)+0x1p-126)
+		in := clone(x)
+		Softmax(x, n)
+		for ; len(in) > 0; in, x = in[n:], x[n:] {
+			want, total, top := make([]float64, n), 0.0, math.Inf(-1)
+			for _, v := range in[:n] {
+				top = max(top, float64(v))
+			}
+			for i, v := range in[:n] {
+				want[i] = math.Exp(float64(v) - top)
+				total += want[i]
+			}
+			for i := range want {
+				p := want[i] / total
+				argument := math.Abs(top) + 104
+				near(t, "Softmax", i, x[i], p, p*eps*(2*argument+float64(n)+8)+0x1p-126)
+			}
 		}
 	})
 }
@@ -212,7 +214,7 @@ func TestSoftmaxSpecial(t *testing.T) {
 	eachISA(t, func(t *testing.T) {
 		for _, x := range [][]float32{{-inf, -inf}, {1, float32(math.NaN()), 2}, {1, inf}} {
 			y := clone(x)
-			Softmax(y, 1)
+			Softmax(y, len(y))
 			for i, p := range y {
 				if p == p && !(x[0] == 1 && x[1] == inf && i == 0) {
 					t.Errorf("Softmax(%v) = %v, want NaN", x, y)
@@ -220,7 +222,7 @@ func TestSoftmaxSpecial(t *testing.T) {
 			}
 		}
 		if x := []float32{3e38, -3e38, 3e38}; true {
-			Softmax(x, 1)
+			Softmax(x, len(x))
 			if x[0] != 0.5 || x[1] != 0 || x[2] != 0.5 {
 				t.Errorf("Softmax of large numbers is %v", x)
 			}
@@ -396,7 +398,7 @@ func TestVectorAllocs(t *testing.T) {
 			SumSquares(x)
 			SumSquaresColumns(x, y)
 			AddColumns(x[:7], y, 9, 7)
-			Softmax(x, 1)
+			Softmax(x, len(x))
 			SoftmaxGrad(x, y, 1)
 			LayerNorm(x, y, z, u, v, 1)
 			LayerNormGrad(x, y, z, u, v, w, 1)

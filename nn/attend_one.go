@@ -130,8 +130,8 @@ func (f *attendOneScores) Do(i, w int) {
 	o := (*attendOne)(f)
 	s, scratch := o.sequence(i), o.t.Pool.Scratch(w)
 	scratch.Gemm(o.prec, o.Heads, s.n, o.x.Cols, s.r, transposed(s.x), s.p.Data, s.n, kernel.Epilogue{})
+	kernel.Softmax(s.p.Data[:o.Heads*s.n], s.n)
 	for h := range o.Heads {
-		kernel.Softmax(s.p.Data[h*s.n:(h+1)*s.n], 1)
 		o.sum[i*o.Heads+h] = 1
 	}
 	if o.Drop > 0 {

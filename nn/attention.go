@@ -166,12 +166,16 @@ func (o *attention) biased(all []float32, p span, r, n int) []float32 {
 // into s.
 func (o *attention) probabilities(w int, p span, s []float32) {
 	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.h, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: o.Scale})
+	if !o.Causal && o.Bias == nil {
+		kernel.Softmax(s[:p.lq*p.lk], p.lk)
+		return
+	}
 	for r := range p.lq {
 		row, n := s[r*p.lk:(r+1)*p.lk], o.seen(p, r)
 		if o.Bias != nil {
 			kernel.Add(row[:n], o.biased(o.bias[p.h*o.distances():], p, r, n))
 		}
-		kernel.Softmax(row[:n], 1)
+		kernel.Softmax(row[:n], n)
 		clear(row[n:])
 	}
 }

@@ -186,7 +186,7 @@ func (o *attention) recall(seq, w int, p span) {
 		if o.Bias != nil {
 			kernel.Add(scores, o.biased(o.bias[p.h*o.distances():], p, r, n))
 		}
-		kernel.Softmax(scores, 1)
+		kernel.Softmax(scores, len(scores))
 		y := o.y.Data[(p.y0+r)*o.y.Cols+p.h*o.Dim:][:o.Dim]
 		clear(y)
 		for page := 0; page*pageTokens < n; page++ {

@@ -121,14 +121,24 @@ func (w lanes) halves64(v VecVirtual) (d [2]VecVirtual) {
 func maxScaled(w lanes) {
 	function(w, "maxScaled", "x []float32, scale float32", "float32", "returns the largest scale·x_i, or −Inf.")
 	x, scale := slice("x"), w.param("scale")
+	Store(w.largest(x, length("x"), scale).AsX(), ReturnIndex(0))
+	ret()
+}
+
+// largest returns the largest of n elements scale·x_i in its first lane; a nil
+// scale counts as 1.
+func (w lanes) largest(x, n Register, scale VecVirtual) VecVirtual {
 	low := w.load(w.bits(0xff800000)) // −Inf
 	top := make([]VecVirtual, 4)
 	for i := range top {
 		top[i] = w.reg()
 		VMOVAPS(low, top[i])
 	}
-	w.loop(length("x"), 4, func(s span, j int) {
-		v := w.mul(s.from(x), scale)
+	w.loop(n, 4, func(s span, j int) {
+		v := s.from(x)
+		if scale != nil {
+			VMULPS(scale, v, v)
+		}
 		switch {
 		case s.mask == nil:
 		case w == avx2:
@@ -138,25 +148,153 @@ func maxScaled(w lanes) {
 		}
 		VMAXPS(v, top[j], top[j])
 	})
-	Store(w.reduce(VMAXPS, top).AsX(), ReturnIndex(0))
-	ret()
+	return w.reduce(VMAXPS, top)
 }
 
 func expSum(w lanes) {
 	function(w, "expSum", "x []float32, scale, max float32", "float32",
 		"replaces x_i by exp(scale·x_i − max), for exponents up to rounding error\n// above 0, and returns the sum.")
 	x, scale, top := slice("x"), w.param("scale"), w.param("max")
+	Store(w.exponentials(x, length("x"), scale, top).AsX(), ReturnIndex(0))
+	ret()
+}
+
+// exponentials replaces n elements by exp(scale·x_i − top) and returns their sum
+// in its first lane; a nil scale counts as 1.
+func (w lanes) exponentials(x, n Register, scale, top VecVirtual) VecVirtual {
 	sum := w.sums(2)
-	w.loop(length("x"), 2, func(s span, j int) {
+	w.loop(n, 2, func(s span, j int) {
 		v := s.from(x)
-		VFMSUB213PS(top, scale, v)
+		if scale != nil {
+			VFMSUB213PS(top, scale, v)
+		} else {
+			VSUBPS(top, v, v)
+		}
 		v = w.exp(v)
 		s.to(x, v)
 		s.clear(v)
 		VADDPS(v, sum[j], sum[j])
 	})
-	Store(w.reduce(VADDPS, sum).AsX(), ReturnIndex(0))
-	ret()
+	return w.reduce(VADDPS, sum)
+}
+
+// softmax takes row after row in one call, as attention has many short ones. A row
+// of up to heldVectors stays in registers; a longer one is passed over three times.
+func softmax(w lanes) {
+	const heldVectors = 4
+	function(w, "softmax", "x []float32, n int", "", "is Softmax, for at least one row.")
+	x, end, n := slice("x"), length("x"), Load(Param("n"), GP64())
+	LEAQ(Mem{Base: x, Index: end, Scale: 4}, end)
+	next := GP64()
+	// rows emits body for each row, with the next row's address in next.
+	rows := func(body func()) {
+		again := label("row")
+		Label(again)
+		LEAQ(Mem{Base: x, Index: n, Scale: 4}, next)
+		body()
+		MOVQ(next, x)
+		CMPQ(x, end)
+		JLT(LabelRef(again))
+		ret()
+	}
+	low := w.load(w.bits(0xff800000)) // −Inf
+	for vectors := 1; vectors <= heldVectors; vectors++ {
+		more := label("more")
+		CMPQ(n, U32(vectors*int(w)))
+		JG(LabelRef(more))
+		last := GP64()
+		LEAQ(Mem{Base: n, Disp: -(vectors - 1) * int(w)}, last)
+		h := heldRow{w, w.firstLanes(last), make([]VecVirtual, vectors)}
+		for i := range h.v {
+			h.v[i] = w.reg()
+		}
+		h.load(x, low)
+		rows(func() {
+			// The next row is loaded before this one is stored: a load that meets
+			// a store's masked lanes would wait for it.
+			ahead := GP64()
+			MOVQ(next, ahead)
+			CMPQ(next, end)
+			CMOVQGE(x, ahead)
+			row := heldRow{w, h.mask, make([]VecVirtual, vectors)}
+			for i, v := range h.v {
+				row.v[i] = w.reg()
+				VMOVAPS(v, row.v[i])
+			}
+			h.load(ahead, low)
+			top := w.inAllLanes(row.over(VMAXPS))
+			for i, v := range row.v {
+				row.v[i] = w.exp(w.sub(v, top))
+			}
+			inverse := w.inverse(row.over(VADDPS))
+			for _, v := range row.v {
+				VMULPS(inverse, v, v)
+			}
+			row.store(x)
+		})
+		Label(more)
+	}
+	rows(func() {
+		top := w.inAllLanes(w.largest(x, n, nil))
+		inverse := w.inverse(w.exponentials(x, n, nil, top))
+		w.loop(n, 4, func(s span, _ int) { s.to(x, w.mul(inverse, s.from(x))) })
+	})
+}
+
+// heldRow is a row in registers, of which the last has the lanes of mask.
+type heldRow struct {
+	lanes
+	mask Register
+	v    []VecVirtual
+}
+
+func (h heldRow) at(p Register, i int) Mem { return Mem{Base: p, Disp: i * 4 * int(h.lanes)} }
+
+// load fills the registers from p; lanes beyond the row are those of fill.
+func (h heldRow) load(p Register, fill VecVirtual) {
+	for i, v := range h.v {
+		switch {
+		case i < len(h.v)-1:
+			VMOVUPS(h.at(p, i), v)
+		case h.lanes == avx2:
+			VMASKMOVPS(h.at(p, i), h.mask, v)
+			VBLENDVPS(h.mask, v, fill, v)
+		default:
+			VMOVAPS(fill, v)
+			VMOVUPS(h.at(p, i), h.mask, v)
+		}
+	}
+}
+
+func (h heldRow) store(p Register) {
+	for i, v := range h.v {
+		switch {
+		case i < len(h.v)-1:
+			VMOVUPS(v, h.at(p, i))
+		case h.lanes == avx2:
+			VMASKMOVPS(v, h.mask, h.at(p, i))
+		default:
+			VMOVUPS(v, h.mask, h.at(p, i))
+		}
+	}
+}
+
+// over returns op over all lanes.
+func (h heldRow) over(op func(...Op)) VecVirtual {
+	r := h.reg()
+	VMOVAPS(h.v[0], r)
+	for _, v := range h.v[1:] {
+		op(v, r, r)
+	}
+	return h.reduce(op, []VecVirtual{r})
+}
+
+// inverse returns 1/v's first lane in all lanes.
+func (w lanes) inverse(v VecVirtual) VecVirtual {
+	one := XMM()
+	VMOVSS(w.f32(1), one)
+	VDIVSS(v.AsX(), one, one)
+	return w.inAllLanes(one)
 }
 
 func scale(w lanes) {
@@ -176,7 +314,7 @@ func softmaxGrad(w lanes) {
 }
 
 // inAllLanes copies a vector's first lane to all.
-func (w lanes) inAllLanes(v VecVirtual) VecVirtual {
+func (w lanes) inAllLanes(v Vec) VecVirtual {
 	r := w.reg()
 	VBROADCASTSS(v.AsX(), r)
 	return r

@@ -23,6 +23,7 @@ func main() {
 		sumSquares(w, true)
 		maxScaled(w)
 		expSum(w)
+		softmax(w)
 		scale(w)
 		softmaxGrad(w)
 		layerNorm(w)
