@@ -183,10 +183,8 @@ func (o *attention) probabilities(w int, p span, s []float32) {
 // drop applies dropout to the probabilities (or their gradient) of one sequence
 // and head.
 func (o *attention) drop(dst, src []float32, p span) {
-	base := o.offset + uint64((p.h*o.y.Rows+p.y0)*o.longest)
-	for r := range p.lq {
-		kernel.DropoutApply(dst[r*p.lk:(r+1)*p.lk], src[r*p.lk:(r+1)*p.lk], o.t.Seed, base+uint64(r*o.longest), o.Drop)
-	}
+	n := p.lq * p.lk
+	kernel.DropoutApply(dst[:n], src[:n], o.t.Seed, o.offset+uint64((p.h*o.y.Rows+p.y0)*o.longest), o.Drop)
 }
 
 func transposed(m kernel.Mat) kernel.Mat {
