@@ -4,14 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"mlpfusion/fusion"
 	"mlpfusion/kernel"
 )
 
-// widthSteps is how finely a budget is divided: widths are multiples of a
-// 32nd of a block.
-const widthSteps = 32
+// steps returns the widths that a budget chooses from: multiples of a 32nd of a
+// block and, so that little can be divided too, up to twice the budget's own share
+// of it those of an eighth of that.
+func steps(width int, budget float64) []int {
+	var widths []int
+	for s := 1.0; s <= 16; s++ {
+		widths = append(widths, int(s/8*budget*float64(width)))
+	}
+	for s := 1; s <= 32; s++ {
+		widths = append(widths, s*width/32)
+	}
+	slices.Sort(widths)
+	widths = slices.Compact(widths)
+	return slices.DeleteFunc(widths, func(w int) bool { return w < 1 || w > width })
+}
 
 // allocate chooses the widths of the chosen blocks under the budget, from the
 // blocks' error curves. Blocks that keep their width are left alone.
@@ -39,12 +52,7 @@ func (f *fuser) allocate(ctx context.Context) error {
 				return err
 			}
 		}
-		var widths []int
-		for s := range widthSteps {
-			if w := m.Width * (s + 1) / widthSteps; w > 0 {
-				widths = append(widths, w)
-			}
-		}
+		widths := steps(m.Width, f.opt.Budget)
 		curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, opt)
 		if errors.Is(err, fusion.ErrNoTokens) {
 			plain := opt

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"mlpfusion/kernel"
@@ -58,7 +59,8 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 	rate := func(i int) {
 		gain[i] = 0
 		if left[i] > floor {
-			gain[i] = squares(z[i*p:(i+1)*p]) / left[i]
+			row := z[i*p : (i+1)*p]
+			gain[i] = floats.Dot(row, row) / left[i]
 		}
 	}
 	for i := range n {
@@ -92,15 +94,9 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 				if taken[i] {
 					continue
 				}
-				r := gram.At(i, best)
-				for j, v := range factor[i*c : i*c+k] {
-					r -= v * fb[j]
-				}
+				r := gram.At(i, best) - floats.Dot(factor[i*c:i*c+k], fb)
 				f := r / pivot
-				row := z[i*p : (i+1)*p]
-				for j, v := range zb {
-					row[j] -= f * v
-				}
+				floats.AddScaled(z[i*p:(i+1)*p], -f, zb)
 				factor[i*c+k] = r / math.Sqrt(pivot)
 				left[i] -= r * f
 				rate(i)
@@ -125,14 +121,6 @@ func outputProducts(m *MLP, gram *mat.SymDense, pool *kernel.Pool) []float64 {
 		z[i] = float64(v)
 	}
 	return z
-}
-
-func squares(x []float64) float64 {
-	var s float64
-	for _, v := range x {
-		s += v * v
-	}
-	return s
 }
 
 // selected returns the block of the picked units: each keeps its own gate and up
