@@ -20,7 +20,8 @@ const (
 func fitSteps(width, c int) int { return min(300, max(100, 300*width/(16*c))) }
 
 // fit descends the squared error of a dense block's output on cached calibration
-// inputs, all its weights together: o.Fit steps of Adam on fitBatch tokens. A
+// inputs, all its weights together: o.Fit steps of Adam on fitBatch tokens, with
+// bfloat16 products and float32 weights. A
 // step starts at fitRate of the root mean square of the tensor's own values, so
 // that it suits any model, and falls linearly to 0. P takes no part: the down
 // projection moves with P folded in and is divided by it again.
@@ -41,6 +42,7 @@ func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	scale := b.Scale
 	b.Fold()
 	f := newFitter(&b.MLP, o.Pool)
+	f.prec = kernel.BF16 // the noise of batches is far above its rounding
 	p, batches := m.Hidden, max(1, data.tokens/fitBatch)
 	for step := range o.Fit {
 		if err := ctx.Err(); err != nil {
@@ -108,6 +110,7 @@ func (r *recording) squaredError(b *Block, pool *kernel.Pool) float64 {
 type fitter struct {
 	m    *MLP
 	pool *kernel.Pool
+	prec kernel.Precision // of the products
 
 	tensors [6]fitted // gate, gate bias, up, up bias, down, down bias
 	t       int
@@ -147,20 +150,20 @@ func (f *fitter) gradients(x, y []float32, n int) {
 	wide := n * w
 
 	if m.Gate == nil {
-		linear(f.pool, m.Up, x, n, p, w, f.h, kernel.Epilogue{Bias: m.UpBias, Act: m.Act, Deriv: f.slope})
+		f.linear(m.Up, x, n, p, w, f.h, kernel.Epilogue{Bias: m.UpBias, Act: m.Act, Deriv: f.slope})
 	} else {
-		linear(f.pool, m.Up, x, n, p, w, f.lin, kernel.Epilogue{Bias: m.UpBias})
-		linear(f.pool, m.Gate, x, n, p, w, f.gateAct, kernel.Epilogue{Bias: m.GateBias, Act: m.Act, Deriv: f.slope})
+		f.linear(m.Up, x, n, p, w, f.lin, kernel.Epilogue{Bias: m.UpBias})
+		f.linear(m.Gate, x, n, p, w, f.gateAct, kernel.Epilogue{Bias: m.GateBias, Act: m.Act, Deriv: f.slope})
 		copy(f.h, f.gateAct[:wide])
 		kernel.Mul(f.h, f.lin[:wide])
 	}
-	linear(f.pool, m.Down, f.h, n, w, p, f.e, kernel.Epilogue{Bias: m.DownBias})
+	f.linear(m.Down, f.h, n, w, p, f.e, kernel.Epilogue{Bias: m.DownBias})
 	kernel.Axpy(-1, y, f.e)
 
 	f.outer(down, f.e, f.h, n, p, w)
 	sumRows(downBias.grad, f.e, n)
 	back := func(slope []float32, dz []float32) {
-		f.pool.Gemm(kernel.FP32, n, w, p, kernel.Mat{Data: f.e, Stride: p}, kernel.Mat{Data: m.Down, Stride: w}, dz, w, kernel.Epilogue{Mul: slope})
+		f.pool.Gemm(f.prec, n, w, p, kernel.Mat{Data: f.e, Stride: p}, kernel.Mat{Data: m.Down, Stride: w}, dz, w, kernel.Epilogue{Mul: slope})
 	}
 	if m.Gate == nil {
 		back(f.slope, f.dh)
@@ -177,9 +180,14 @@ func (f *fitter) gradients(x, y []float32, n int) {
 	sumRows(gateBias.grad, f.dh, n)
 }
 
+// linear writes epilogue(x·wᵀ) to y: x is n×in, w out×in.
+func (f *fitter) linear(w, x []float32, n, in, out int, y []float32, ep kernel.Epilogue) {
+	f.pool.Gemm(f.prec, n, out, in, kernel.Mat{Data: x, Stride: in}, kernel.Mat{Data: w, Stride: in, T: true}, y, out, ep)
+}
+
 // outer writes the gradient dzᵀ·x of a weight matrix: dz is n×out, x n×in.
 func (f *fitter) outer(t *fitted, dz, x []float32, n, out, in int) {
-	f.pool.Gemm(kernel.FP32, out, in, n, kernel.Mat{Data: dz, Stride: out, T: true}, kernel.Mat{Data: x, Stride: in}, t.grad, in, kernel.Epilogue{})
+	f.pool.Gemm(f.prec, out, in, n, kernel.Mat{Data: dz, Stride: out, T: true}, kernel.Mat{Data: x, Stride: in}, t.grad, in, kernel.Epilogue{})
 }
 
 // sumRows writes the sum of the rows of x to sum; a nil sum has no bias.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 
 	"mlpfusion/convert"
 )
@@ -16,8 +17,12 @@ func WriteModel(w io.Writer, c *convert.Contents) error {
 		{"Parameters", number(float64(c.Parameters)), "originally " + number(float64(c.OriginalParameters))},
 		{"FLOPs of all MLPs", number(float64(c.MLPFLOPs)), "for one token, originally " + number(float64(c.OriginalMLPFLOPs))},
 	}
-	t := table{Title: "MLP blocks", Note: "FLOPs are for one token.", Head: []string{"block", "method", "units before", "units", "rank",
+	t := table{Title: "MLP blocks", Note: "FLOPs are for one token.", Head: []string{"block", "method", "units before", "units",
 		"parameters before", "parameters", "FLOPs before", "FLOPs", "inertia explained", "silhouette", "smallest", "median", "largest cluster"}}
+	ranks := slices.ContainsFunc(c.Blocks, func(b convert.BlockContents) bool { return b.Rank > 0 })
+	if ranks {
+		t.Head = slices.Insert(t.Head, 4, "rank")
+	}
 	var figures []figure
 	for _, b := range c.Blocks {
 		method := b.Method
@@ -25,7 +30,11 @@ func WriteModel(w io.Writer, c *convert.Contents) error {
 			method = "original"
 		}
 		cells := []entry{{Text: b.Name}, {Text: method}}
-		for _, v := range []int{b.Original, b.Width, b.Rank, b.OriginalParam, b.Parameters, b.OriginalFLOPs, b.FLOPs} {
+		numbers := []int{b.Original, b.Width, b.OriginalParam, b.Parameters, b.OriginalFLOPs, b.FLOPs}
+		if ranks {
+			numbers = slices.Insert(numbers, 2, b.Rank)
+		}
+		for _, v := range numbers {
 			cells = append(cells, entry{Text: fmt.Sprint(v)})
 		}
 		for _, v := range []*float64{b.Explained, b.Silhouette} {
