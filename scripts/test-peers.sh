@@ -47,6 +47,11 @@ mlpfusion fuse "$minilm" "$work/uniform" --layers all --width 384 --clustering w
 compare uniform
 mlpfusion fuse "$minilm" "$work/padded" --layers 2-5 --width 384 --clustering ward >"$work/log"
 compare padded --pad
+"$python" scripts/peers/upcycle.py make "$work/t5" 30522
+cp "$minilm/tokenizer.json" "$minilm/tokenizer_config.json" "$work/t5"
+mlpfusion upcycle "$work/t5" "$work/switch" --experts 4 --router-std 0.1 >"$work/log"
+mlpfusion fuse "$work/switch" "$work/factored" --method svd --layers all --ratio 0.25 >"$work/log"
+compare factored --pad
 
 echo "4. T5 and Switch Transformers of published shapes: routers' choices, hidden states, loss"
 for shape in t5-small t5-base t5-v1_1-small switch-base-8; do

@@ -2,7 +2,8 @@
 
     python scripts/peers/export.py EXPORTED PREDICTIONS SENTENCES
 
-No tensor may be missing, unexpected or of another shape, and for each line of
+No tensor may be missing, unexpected or of another shape (of a Switch Transformer,
+for which transformers has no class with a label head, but the head's), and for each line of
 SENTENCES the log-probabilities must agree within 1e-4 with PREDICTIONS, the lines
 that `mlpfusion predict --json` printed for the model before its export.
 """
@@ -14,17 +15,45 @@ import sys
 
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, SwitchTransformersModel
 
 transformers.utils.logging.disable_progress_bar()
 
+HEAD = "classification_head."
+
+
+class SwitchClassifier(torch.nn.Module):
+    """A Switch Transformer whose decoder reads the start token, with T5's label head."""
+
+    def __init__(self, exported):
+        super().__init__()
+        self.transformer, self.info = SwitchTransformersModel.from_pretrained(exported, output_loading_info=True)
+        self.config = self.transformer.config
+        tensors = load_file(f"{exported}/model.safetensors")
+        self.head = {name.removeprefix(HEAD): t for name, t in tensors.items() if name.startswith(HEAD)}
+        self.info["unexpected_keys"] = set(self.info["unexpected_keys"]) - {HEAD + name for name in self.head}
+
+    def forward(self, input_ids, attention_mask):
+        start = torch.full((len(input_ids), 1), self.config.decoder_start_token_id)
+        state = self.transformer(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=start).last_hidden_state[:, 0]
+        layer = lambda x, name: torch.nn.functional.linear(x, self.head[name + ".weight"], self.head[name + ".bias"])
+        return transformers.modeling_outputs.SequenceClassifierOutput(logits=layer(torch.tanh(layer(state, "dense")), "out_proj"))
+
+
+def load(exported):
+    if AutoConfig.from_pretrained(exported).model_type == "switch_transformers":
+        model = SwitchClassifier(exported)
+        return model, model.info
+    return AutoModelForSequenceClassification.from_pretrained(exported, output_loading_info=True)
+
 
 def main(exported, predictions, sentences):
-    model, info = AutoModelForSequenceClassification.from_pretrained(exported, output_loading_info=True)
+    model, info = load(exported)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if info.get(kind):
             sys.exit(f"{exported}: {kind}: {info[kind]}")
-    widths = {tuple(p.shape)[0] for n, p in model.named_parameters() if n.endswith("intermediate.dense.weight")}
+    widths = {tuple(p.shape)[0] for n, p in model.named_parameters() if n.endswith(("intermediate.dense.weight", "wi.weight"))}
     tokenizer = AutoTokenizer.from_pretrained(exported)
     lines = pathlib.Path(sentences).read_text().splitlines()
     found = [json.loads(line) for line in pathlib.Path(predictions).read_text().splitlines()]
@@ -33,7 +62,8 @@ def main(exported, predictions, sentences):
     worst = 0.0
     with torch.no_grad():
         for text, ours in zip(lines, found):
-            logits = model.eval()(**tokenizer(text, return_tensors="pt")).logits[0]
+            tokens = tokenizer(text, return_tensors="pt")
+            logits = model.eval()(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits[0]
             theirs = logits.double().log_softmax(-1).tolist()
             worst = max(worst, *(abs(math.log(a) - b) for a, b in zip(ours["scores"], theirs, strict=True)))
             if ours["label"] != model.config.id2label[int(logits.argmax())]:

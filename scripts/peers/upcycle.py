@@ -1,6 +1,6 @@
 """The peer of `mlpfusion upcycle`:
 
-    python scripts/peers/upcycle.py make T5        writes a small random T5
+    python scripts/peers/upcycle.py make T5 [VOCAB]   writes a small random T5
     python scripts/peers/upcycle.py compare MODEL SWITCH
 
 compare loads a T5 or Switch model and a Switch model with plain transformers,
@@ -19,10 +19,10 @@ from transformers import AutoConfig, SwitchTransformersForConditionalGeneration,
 transformers.utils.logging.disable_progress_bar()
 
 
-def make(out):
+def make(out, vocab=96):
     torch.manual_seed(7)
     config = T5Config(
-        vocab_size=96, d_model=32, d_kv=8, d_ff=64, num_layers=4, num_decoder_layers=2, num_heads=4,
+        vocab_size=int(vocab), d_model=32, d_kv=8, d_ff=64, num_layers=4, num_decoder_layers=2, num_heads=4,
         decoder_start_token_id=0, initializer_factor=0.5,
     )
     T5ForConditionalGeneration(config).save_pretrained(out)
