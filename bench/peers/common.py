@@ -24,7 +24,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # no threads besides the measure
 import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, BertTokenizerFast
-from transformers import SwitchTransformersConfig, SwitchTransformersModel
+from transformers import SwitchTransformersConfig, SwitchTransformersModel, T5Config, T5ForSequenceClassification
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -49,7 +49,7 @@ def sst2(split):
 
 def tokenize(model, sentences):
     """Lists of ids, by the model's own tokenizer."""
-    if model in ("bert-base", "switch"):
+    if model in ("bert-base", "t5-base") or model.startswith("switch"):
         tokenizer = BertTokenizerFast(str(DATA / "tokenizers" / "bert-base-uncased" / "vocab.txt"))
     else:
         tokenizer = AutoTokenizer.from_pretrained(minilm() if model == "minilm" else model)
@@ -57,11 +57,15 @@ def tokenize(model, sentences):
 
 
 def load(model, ffn=None, attn="sdpa", seed=0, labels=2):
-    """A classifier: minilm (new head), bert-base or switch (random weights) or a folder.
+    """A classifier: minilm (new head), bert-base, t5-base, switch or switch-6 (random
+    weights) or a folder.
     With ffn, every MLP keeps its first ffn units: right for timing only."""
     torch.manual_seed(seed)
-    if model == "switch":
-        return SwitchLabel()
+    if model.startswith("switch"):
+        return SwitchLabel(int(model[7:] or 4))
+    if model == "t5-base":
+        shape = dict(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+        return T5ForSequenceClassification._from_config(T5Config(**shape, decoder_start_token_id=0, eos_token_id=102, num_labels=labels), attn_implementation=attn)
     if model == "bert-base":
         net = BertForSequenceClassification._from_config(BertConfig(num_labels=labels), attn_implementation=attn)
     else:
@@ -75,13 +79,13 @@ def load(model, ffn=None, attn="sdpa", seed=0, labels=2):
 
 
 class SwitchLabel(torch.nn.Module):
-    """google/switch-base-8 with 4 of its 12 layers in encoder and decoder, a label
-    head on the decoder's one token, routers frozen: as bench/engine has it."""
+    """google/switch-base-8 with some of its 12 layers in encoder and decoder, a label
+    head on the decoder's one token, routers frozen: as bench/internal/shapes has it."""
 
-    def __init__(self):
+    def __init__(self, layers):
         super().__init__()
-        shape = dict(d_model=768, d_kv=64, d_ff=3072, num_layers=4, num_decoder_layers=4, num_heads=12)
-        config = SwitchTransformersConfig(**shape, num_experts=8, num_sparse_encoder_layers=2, num_sparse_decoder_layers=2)
+        shape = dict(d_model=768, d_kv=64, d_ff=3072, num_layers=layers, num_decoder_layers=layers, num_heads=12)
+        config = SwitchTransformersConfig(**shape, num_experts=8, num_sparse_encoder_layers=layers // 2, num_sparse_decoder_layers=layers // 2)
         self.transformer = SwitchTransformersModel(config)
         self.dense, self.out = torch.nn.Linear(768, 768), torch.nn.Linear(768, 2)
         for name, p in self.named_parameters():

@@ -2,6 +2,7 @@
 package shapes
 
 import (
+	"fmt"
 	"math/rand/v2"
 
 	"mlpfusion/checkpoint"
@@ -9,17 +10,27 @@ import (
 	"mlpfusion/model"
 )
 
-// switchShape is google/switch-base-8 with 4 of its 12 layers in encoder and
-// decoder: the whole would leave no memory for the peer's on a small machine. The
-// peer's is in bench/peers/common.py.
-const switchShape = `{"model_type": "switch_transformers", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072,
-"num_layers": 4, "num_decoder_layers": 4, "num_heads": 12, "num_experts": 8, "expert_capacity": 64,
-"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2, "decoder_start_token_id": 0, "pad_token_id": 0}`
+// switchShape is google/switch-base-8's config.json with the given number of layers
+// in encoder and in decoder, every second of them sparse; it has 12.
+func switchShape(layers int) string {
+	return fmt.Sprintf(`{"model_type": "switch_transformers", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072,
+"num_layers": %d, "num_decoder_layers": %[1]d, "num_heads": 12, "num_experts": 8, "expert_capacity": 64,
+"num_sparse_encoder_layers": %[2]d, "num_sparse_decoder_layers": %[2]d, "decoder_start_token_id": 0, "pad_token_id": 0}`, layers, layers/2)
+}
+
+// encoderDecoders are the shapes of encoder–decoders, with BERT's ids of padding
+// and of the end of a text; the peers' are in bench/peers/common.py.
+var encoderDecoders = map[string]string{
+	"switch":   switchShape(4), // the whole would leave no memory for the peer's on a small machine
+	"switch-6": switchShape(6),
+	"t5-base": `{"model_type": "t5", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12,
+"feed_forward_proj": "relu", "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 102}`,
+}
 
 // New loads MiniLM from its directory, or makes a random model of the shape of
-// minilm, bert-base or switch, a classifier with frozen routers. MLPs have ffn
-// units unless that is 0; of a fused model the last two thirds have a quarter, with
-// P.
+// minilm, bert-base, switch (switch-base-8 with 4 + 4 of its layers), switch-6 or
+// t5-base, a classifier with frozen routers. MLPs have ffn units unless that is 0;
+// of a fused model the last two thirds have a quarter, with P.
 func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(minilm)
 	if err != nil {
@@ -31,13 +42,14 @@ func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
 		return m, err
 	}
 	cfg, err := model.ReadConfig(dir)
-	if name == "switch" {
-		cfg, err = model.ParseConfig([]byte(switchShape))
+	shape, other := encoderDecoders[name]
+	if other {
+		cfg, err = model.ParseConfig([]byte(shape))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if name == "switch" {
+	if other {
 		cfg.Head, cfg.Labels = model.Classification, []string{"negative", "positive"}
 	}
 	if name == "bert-base" {
