@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mlpfusion/checkpoint"
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/tokenize"
@@ -113,6 +114,21 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 		a.ui.say("%s: no dev set there; %d of the training examples are held out for it", d.dir, len(set.Dev))
 	}
 	return set, nil
+}
+
+// orderClasses puts the classes of a data set in the order that a checkpoint has
+// them in.
+func (a *app) orderClasses(set *task.Dataset, dir *checkpoint.Dir) error {
+	cfg, err := model.ReadConfig(dir)
+	if err != nil || set.Spec.Labels == nil {
+		return err
+	}
+	places, known := set.Spec.ClassOrder(cfg.Labels)
+	if !known {
+		a.ui.say("%s: its classes are called %s, those of the data %s: taken to be the same in this order", dir.Path, strings.Join(cfg.Labels, ", "), strings.Join(set.Spec.Labels, ", "))
+	}
+	set.Reorder(places)
+	return nil
 }
 
 func missing(d *dataFlags) string {

@@ -72,6 +72,9 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := a.orderClasses(set, dir); err != nil {
+		return err
+	}
 	m, _, err := model.Load(dir, train.HeadFor(set.Spec))
 	if err != nil {
 		return err

@@ -38,13 +38,14 @@ func TestMain(m *testing.M) {
 //	exits CODE COMMAND...     run, and check the exit code
 //	refused CODE RE ARGS...   run mlpfusion: one sentence that matches, nothing on
 //	                          standard output, no file made, changed or left
+//	swapped DIR               swap the two classes of a classifier
 //	appears FILE              wait for a file of a program in the background
 //	has FILE KEY...           JSON, or a JSON object a line, that has the keys
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "has": scriptHas,
+			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "swapped": scriptSwapped, "has": scriptHas,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir) // the hub's cache, and the demo's
@@ -187,9 +188,9 @@ func scriptSpoil(ts *testscript.TestScript, neg bool, args []string) {
 	case "wrong-shape":
 		entry(func(_, e map[string]any) { e["shape"] = []any{32, 64} })
 	case "missing":
-		ts.Check(rewrite(dir, func(name string) bool { return name != broken }, nil))
+		ts.Check(rewrite(dir, func(name string) bool { return name != broken }, nil, nil))
 	case "surplus":
-		ts.Check(rewrite(dir, func(string) bool { return true }, []checkpoint.Spec{{Name: "bert.encoder.layer.3.adapter.weight", DType: checkpoint.F32, Shape: []int{2, 3}}}))
+		ts.Check(rewrite(dir, func(string) bool { return true }, []checkpoint.Spec{{Name: "bert.encoder.layer.3.adapter.weight", DType: checkpoint.F32, Shape: []int{2, 3}}}, nil))
 	case "config":
 		ts.Check(replace(config, `"intermediate_size": 64`, `"intermediate_size": 128`))
 	case "type":
@@ -238,8 +239,9 @@ func editHeader(path string, f func(map[string]any)) error {
 	return os.WriteFile(path, append(append(out, header...), data[8+n:]...), 0o666)
 }
 
-// rewrite writes the weights again with some tensors left out and some added.
-func rewrite(dir string, keep func(name string) bool, more []checkpoint.Spec) error {
+// rewrite writes the weights again with some tensors left out and some added, of
+// the values given or zeros.
+func rewrite(dir string, keep func(name string) bool, more []checkpoint.Spec, values map[string][]float32) error {
 	r, err := checkpoint.Open(filepath.Join(dir, "model.safetensors"))
 	if err != nil {
 		return err
@@ -264,11 +266,15 @@ func rewrite(dir string, keep func(name string) bool, more []checkpoint.Spec) er
 		}
 	}
 	for _, s := range more {
-		n := 1
-		for _, d := range s.Shape {
-			n *= d
+		v := values[s.Name]
+		if v == nil {
+			n := 1
+			for _, d := range s.Shape {
+				n *= d
+			}
+			v = make([]float32, n)
 		}
-		if err := w.WriteFloat32(s.Name, make([]float32, n)); err != nil {
+		if err := w.WriteFloat32(s.Name, v); err != nil {
 			return err
 		}
 	}
@@ -351,6 +357,33 @@ func listing(ts *testscript.TestScript) string {
 		return nil
 	}))
 	return b.String()
+}
+
+func scriptSwapped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: swapped DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	const weight, bias = "classifier.weight", "classifier.bias"
+	swapped := map[string][]float32{}
+	var specs []checkpoint.Spec
+	r, err := checkpoint.Open(filepath.Join(dir, "model.safetensors"))
+	ts.Check(err)
+	for _, name := range []string{weight, bias} {
+		tensor, ok := r.Tensor(name)
+		if !ok {
+			ts.Fatalf("%s has no %s", dir, name)
+		}
+		v := make([]float32, tensor.Elements())
+		ts.Check(tensor.ReadFloat32(v))
+		swapped[name] = append(slices.Clone(v[len(v)/2:]), v[:len(v)/2]...)
+		specs = append(specs, checkpoint.Spec{Name: name, DType: checkpoint.F32, Shape: slices.Clone(tensor.Shape)})
+	}
+	ts.Check(r.Close())
+	ts.Check(rewrite(dir, func(name string) bool { return swapped[name] == nil }, specs, swapped))
+	config := filepath.Join(dir, "config.json")
+	ts.Check(replace(config, `"0": "negative"`, `"0": "POSITIVE"`))
+	ts.Check(replace(config, `"1": "positive"`, `"1": "NEGATIVE"`))
 }
 
 func scriptAppears(ts *testscript.TestScript, neg bool, args []string) {

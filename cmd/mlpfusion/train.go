@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -234,6 +235,11 @@ func (a *app) train(t *training) error {
 			return err
 		}
 		defer from.Close()
+		if cfg.Distill != nil {
+			if err := sameClasses(set.Spec, from); err != nil {
+				return err
+			}
+		}
 		if original, _, err = model.Load(from, head); err != nil {
 			return err
 		}
@@ -310,6 +316,18 @@ func (a *app) train(t *training) error {
 		fmt.Fprintf(w, "  %s for an epoch of %d examples (%s tokens/s), peak memory %s\n", clock(report.SecondsPerEpoch), report.Examples,
 			significant(result.TokensPerSecond), bytesText(report.PeakMemory))
 	})
+}
+
+// sameClasses refuses a teacher whose logits stand in another order.
+func sameClasses(spec task.Spec, teacher *checkpoint.Dir) error {
+	cfg, err := model.ReadConfig(teacher)
+	if err != nil {
+		return err
+	}
+	if places, _ := spec.ClassOrder(cfg.Labels); !slices.IsSorted(places) {
+		return fmt.Errorf("%s: expected a teacher with the classes in the order %s, found %s", teacher.Path, strings.Join(spec.Labels, ", "), strings.Join(cfg.Labels, ", "))
+	}
+	return nil
 }
 
 func evaluations(points []train.Point) (n int) {
