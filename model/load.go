@@ -154,6 +154,7 @@ func Bind(dir *checkpoint.Dir, cfg *Config, stated []Tensor, newHead bool) ([]*c
 		return nil, nil, err
 	}
 	var problems []string
+	headless := 0 // of the problems, tensors of the head that are not there
 	report := &Report{}
 	found := make([]*checkpoint.Tensor, len(stated))
 	used := map[string]bool{}
@@ -180,6 +181,9 @@ func Bind(dir *checkpoint.Dir, cfg *Config, stated []Tensor, newHead bool) ([]*c
 			report.New = append(report.New, t.Name)
 		case src == nil:
 			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found no such tensor", t.Name, t.Shape))
+			if t.Head {
+				headless++
+			}
 		default:
 			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found %v", src.Name, t.Shape, src.Shape))
 		}
@@ -193,6 +197,9 @@ func Bind(dir *checkpoint.Dir, cfg *Config, stated []Tensor, newHead bool) ([]*c
 			continue
 		}
 		report.Unused = append(report.Unused, name)
+	}
+	if headless > 0 && headless == len(problems) {
+		return nil, nil, fmt.Errorf("%s: expected a model trained for a task, found one without a head (%s): train it first", dir.Path, strings.Join(problems, "; "))
 	}
 	if len(problems) > 0 {
 		const most = 8

@@ -164,6 +164,11 @@ func (a *app) newWriter(name string, w *writing) (*writer, error) {
 		return nil, err
 	}
 	defer dir.Close()
+	if cfg, err := model.ReadConfig(dir); err != nil {
+		return nil, err
+	} else if cfg.Head != model.LanguageModel {
+		return nil, fmt.Errorf("%s: expected a language model, found a %s model with another head", dir.Path, cfg.Type)
+	}
 	m, _, err := model.Load(dir, model.LoadOptions{})
 	if err != nil {
 		return nil, err

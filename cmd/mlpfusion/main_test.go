@@ -189,6 +189,8 @@ func scriptSpoil(ts *testscript.TestScript, neg bool, args []string) {
 		entry(func(_, e map[string]any) { e["shape"] = []any{32, 64} })
 	case "missing":
 		ts.Check(rewrite(dir, func(name string) bool { return name != broken }, nil, nil))
+	case "headless":
+		ts.Check(rewrite(dir, func(name string) bool { return !strings.HasPrefix(name, "classifier") }, nil, nil))
 	case "surplus":
 		ts.Check(rewrite(dir, func(string) bool { return true }, []checkpoint.Spec{{Name: "bert.encoder.layer.3.adapter.weight", DType: checkpoint.F32, Shape: []int{2, 3}}}, nil))
 	case "config":
