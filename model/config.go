@@ -2,7 +2,10 @@ package model
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"mlpfusion/kernel"
 )
@@ -125,7 +128,7 @@ var activations = map[string]kernel.Activation{
 func ParseConfig(text []byte) (*Config, error) {
 	var h hfConfig
 	if err := json.Unmarshal(text, &h); err != nil {
-		return nil, fmt.Errorf("config.json: %w", err)
+		return nil, fmt.Errorf("config.json: %w", inWords(err))
 	}
 	f, err := familyOf(h.ModelType)
 	if err != nil {
@@ -141,13 +144,18 @@ func ParseConfig(text []byte) (*Config, error) {
 			c.Head = Regression
 		}
 	}
+	const most, mostLayers = 1 << 24, 1 << 12 // far beyond what there is, and soon walked through
 	for _, size := range []struct {
-		key string
-		n   int
-	}{{"hidden size", c.Hidden}, {"number of layers", c.Layers}, {"number of heads", c.Heads}, {"intermediate size", c.Intermediate}, {"vocab_size", c.Vocab}, {"max_position_embeddings", c.Positions}} {
-		if size.n < 1 || size.n > 1<<24 {
-			r.fail("%s: expected between 1 and %d, found %d", size.key, 1<<24, size.n)
+		key     string
+		n, most int
+	}{{"hidden size", c.Hidden, most}, {"number of layers", c.Layers, mostLayers}, {"number of heads", c.Heads, most}, {"intermediate size", c.Intermediate, most},
+		{"vocab_size", c.Vocab, most}, {"max_position_embeddings", c.Positions, most}} {
+		if size.n < 1 || size.n > size.most {
+			r.fail("%s: expected between 1 and %d, found %d", size.key, size.most, size.n)
 		}
+	}
+	if !(c.Eps >= 0) {
+		r.fail("epsilon of the norms: expected a number of at least 0, found %g", c.Eps)
 	}
 	if c.T5 == nil && c.Heads > 0 && c.Hidden%c.Heads != 0 {
 		r.fail("hidden size %d: expected a multiple of the %d attention heads", c.Hidden, c.Heads)
@@ -161,6 +169,26 @@ func ParseConfig(text []byte) (*Config, error) {
 		return nil, r.err
 	}
 	return c, nil
+}
+
+// inWords says of a value of another type which key has it, and what it should be.
+func inWords(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	expected := map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Float64: "a number", reflect.String: "a string", reflect.Bool: "true or false",
+		reflect.Slice: "a list", reflect.Map: "an object", reflect.Struct: "an object"}[wrong.Type.Kind()]
+	found := wrong.Value
+	if n, ok := strings.CutPrefix(found, "number "); ok {
+		found = "the number " + n
+	} else {
+		found = map[string]string{"array": "a list", "bool": "true or false", "object": "an object"}[found]
+		if found == "" {
+			found = "a " + wrong.Value
+		}
+	}
+	return fmt.Errorf("%s: expected %s, found %s", wrong.Field, expected, found)
 }
 
 func labelNames(h *hfConfig, r *configReader) []string {

@@ -144,6 +144,9 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 	if !d.Spec.Regression && d.Spec.Labels == nil && len(all) > 0 {
 		found := map[string]bool{}
 		for _, r := range all {
+			if strings.TrimSpace(r.label) == "" {
+				return nil, fmt.Errorf("%s: %s %d: column %q: expected a label, found none", r.path, r.unit, r.line, r.column)
+			}
 			found[r.label] = true
 		}
 		for label := range found {
@@ -306,9 +309,14 @@ func (d *Dataset) places(t *table) (text, pair, label int, column func(int) stri
 	}
 	at := func(names []string) int {
 		for _, n := range names {
-			if i := slices.Index(t.header, n); i >= 0 {
-				return i
+			i := slices.Index(t.header, n)
+			if i < 0 {
+				continue
 			}
+			if slices.Contains(t.header[i+1:], n) && err == nil {
+				err = fmt.Errorf("expected the column %q once, found it several times", n)
+			}
+			return i
 		}
 		if err == nil {
 			err = fmt.Errorf("expected a column %s, found %s", quoted(names, " or "), quoted(t.header, ", "))

@@ -154,7 +154,7 @@ func TestLoadErrors(t *testing.T) {
 		{"text", "train.csv", "text,label\n\"a,1\n", `train.csv: expected comma-separated values: `},
 		{"text", "train.csv", "text,label\na,1\nb\n", `train.csv: line 3: expected the column "label"`},
 		{"text", "train.csv", "text,label\na,1\nb,1\n", `expected 2 to 1000 labels, found 1`},
-		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n[1]\n", `train.jsonl: line 2: expected a JSON object, found "[1]"`},
+		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n[1]\n", `train.jsonl: line 2: expected a JSON object a line, found "[1]"`},
 		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}\n", `train.jsonl: line 2: expected the column "label"`},
 		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":null,\"label\":2}\n", `expected the column "text"`},
 		{"text", "train.parquet", "PAR1 and so on PAR1", `train.parquet: expected a Parquet file`},

@@ -157,7 +157,7 @@ func openJSONL(r io.Reader) (*table, error) {
 		}
 		var object map[string]json.RawMessage
 		if err := json.Unmarshal(line, &object); err != nil || object == nil {
-			return n, nil, fmt.Errorf("line %d: expected a JSON object, found %.60q", n, line)
+			return n, nil, fmt.Errorf("line %d: expected a JSON object a line, found %.60q", n, line)
 		}
 		return n, object, nil
 	}

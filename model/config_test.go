@@ -1,0 +1,53 @@
+package model
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestWrongConfig gives each key of a config.json a value that it may not have:
+// the error names the key, what was expected and what was found, in no words of Go.
+func TestWrongConfig(t *testing.T) {
+	text, err := os.ReadFile("testdata/bert/config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		key   string
+		value any
+		want  string
+	}{
+		{"hidden_size", "32", `hidden_size: expected a whole number, found a string`},
+		{"hidden_size", 32.5, `hidden_size: expected a whole number, found the number 32.5`},
+		{"hidden_size", nil, `hidden_size: expected a number, found nothing`},
+		{"hidden_size", -1, `hidden size: expected between 1 and`},
+		{"num_hidden_layers", 1 << 20, `number of layers: expected between 1 and 4096, found 1048576`},
+		{"num_attention_heads", 5, `hidden size 32: expected a multiple of the 5 attention heads`},
+		{"hidden_act", 3, `hidden_act: expected a string, found a number`},
+		{"hidden_act", "swoosh", `found "swoosh"`},
+		{"architectures", "BertModel", `architectures: expected a list, found a string`},
+		{"id2label", []string{"a", "b"}, `id2label: expected an object, found a list`},
+		{"id2label", map[string]int{"0": 1}, `id2label: expected a string, found a number`},
+		{"id2label", map[string]string{"0": "a", "2": "b"}, `id2label: expected the keys 0 to 1, found no 1`},
+		{"layer_norm_eps", "x", `layer_norm_eps: expected a number, found a string`},
+		{"layer_norm_eps", -1, `epsilon of the norms: expected a number of at least 0, found -1`},
+		{"is_decoder", "no", `is_decoder: expected true or false, found a string`},
+		{"hidden_dropout_prob", 2, `dropout: expected a probability below 1, found 2`},
+		{"model_type", 7, `model_type: expected a string, found a number`},
+	} {
+		var config map[string]any
+		if err := json.Unmarshal(text, &config); err != nil {
+			t.Fatal(err)
+		}
+		config[c.key] = c.value
+		changed, err := json.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseConfig(changed); err == nil || !strings.HasPrefix(err.Error(), "config.json: ") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s = %v gave %v, want %q", c.key, c.value, err, c.want)
+		}
+	}
+}
