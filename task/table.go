@@ -230,6 +230,9 @@ func openParquet(f file) (t *table, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("expected a Parquet file: %w", err)
 	}
+	if p.NumRows() == 0 {
+		return nil, errors.New("expected at least one row, found an empty data set")
+	}
 	t = &table{unit: "row"}
 	for _, path := range p.Schema().Columns() {
 		t.header = append(t.header, strings.Join(path, "."))

@@ -107,7 +107,7 @@ end is written as a space; or JSON objects, a line each.`,
 			}
 			prompts := func() ([]string, error) { return []string{prompt}, nil }
 			if !f.Changed("prompt") {
-				prompts = func() ([]string, error) { return readLines(input) }
+				prompts = func() ([]string, error) { return a.readLines(input) }
 			}
 			return a.generate(args[0], prompts, endPrompt, w)
 		},
@@ -125,7 +125,7 @@ end is written as a space; or JSON objects, a line each.`,
 }
 
 // readLines reads the lines of a file, or of standard input.
-func readLines(path string) ([]string, error) {
+func (a *app) readLines(path string) ([]string, error) {
 	in, name := os.Stdin, "standard input"
 	if path != "" {
 		f, err := os.Open(path)
@@ -135,14 +135,13 @@ func readLines(path string) ([]string, error) {
 		defer f.Close() //nolint:errcheck // only read
 		in, name = f, path
 	}
-	scan := bufio.NewScanner(in)
-	scan.Buffer(nil, 1<<24)
+	scan := scanLines(a.ctx, in)
 	var lines []string
-	for scan.Scan() {
-		lines = append(lines, tokenize.Valid(scan.Text()))
+	for line := range scan.lines {
+		lines = append(lines, tokenize.Valid(line))
 	}
-	if err := scan.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if scan.err != nil {
+		return nil, fmt.Errorf("%s: %w", name, scan.err)
 	}
 	if len(lines) == 0 {
 		return nil, fmt.Errorf("%s: expected at least one line, found none", name)

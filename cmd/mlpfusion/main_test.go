@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -39,13 +40,14 @@ func TestMain(m *testing.M) {
 //	refused CODE RE ARGS...   run mlpfusion: one sentence that matches, nothing on
 //	                          standard output, no file made, changed or left
 //	swapped DIR               swap the two classes of a classifier
+//	talks MODEL               predict answers each line before the next, and stops on Ctrl-C
 //	appears FILE              wait for a file of a program in the background
 //	has FILE KEY...           JSON, or a JSON object a line, that has the keys
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "swapped": scriptSwapped, "has": scriptHas,
+			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "swapped": scriptSwapped, "talks": scriptTalks, "has": scriptHas,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir) // the hub's cache, and the demo's
@@ -386,6 +388,36 @@ func scriptSwapped(ts *testscript.TestScript, neg bool, args []string) {
 	config := filepath.Join(dir, "config.json")
 	ts.Check(replace(config, `"0": "negative"`, `"0": "POSITIVE"`))
 	ts.Check(replace(config, `"1": "positive"`, `"1": "NEGATIVE"`))
+}
+
+func scriptTalks(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: talks MODEL")
+	}
+	program, err := exec.LookPath("mlpfusion")
+	ts.Check(err)
+	cmd := exec.Command(program, "predict", ts.MkAbs(args[0]))
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	in, err := cmd.StdinPipe()
+	ts.Check(err)
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	late := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+	defer late.Stop()
+	answers := bufio.NewScanner(out)
+	for range 2 {
+		_, err := io.WriteString(in, "a good film\n")
+		ts.Check(err)
+		if !answers.Scan() || !strings.HasSuffix(answers.Text(), "\ta good film") {
+			ts.Fatalf("expected an answer to the line, found %q", answers.Text())
+		}
+	}
+	ts.Check(cmd.Process.Signal(os.Interrupt))
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted || errs.String() != "mlpfusion: stopped\n" {
+		ts.Fatalf("after an interrupt %v, %q", err, errs.String())
+	}
 }
 
 func scriptAppears(ts *testscript.TestScript, neg bool, args []string) {

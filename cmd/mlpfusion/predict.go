@@ -63,8 +63,7 @@ func (a *app) predict(name string, maxLength int) error {
 		return err
 	}
 	eval := train.NewEvaluator(a.pool, kernel.FP32)
-	in := bufio.NewScanner(os.Stdin)
-	in.Buffer(nil, 1<<24)
+	in := scanLines(a.ctx, os.Stdin)
 	out := bufio.NewWriter(os.Stdout)
 	const together = 256 // lines labelled at once
 	var lines []task.Example
@@ -86,17 +85,17 @@ func (a *app) predict(name string, maxLength int) error {
 		lines = lines[:0]
 		return out.Flush()
 	}
-	for in.Scan() {
-		text, pair, has := strings.Cut(in.Text(), "\t")
+	for line := range in.lines {
+		text, pair, has := strings.Cut(line, "\t")
 		lines = append(lines, task.Example{Text: text, Pair: pair, HasPair: has})
-		if len(lines) == together {
+		if len(lines) == together || len(in.lines) == 0 { // whoever types waits for the answer
 			if err := flush(); err != nil {
 				return err
 			}
 		}
 	}
-	if err := in.Err(); err != nil {
-		return fmt.Errorf("standard input: %w", err)
+	if in.err != nil {
+		return fmt.Errorf("standard input: %w", in.err)
 	}
 	return flush()
 }

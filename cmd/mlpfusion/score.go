@@ -33,7 +33,7 @@ exact and stem matches only, so it is lower than with synonyms.`,
 			if err != nil {
 				return err
 			}
-			lines, err := readLines(args[0])
+			lines, err := a.readLines(args[0])
 			if err != nil {
 				return err
 			}
