@@ -46,7 +46,8 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringSliceVar(&given.Tasks, "tasks", nil, "tasks")
 	f.IntSliceVar(&given.Widths, "widths", nil, "hidden units of each compressed block")
 	f.UintSliceVar(&seeds, "seeds", []uint{1, 2, 3}, "seeds")
-	f.Float64SliceVar(&given.LRs, "lrs", given.LRs, "learning rates; the table shows the best")
+	f.Float64SliceVar(&given.LRs, "lrs", given.LRs, "learning `rates`; the table shows the best")
+	f.Lookup("lrs").DefValue = "2e-5" // which pflag shows as [0.000020]
 	f.StringSliceVar(&given.PModes, "p-modes", given.PModes, "treatments of P: "+strings.Join(experiment.PModes(), ", "))
 	f.IntSliceVar(&given.Tune, "tune", given.Tune, "epochs of layer-wise tuning before fine-tuning")
 	f.StringVar(&given.Data, "data", "", "folder with a folder for each task")

@@ -114,7 +114,8 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f.StringVar(&run.scratch, "init", "", "begin from nothing: the config.json of the model to make")
 	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
-	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning rates to try (default 2e-5, and 1e-4 for Switch Transformers)")
+	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, and 1e-4 for Switch Transformers)")
+	f.Lookup("lr").DefValue = "" // which pflag shows as []
 	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks)")
 	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
