@@ -68,9 +68,9 @@ func (s *Scratch) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc i
 	checkGemm(m, n, k, &a, &b, c, ldc, &ep)
 	s.gemm = gemmJob{prec: prec, m: m, n: n, k: k, a: a, b: b, c: c, ldc: ldc, ep: ep}
 	s.gemm.plan(1)
-	if s.gemm.stageA(&s.stage) {
-		for i := range s.gemm.stageTasks() {
-			(*stageJob)(&s.gemm).Do(i, 0)
+	if s.gemm.copyWhole(&s.copied) {
+		for i := range s.gemm.copyTasks() {
+			(*copyJob)(&s.gemm).do(i, s)
 		}
 	}
 	for i := range s.gemm.tasks() {
@@ -94,16 +94,22 @@ type gemmJob struct {
 	kernel     *gemmKernel // nil: portable
 	rows, cols int         // of a block
 	strips     int         // blocks in a row of blocks
-	stage      []float32   // A's rows as pairs of bfloat16, if that is wanted
-	stageRow   int         // its stride
+	copied     []float32   // A as it is read, where blocks share a copy
+	copiedRow  int         // its stride
 }
 
 func (g *gemmJob) run() {
-	g.plan(g.pool.workers)
-	if g.stageA(&g.pool.stage) {
-		g.pool.Run(g.stageTasks(), (*stageJob)(g))
+	p := g.pool
+	g.plan(p.workers)
+	if g.sharesB() {
+		p.shared.shape(g.prec, g.k, g.n)
+		p.Repack(&p.shared, g.b)
+		g.packed = &p.shared
 	}
-	g.pool.Run(g.tasks(), g)
+	if g.copyWhole(&p.copied) {
+		p.Run(g.copyTasks(), (*copyJob)(g))
+	}
+	p.Run(g.tasks(), g)
 }
 
 // Do computes block i on worker w.
@@ -126,7 +132,7 @@ func (g *gemmJob) tasks() int {
 	return (g.m + g.rows - 1) / g.rows * g.strips
 }
 
-func (g *gemmJob) stageTasks() int { return (g.m + stageRows - 1) / stageRows }
+func (g *gemmJob) copyTasks() int { return (g.m + copiedRows - 1) / copiedRows }
 
 // checkGemm panics when an operand, unless nil, is too short for the shape.
 func checkGemm(m, n, k int, a, b *Mat, c []float32, ldc int, ep *Epilogue) {

@@ -117,16 +117,6 @@ func copyPanels16AVX2(dst, src *float32, stride, panel, panels, k int, mask *int
 //go:noescape
 func copyPanels32AVX2(dst, src *float32, stride, panel, panels, k int, mask *int32)
 
-// copyTile8AVX2 copies k groups of up to 8 floats, writing 8 each time.
-//
-//go:noescape
-func copyTile8AVX2(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
-
-// copyTile16AVX2 copies k groups of up to 16 floats, writing 16 each time.
-//
-//go:noescape
-func copyTile16AVX2(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
-
 // roundBF16AVX2 rounds n floats, a multiple of 8, to bfloat16 in place.
 //
 //go:noescape
@@ -146,11 +136,6 @@ func epilogueAVX2(c, bias, add, scale, mul *float32, n int, mask *int32)
 //go:noescape
 func pairPanels32BF16(dst, src *float32, stride, panel, k, n int)
 
-// pairTileBF16 is the same for n ≤ 16 columns, n words a pair of rows.
-//
-//go:noescape
-func pairTileBF16(dst, src *float32, stride, k, n int)
-
 // pairRowBF16 rounds n floats to bfloat16, two to a word.
 //
 //go:noescape
@@ -161,6 +146,12 @@ func pairRowBF16(dst, src *float32, n int)
 //
 //go:noescape
 func transposePairs16BF16(dst *float32, rows *[16]*float32, k int)
+
+// pairRows16BF16 rounds k rows of m ≤ 16 floats to bfloat16 and writes the words of
+// each two as m rows of words, filled up with zeros to a multiple of 16.
+//
+//go:noescape
+func pairRows16BF16(dst *float32, stride int, src *float32, srcStride, k, m int)
 
 // relax is for a loop that waits for another processor.
 //
@@ -173,22 +164,19 @@ func init() {
 		tile: []func(*tileArgs){nil, tile1x16AVX2, tile2x16AVX2, tile3x16AVX2,
 			tile4x16AVX2, tile5x16AVX2, tile6x16AVX2},
 		copyPanels: copyPanels16AVX2,
-		copyTile:   copyTile8AVX2,
 	}
 	avx512 := &gemmKernel{
-		mr: 12, nr: 32, kc: 512, mc: 120, nc: 384, step: 1,
+		mr: 12, nr: 32, kc: 1536, mc: 60, nc: 384, step: 1,
 		tile: []func(*tileArgs){nil, tile1x32AVX512, tile2x32AVX512, tile3x32AVX512,
 			tile4x32AVX512, tile5x32AVX512, tile6x32AVX512, tile7x32AVX512, tile8x32AVX512,
 			tile9x32AVX512, tile10x32AVX512, tile11x32AVX512, tile12x32AVX512},
 		copyPanels: copyPanels32AVX2,
-		copyTile:   copyTile16AVX2,
 	}
 	bf16 := &gemmKernel{
-		mr: 12, nr: 32, kc: 768, mc: 120, nc: 384, pairs: true, step: 1,
+		mr: 12, nr: 32, kc: 3072, mc: 60, nc: 384, pairs: true, step: 1,
 		tile: []func(*tileArgs){nil, tile1x32BF16, tile2x32BF16, tile3x32BF16,
 			tile4x32BF16, tile5x32BF16, tile6x32BF16, tile7x32BF16, tile8x32BF16,
 			tile9x32BF16, tile10x32BF16, tile11x32BF16, tile12x32BF16},
-		pairTile: pairTileBF16,
 	}
 	amx := &gemmKernel{
 		mr: 32, nr: 32, kc: 1024, mc: 128, nc: 256, pairs: true, step: 16, tile: make([]func(*tileArgs), 33),
@@ -198,7 +186,8 @@ func init() {
 	}
 	for _, t := range []*gemmKernel{avx2, avx512, bf16, amx} {
 		t.transpose, t.round, t.epilogue = transpose8AVX2, roundBF16AVX2, epilogueAVX2
-		t.pairPanels, t.pairRow, t.pairColumns = pairPanels32BF16, pairRowBF16, transposePairs16BF16
+		t.pairPanels, t.pairColumns = pairPanels32BF16, transposePairs16BF16
+		t.pairRow, t.pairRows = pairRowBF16, pairRows16BF16
 	}
 	gemmFor[FP32] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: avx512, AMX: avx512}
 	gemmFor[BF16] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: bf16, AMX: amx}

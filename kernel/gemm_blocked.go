@@ -5,16 +5,14 @@ import "unsafe"
 // gemmKernel is one implementation of the product's inner parts. C is computed
 // in tiles of up to mr×nr elements whose sums stay in registers; k goes in
 // blocks of up to kc, rows in blocks of up to mc (a multiple of mr), columns in
-// blocks of up to nc, so that their packed part of B stays in the second-level
-// cache.
+// blocks of up to nc.
 //
 // B is packed into panels of nr columns, [k][nr], so that a panel's block stays
-// in the first-level cache while the rows pass. A is read where it lies if its
-// rows lie well, and otherwise from tiles packed as [k][rows].
+// in the first- or second-level cache while the rows pass. A is read by rows:
+// where it lies, or else from a copy (see copiesA).
 //
 // With pairs, an element of a packed operand is a word of two bfloat16, of k and
-// k+1. A is then rounded too: once, row by row, before the blocks begin (see
-// stageA), or if it is transposed block by block, as tiles.
+// k+1, and A is copied as such words too.
 type gemmKernel struct {
 	mr, nr      int
 	kc, mc, nc  int
@@ -23,11 +21,10 @@ type gemmKernel struct {
 	tile        []func(*tileArgs) // by rows
 	transpose   func(dst *float32, stride int, rows *[16]*float32, k int, mask *int32)
 	copyPanels  func(dst, src *float32, stride, panel, panels, k int, mask *int32)
-	copyTile    func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)
 	round       func(x *float32, n int)
 	pairPanels  func(dst, src *float32, stride, panel, k, n int)
-	pairTile    func(dst, src *float32, stride, k, n int) // nil: tiles are packed by rows
 	pairRow     func(dst, src *float32, n int)
+	pairRows    func(dst *float32, stride int, src *float32, srcStride, k, m int)
 	pairColumns func(dst *float32, rows *[16]*float32, k int)
 	epilogue    func(c, bias, add, scale, mul *float32, n int, mask *int32)
 }
@@ -48,8 +45,17 @@ func (t *gemmKernel) kUnit() int {
 	return t.step
 }
 
+// row returns the words from a row of k elements to the next in a copy of A.
+func (t *gemmKernel) row(k int) int {
+	row := part(t.words(k), 1, 16)
+	if crowded(row) {
+		row += 16
+	}
+	return row
+}
+
 // crowded reports whether rows of this stride fall on each other in the
-// first-level cache, so that it pays to pack them.
+// first-level cache, so that it pays to copy them.
 func crowded(stride int) bool { return stride*4%4096 == 0 }
 
 // gemmFor holds the implementation for each precision and level; none for
@@ -59,20 +65,20 @@ var gemmFor [2][AMX + 1]*gemmKernel
 // tileArgs is what a microkernel reads; the assembly knows its layout. It
 // computes tiles of its number of rows, one below the other.
 type tileArgs struct {
-	a, b, c  unsafe.Pointer
-	k        int // steps
-	aRow, aK int // A's strides in bytes
-	bK       int // B's
-	cRow     int // C's
-	aTile    int // from one tile of A to the next, bytes
-	tiles    int
-	n        int // columns to store
-	alpha    float32
-	accum    uint32 // C += instead of C =
-	mask     *int32 // maskFor(nr, n)
-	rows     int    // of a tile; the following are AMX's
-	config   *[64]byte
-	temp     *[32 * 32]float32
+	a, b, c unsafe.Pointer
+	k       int // steps
+	aRow    int // A's stride in bytes
+	bK      int // B's
+	cRow    int // C's
+	aTile   int // from one tile of A to the next, bytes
+	tiles   int
+	n       int // columns to store
+	alpha   float32
+	accum   uint32 // C += instead of C =
+	mask    *int32 // maskFor(nr, n)
+	rows    int    // of a tile; the following are AMX's
+	config  *[64]byte
+	temp    *[32 * 32]float32
 }
 
 // tileConfig is AMX's: palette 1, eight tiles of 16 rows of 64 bytes.
@@ -155,36 +161,26 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	low := m / count
 	nHigh := m - low*count
 	words := t.words(k)
-	var pack []float32
-	byRow := t.pairs && (g.stage != nil || t.pairTile == nil)
-	row := words // of byRow, in words
+	var rows []float32
+	row := g.a.Stride
 	switch {
-	case g.stage != nil:
-		row = g.stageRow
-		pack = g.stage[i0*row+t.words(k0):]
-	case byRow:
-		pack = s.pairA(t, g, i0, k0, k, m)
-	case t.pairs, g.a.T || g.prec != FP32 || crowded(g.a.Stride) && j1-j0 >= 4*t.nr:
-		pack = s.packA(t, g, i0, k0, k, m, low, nHigh)
+	case g.copied != nil:
+		row = g.copiedRow
+		rows = g.copied[i0*row+t.words(k0):]
+	case g.copiesA():
+		row = t.row(k)
+		rows = grow(&s.a, (m+t.mr)*row)
+		s.copyA(rows, row, g, i0, i1, k0, k)
+	default:
+		rows = g.a.Data[i0*row+k0:]
 	}
+	args.aRow = row * 4
 	run := func(i, j, height, count int) {
 		if count == 0 {
 			return
 		}
-		switch {
-		case pack == nil:
-			args.a = unsafe.Pointer(&g.a.Data[i*g.a.Stride+k0])
-			args.aRow, args.aK = g.a.Stride*4, 4
-			args.aTile = height * args.aRow
-		case byRow:
-			args.a = unsafe.Pointer(&pack[(i-i0)*row])
-			args.aRow, args.aK = row*4, 4
-			args.aTile = height * args.aRow
-		default:
-			args.a = unsafe.Pointer(&pack[(i-i0)*words])
-			args.aRow, args.aK = 4, height*4
-			args.aTile = height * words * 4
-		}
+		args.a = unsafe.Pointer(&rows[(i-i0)*row])
+		args.aTile = height * args.aRow
 		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
 		args.tiles, args.rows = count, height
 		t.tile[height](args)
@@ -304,84 +300,77 @@ func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0
 	}
 }
 
-// packA packs m rows of A at (i0, k0) as tiles of low+1 (the first nHigh) and low
-// rows, [k][rows], read at the product's precision; of pairs, a transposed A's.
-func (s *Scratch) packA(t *gemmKernel, g *gemmJob, i0, k0, k, m, low, nHigh int) []float32 {
-	words := t.words(k)
-	size := (m*words + 7) / 8 * 8
-	dst := grow(&s.a, size+16) // a group of columns is written past its end
-	for i := 0; i < m; {
-		h := low
-		if i < nHigh*(low+1) {
-			h++
-		}
+// copiesA reports whether the microkernel cannot read A where it lies, or should
+// not as its rows crowd the cache.
+func (g *gemmJob) copiesA() bool {
+	return g.kernel.pairs || g.prec != FP32 || g.a.T || crowded(g.a.Stride) && g.n >= 4*g.kernel.nr
+}
+
+// copyA writes rows i0 ≤ i < i1 of A, k elements from k0 on, to dst as the
+// microkernel reads them: at the product's precision, row words apart.
+func (s *Scratch) copyA(dst []float32, row int, g *gemmJob, i0, i1, k0, k int) {
+	t, words := g.kernel, g.kernel.words(k)
+	if g.a.T {
+		s.transposeA(dst, row, g, i0, i1, k0, k)
+	}
+	for i := i0; i < i1; i++ {
+		x := dst[(i-i0)*row:]
 		switch {
-		case t.pairs:
-			t.pairTile(&dst[i*words], &g.a.Data[k0*g.a.Stride+i0+i], g.a.Stride*4, k, h)
 		case g.a.T:
-			t.copyTile(&dst[i*k], h*4, &g.a.Data[k0*g.a.Stride+i0+i], g.a.Stride*4, k, maskFor(h))
+		case t.pairs:
+			t.pairRow(&x[0], &g.a.Data[i*g.a.Stride+k0], k)
+			clear(x[(k+1)/2 : words]) // up to a whole step
 		default:
-			// Eight rows at a time; what a group of fewer writes past its own
-			// rows, the groups before it then overwrite.
-			for r0 := (h - 1) / 8 * 8; r0 >= 0; r0 -= 8 {
-				rows := s.point(g.a.Data[(i0+i+r0)*g.a.Stride+k0:], g.a.Stride, h-r0)
-				t.transpose(&dst[i*k+r0], h*4, rows, k, maskFor(k%8))
-			}
+			copy(x[:k], g.a.Data[i*g.a.Stride+k0:])
 		}
-		i += h
+		if g.prec == BF16 && !t.pairs {
+			t.round(&x[0], part(k, 1, 8))
+		}
 	}
-	if g.prec == BF16 && !t.pairs {
-		t.round(&dst[0], size)
-	}
-	return dst
 }
 
-// pairA packs m rows of a transposed A at (i0, k0) as rows of bfloat16. Behind
-// them is room for the rows that AMX reads and does not use.
-func (s *Scratch) pairA(t *gemmKernel, g *gemmJob, i0, k0, k, m int) []float32 {
-	words := t.words(k)
-	dst := grow(&s.a, (m+t.mr)*words)
-	stride := part(k, 1, 8)
-	rows := grow(&s.c, m*stride)
-	for l := 0; l < k; l += 8 {
-		from := s.point(g.a.Data[(k0+l)*g.a.Stride+i0:], g.a.Stride, k-l)
-		t.transpose(&rows[l], stride*4, from, m, maskFor(m%8))
+// transposeA is the part of copyA that is particular to a transposed A. A few
+// of its rows are done at a time, so that what lies together is read together.
+func (s *Scratch) transposeA(dst []float32, row int, g *gemmJob, i0, i1, k0, k int) {
+	t, m, stride := g.kernel, i1-i0, g.a.Stride
+	src := g.a.Data[k0*stride+i0:]
+	if !t.pairs {
+		for l := 0; l < k; l += 8 {
+			t.transpose(&dst[l], row*4, s.point(src[l*stride:], stride, k-l), m, maskFor(m%8))
+		}
+		return
 	}
-	for i := range m {
-		t.pairRow(&dst[i*words], &rows[i*stride], k)
-		clear(dst[i*words+(k+1)/2 : (i+1)*words])
+	const few = 32
+	for l := 0; l < k; l += few {
+		for i := 0; i < m; i += 16 {
+			t.pairRows(&dst[i*row+l/2], row*4, &src[l*stride+i], stride*4, min(few, k-l), min(16, m-i))
+		}
 	}
-	return dst
 }
 
-// stageRows is the number of rows that one iteration of stageJob rounds.
-const stageRows = 16
+// copiedRows is the number of rows that one iteration of copyJob copies.
+const copiedRows = 64
 
-// stageJob rounds the rows of A to bfloat16 before the blocks begin.
-type stageJob gemmJob
+// copyJob copies A before the blocks begin.
+type copyJob gemmJob
 
-// stageA makes room for A's rows as pairs, if the kernel wants them; their
-// stride does not crowd the cache. Behind them is room for the rows that AMX
-// reads and does not use.
-func (g *gemmJob) stageA(memory *[]float32) bool {
-	if g.kernel == nil || !g.kernel.pairs || g.a.T || g.k == 0 {
+// copyWhole makes room for a copy of A if several blocks would copy the same rows
+// (and tells so). Behind the rows is room for those that AMX reads and does not
+// use.
+func (g *gemmJob) copyWhole(memory *[]float32) bool {
+	if g.kernel == nil || g.k == 0 || g.strips == 1 || !g.copiesA() {
 		return false
 	}
-	g.stageRow = part(g.kernel.words(g.k), 1, 16)
-	if crowded(g.stageRow) {
-		g.stageRow += 16
-	}
-	g.stage = grow(memory, (g.m+g.kernel.mr)*g.stageRow)
+	g.copiedRow = g.kernel.row(g.k)
+	g.copied = grow(memory, (g.m+g.kernel.mr)*g.copiedRow)
 	return true
 }
 
-func (g *stageJob) Do(i, _ int) {
-	words := g.kernel.words(g.k)
-	for r := i * stageRows; r < min((i+1)*stageRows, g.m); r++ {
-		row := g.stage[r*g.stageRow:]
-		g.kernel.pairRow(&row[0], &g.a.Data[r*g.a.Stride], g.k)
-		clear(row[(g.k+1)/2 : words])
-	}
+func (g *copyJob) Do(i, w int) { g.do(i, g.pool.scratch[w]) }
+
+func (g *copyJob) do(i int, s *Scratch) {
+	i0 := i * copiedRows
+	s.copyA(g.copied[i0*g.copiedRow:], g.copiedRow, (*gemmJob)(g), i0, min(i0+copiedRows, g.m), 0, g.k)
 }
 
 // finish applies the rest of the epilogue to a block of C that holds

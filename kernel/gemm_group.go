@@ -35,14 +35,16 @@ func (p *Pool) GemmGroup(prec Precision, products []Product) {
 		}
 		checkGemm(x.M, x.N, x.K, &x.A, b, x.C, x.LDC, &x.Epilogue)
 		if len(products) == 1 {
-			job.plan(p.workers)
-		} else {
-			job.planParts(int(groupTasks*float64(p.workers)*x.work()/all + 0.5))
+			p.gemm = job
+			p.gemm.run()
+			p.gemm = gemmJob{}
+			return
 		}
+		job.planParts(int(groupTasks*float64(p.workers)*x.work()/all + 0.5))
 		tasks += job.tasks()
 		g.jobs, g.ends = append(g.jobs, job), append(g.ends, tasks)
 	}
-	g.stageAll()
+	g.copyAll()
 	p.Run(tasks, g)
 	clear(g.jobs)
 }
@@ -57,8 +59,8 @@ func (x *Product) work() float64 { return float64(x.M) * float64(x.N) * float64(
 type gemmGroup struct {
 	jobs   []gemmJob
 	ends   []int       // of each job's tasks among all
-	stages [][]float32 // of each job, see stageA
-	rows   []int       // ends of each job's iterations of stageJob among all
+	copies [][]float32 // of each job's A, see copyWhole
+	rows   []int       // ends of each job's iterations of copyJob among all
 }
 
 // Do computes a block.
@@ -79,10 +81,10 @@ func find(ends []int, i int) (job, own int) {
 	return job, i
 }
 
-// stageAll rounds the rows of every A that is wanted as pairs.
-func (g *gemmGroup) stageAll() {
-	for len(g.stages) < len(g.jobs) {
-		g.stages = append(g.stages, nil)
+// copyAll copies every A that several blocks need a copy of.
+func (g *gemmGroup) copyAll() {
+	for len(g.copies) < len(g.jobs) {
+		g.copies = append(g.copies, nil)
 	}
 	g.rows = g.rows[:0]
 	tasks := 0
@@ -90,19 +92,19 @@ func (g *gemmGroup) stageAll() {
 	for i := range g.jobs {
 		job := &g.jobs[i]
 		pool = job.pool
-		if job.stageA(&g.stages[i]) {
-			tasks += job.stageTasks()
+		if job.copyWhole(&g.copies[i]) {
+			tasks += job.copyTasks()
 		}
 		g.rows = append(g.rows, tasks)
 	}
 	if tasks > 0 {
-		pool.Run(tasks, (*stageGroup)(g))
+		pool.Run(tasks, (*copyGroup)(g))
 	}
 }
 
-type stageGroup gemmGroup
+type copyGroup gemmGroup
 
-func (g *stageGroup) Do(i, w int) {
+func (g *copyGroup) Do(i, w int) {
 	job, i := find(g.rows, i)
-	(*stageJob)(&g.jobs[job]).Do(i, w)
+	(*copyJob)(&g.jobs[job]).Do(i, w)
 }

@@ -12,14 +12,23 @@ type Packed struct {
 // PackB packs B, which is k×n after its transposition, for GemmPacked. The
 // result keeps no reference to B.
 func (p *Pool) PackB(prec Precision, k, n int, b Mat) *Packed {
-	w := &Packed{prec: prec, k: k, n: n, kernel: gemmFor[prec][isa]}
-	if w.kernel == nil {
-		w.data = make([]float32, k*n)
-	} else {
-		w.data = make([]float32, w.offset(k)*w.padded())
-	}
+	w := new(Packed)
+	w.shape(prec, k, n)
 	p.Repack(w, b)
 	return w
+}
+
+// shape makes room for an operand of k×n.
+func (w *Packed) shape(prec Precision, k, n int) {
+	w.prec, w.k, w.n, w.kernel = prec, k, n, gemmFor[prec][isa]
+	size := k * n
+	if w.kernel != nil {
+		size = w.offset(k) * w.padded()
+	}
+	if cap(w.data) < size {
+		w.data = make([]float32, size)
+	}
+	w.data = w.data[:size]
 }
 
 // Repack replaces the packed operand by another of the same shape; it does not

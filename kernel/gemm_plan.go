@@ -7,6 +7,10 @@ func (g *gemmJob) plan(workers int) {
 		return
 	}
 	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.kernel.nc
+	if g.m >= manyRows && (g.packed != nil || g.sharesB()) {
+		g.rows, g.cols, g.strips = part(g.m, 8*workers, g.kernel.mc), g.n, 1
+		return
+	}
 	if workers == 1 {
 		g.rows, g.cols = g.m, blocks(g.n, nc, nr)
 		g.strips = (g.n + g.cols - 1) / g.cols
@@ -73,17 +77,25 @@ func (g *gemmJob) choose() bool {
 	return g.kernel != nil
 }
 
+// manyRows is the number from which B is packed once, before the blocks begin. The
+// blocks then are ranges of rows: each copies its rows of A for itself, a part that
+// stays in its cache. Of fewer rows packing B is a larger share, and it pays to
+// use what was packed at once.
+const manyRows = 1024
+
+// sharesB reports whether B is to be packed before the blocks begin. One too large
+// for the last-level cache is not.
+func (g *gemmJob) sharesB() bool {
+	return g.kernel != nil && g.packed == nil && g.pool != nil && g.m >= manyRows && g.k > 0 && g.n*g.k <= 1<<23
+}
+
 // cost is what a block of rows×cols costs. The unit is one product of the
 // microkernel, a sixteenth of a cycle, or a thirty-second with pairs. Fetching an
-// element of A takes a quarter of a cycle, packing it as much again, packing one
-// of B a whole one, as it comes from far away, and 64 elements more a row, as each
-// is another place; the end of a row of the block takes some 40 cycles for all of
-// k.
+// element of A takes a quarter of a cycle, packing one of B a whole one, as it
+// comes from far away, and 64 elements more a row, as each is another place; the
+// end of a row of the block takes some 40 cycles for all of k.
 func (g *gemmJob) cost(rows, cols int) float64 {
 	a, b, end := 4.0, 16.0, 640.0
-	if g.a.T {
-		a = 12
-	}
 	if g.kernel.pairs {
 		end = 1280
 	}

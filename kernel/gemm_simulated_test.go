@@ -13,10 +13,8 @@ func simulated(t *gemmKernel) *gemmKernel {
 	sim := *t
 	sim.kc, sim.mc = t.kc/8, 2*t.mr // more blocks in small products
 	if t.pairs {                    // packed by instructions that AVX2 does not have
-		sim.pairPanels, sim.pairRow, sim.pairColumns = simulatePairPanels, simulatePairRow, simulatePairColumns
-		if t.pairTile != nil {
-			sim.pairTile = simulatePairTile
-		}
+		sim.pairPanels, sim.pairColumns = simulatePairPanels, simulatePairColumns
+		sim.pairRow, sim.pairRows = simulatePairRow, simulatePairRows
 	}
 	sim.tile = make([]func(*tileArgs), len(t.tile))
 	for rows := range sim.tile {
@@ -38,6 +36,23 @@ func simulatePairRow(dst, src *float32, n int) {
 			hi = x[2*i+1]
 		}
 		y[i] = joined(x[2*i], hi)
+	}
+}
+
+func simulatePairRows(dst *float32, stride int, src *float32, srcStride, k, m int) {
+	stride, srcStride = stride/4, srcStride/4
+	words := (k + 31) / 32 * 16
+	x, y := unsafe.Slice(src, (k-1)*srcStride+m), unsafe.Slice(dst, (m-1)*stride+words)
+	at := func(l, i int) float32 {
+		if l >= k {
+			return 0
+		}
+		return x[l*srcStride+i]
+	}
+	for i := range m {
+		for w := range words {
+			y[i*stride+w] = joined(at(2*w, i), at(2*w+1, i))
+		}
 	}
 }
 
@@ -90,7 +105,7 @@ func simulateTile(t *gemmKernel, rows int, a *tileArgs) {
 			for j := range a.n {
 				var sum float32
 				for l := range a.k * t.step {
-					x := *at(a.a, tile*a.aTile+i*a.aRow+l*a.aK)
+					x := *at(a.a, tile*a.aTile+i*a.aRow+4*l)
 					y := *at(a.b, l*a.bK+4*j)
 					if t.pairs {
 						x0, x1 := pair(x)

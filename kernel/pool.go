@@ -28,7 +28,8 @@ type Pool struct {
 	gemm    gemmJob
 	group   gemmGroup
 	pack    packJob
-	stage   []float32
+	shared  Packed    // a B that all blocks of a product read
+	copied  []float32 // an A
 }
 
 // NewPool starts a pool of the given number of workers, or of GOMAXPROCS when
@@ -164,7 +165,7 @@ func (p *Pool) work(w int) {
 // Scratch is memory that one worker reuses from call to call.
 type Scratch struct {
 	a, b, c []float32
-	stage   []float32
+	copied  []float32
 	gemm    gemmJob
 	args    tileArgs
 	rows    [16]*float32

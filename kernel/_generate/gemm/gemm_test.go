@@ -96,16 +96,16 @@ func normal(s string) string {
 
 // tileArgs is kernel.tileArgs.
 type tileArgs struct {
-	a, b, c                   unsafe.Pointer
-	k                         int
-	aRow, aK, bK, cRow, aTile int
-	tiles, n                  int
-	alpha                     float32
-	accum                     uint32
-	mask                      *int32
-	rows                      int
-	config                    *[64]byte
-	temp                      *[1024]float32
+	a, b, c               unsafe.Pointer
+	k                     int
+	aRow, bK, cRow, aTile int
+	tiles, n              int
+	alpha                 float32
+	accum                 uint32
+	mask                  *int32
+	rows                  int
+	config                *[64]byte
+	temp                  *[1024]float32
 }
 
 // TestTiles interprets every microkernel at every width and compares with float64.
@@ -137,7 +137,7 @@ func TestTiles(t *testing.T) {
 						if m[3] == "AMX" && (k > 2 || n%4 > 1) {
 							continue
 						}
-						s := newScene(r, m[3], h, cols, n, k, 1+r.IntN(2), r.IntN(3) > 0)
+						s := newScene(r, m[3], h, cols, n, k, 1+r.IntN(2))
 						c := &cpu{emitted: emitted, frame: []uint64{uint64(uintptr(unsafe.Pointer(s.args)))}, regions: s.regions}
 						c.run(fn)
 						runtime.KeepAlive(s)
@@ -161,29 +161,24 @@ type scene struct {
 	a, b, c    []float32
 	c0         []float32
 	words      int // of k
-	aRow, aK   int // in floats
+	aRow       int // in floats
 	cols, cRow int
 	regions    []region
 }
 
-func newScene(r *rand.Rand, kind string, rows, cols, n, steps, tiles int, byRow bool) *scene {
+func newScene(r *rand.Rand, kind string, rows, cols, n, steps, tiles int) *scene {
 	s := &scene{kind: kind, words: steps, cols: cols, cRow: n + r.IntN(3)}
 	if kind == "AMX" {
 		s.words *= 16
-		byRow = true
 	}
 	count := rows * tiles
-	s.aRow, s.aK = s.words+r.IntN(3), 1
+	s.aRow = s.words + r.IntN(3)
 	last := count
 	if kind == "AMX" {
 		last += 32 - rows // rows that it reads
 	}
 	size := (last-1)*s.aRow + s.words
 	aTile := rows * s.aRow
-	if !byRow { // packed tiles of columns
-		s.aRow, s.aK = 1, rows
-		size, aTile = count*s.words, rows*s.words
-	}
 	fill := func(n int) []float32 {
 		x := make([]float32, n)
 		for i := range x {
@@ -213,7 +208,7 @@ func newScene(r *rand.Rand, kind string, rows, cols, n, steps, tiles int, byRow 
 	temp := new([1024]float32)
 	s.args = &tileArgs{
 		a: unsafe.Pointer(&s.a[0]), b: unsafe.Pointer(&s.b[0]), c: unsafe.Pointer(&s.c[0]),
-		k: steps, aRow: 4 * s.aRow, aK: 4 * s.aK, bK: 4 * cols, cRow: 4 * s.cRow, aTile: 4 * aTile,
+		k: steps, aRow: 4 * s.aRow, bK: 4 * cols, cRow: 4 * s.cRow, aTile: 4 * aTile,
 		tiles: tiles, n: n, alpha: 0.75, accum: uint32(r.IntN(2)), mask: &mask[0],
 		rows: rows, config: config, temp: temp,
 	}
@@ -252,7 +247,7 @@ func (s *scene) check() error {
 		}
 		var sum, abs float64
 		for l := range s.words {
-			x := s.a[i/tileRows*tileFloats+i%tileRows*s.aRow+l*s.aK]
+			x := s.a[i/tileRows*tileFloats+i%tileRows*s.aRow+l]
 			y := s.b[l*s.cols+j]
 			if s.kind == "BF16" || s.kind == "AMX" {
 				for _, shift := range []int{0, 16} {

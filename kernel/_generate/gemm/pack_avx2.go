@@ -141,37 +141,6 @@ func (g *gen) copyPanelsAVX2(nr int) {
 	g.RET()
 }
 
-// copyTileAVX2 copies k groups of up to n floats, 8 or 16, writing n each time:
-// dst needs that much room behind its last group.
-func (g *gen) copyTileAVX2(n int) {
-	g.function(fmt.Sprintf("copyTile%dAVX2", n), "func(dst *float32, dstStride int, src *float32, srcStride, k int, mask *int32)")
-	dst, src, ds, ss, k, mask := RDI, RSI, RAX, RBX, RDX, R8
-	g.Load(g.Param("dst"), dst)
-	g.Load(g.Param("dstStride"), ds)
-	g.Load(g.Param("src"), src)
-	g.Load(g.Param("srcStride"), ss)
-	g.Load(g.Param("k"), k)
-	g.Load(g.Param("mask"), mask)
-	x, m := ymm[:n/8], ymm[n/8:]
-	at := func(r Register, i int) Mem { return Mem{Base: r, Disp: 32 * i} }
-	for i := range x {
-		g.VMOVUPS(at(mask, i), m[i])
-	}
-	g.Label("group")
-	for i := range x {
-		g.VMASKMOVPS(at(src, i), m[i], x[i])
-	}
-	for i := range x {
-		g.VMOVUPS(x[i], at(dst, i))
-	}
-	g.ADDQ(ds, dst)
-	g.ADDQ(ss, src)
-	g.DECQ(k)
-	g.JNE(LabelRef("group"))
-	g.VZEROUPPER()
-	g.RET()
-}
-
 // rounder sets Y12…Y15 up and returns a function that rounds x to bfloat16,
 // nearest even, in its upper half; the lower half is left undefined. It uses t and u.
 func (g *gen) rounder() func(x, t, u VecPhysical) {

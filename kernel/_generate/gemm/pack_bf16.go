@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -123,31 +125,6 @@ func (g *gen) pairPanelsBF16() {
 	})
 }
 
-// pairTileBF16 packs k rows of n ≤ 16 columns as n words a pair of rows.
-func (g *gen) pairTileBF16() {
-	g.function("pairTileBF16", "func(dst, src *float32, stride, k, n int)")
-	dst, src, stride, k, n, next := RDI, RSI, RAX, RDX, RCX, R8
-	g.Load(g.Param("dst"), dst)
-	g.Load(g.Param("src"), src)
-	g.Load(g.Param("stride"), stride)
-	g.Load(g.Param("k"), k)
-	g.Load(g.Param("n"), n)
-	join := g.joiner()
-	g.columnMask(n, R9, K1)
-	g.SHLQ(Imm(2), n)
-	g.eachPair(k, src, next, stride, func(_ string, alone bool) {
-		g.VMOVUPS_Z(Mem{Base: src}, K1, Z0)
-		if alone {
-			g.VPXORD(Z1, Z1, Z1)
-		} else {
-			g.VMOVUPS_Z(Mem{Base: next}, K1, Z1)
-		}
-		join(Z0, Z1, Z2)
-		g.VMOVUPS(Z2, K1, Mem{Base: dst})
-		g.ADDQ(n, dst)
-	})
-}
-
 // pairRowBF16 rounds a row of n floats to bfloat16; a last half word is zero.
 func (g *gen) pairRowBF16() {
 	g.function("pairRowBF16", "func(dst, src *float32, n int)")
@@ -182,6 +159,37 @@ func (g *gen) pairRowBF16() {
 	g.RET()
 }
 
+// transpose16 transposes the 16×16 words of Z0…Z15: by fours within each 128 bits,
+// and then those, as a square of 4×4. It uses the other registers.
+func (g *gen) transpose16() {
+	a, t := zmm[:16], zmm[16:]
+	for i := range 8 {
+		g.VUNPCKLPS(a[2*i+1], a[2*i], t[2*i])
+		g.VUNPCKHPS(a[2*i+1], a[2*i], t[2*i+1])
+	}
+	for h := 0; h < 16; h += 4 {
+		g.VUNPCKLPD(t[h+2], t[h], a[h])
+		g.VUNPCKHPD(t[h+2], t[h], a[h+1])
+		g.VUNPCKLPD(t[h+3], t[h+1], a[h+2])
+		g.VUNPCKHPD(t[h+3], t[h+1], a[h+3])
+	}
+	const even, odd = 0x88, 0xdd
+	for c := range 4 {
+		t := t[4*c:]
+		g.VSHUFF32X4(Imm(even), a[4+c], a[c], t[0])
+		g.VSHUFF32X4(Imm(odd), a[4+c], a[c], t[1])
+		g.VSHUFF32X4(Imm(even), a[12+c], a[8+c], t[2])
+		g.VSHUFF32X4(Imm(odd), a[12+c], a[8+c], t[3])
+	}
+	for c := range 4 {
+		t := t[4*c:]
+		g.VSHUFF32X4(Imm(even), t[2], t[0], a[c])
+		g.VSHUFF32X4(Imm(even), t[3], t[1], a[4+c])
+		g.VSHUFF32X4(Imm(odd), t[2], t[0], a[8+c])
+		g.VSHUFF32X4(Imm(odd), t[3], t[1], a[12+c])
+	}
+}
+
 // transposePairsBF16 rounds 16 rows of k floats and writes groups of 16 pairs of
 // k, as columns of a panel of 32. A last half word is zero.
 func (g *gen) transposePairsBF16() {
@@ -208,42 +216,12 @@ func (g *gen) transposePairsBF16() {
 			g.vcvtne2ps2bf16(Z16, Z17, zmm[i])
 		}
 	}
-	// Rows are transposed by fours in each 128 bits, and then those, as a square
-	// of 4×4.
-	transpose := func() {
-		a, t := zmm[:16], zmm[16:]
-		for i := range 8 {
-			g.VUNPCKLPS(a[2*i+1], a[2*i], t[2*i])
-			g.VUNPCKHPS(a[2*i+1], a[2*i], t[2*i+1])
-		}
-		for h := 0; h < 16; h += 4 {
-			g.VUNPCKLPD(t[h+2], t[h], a[h])
-			g.VUNPCKHPD(t[h+2], t[h], a[h+1])
-			g.VUNPCKLPD(t[h+3], t[h+1], a[h+2])
-			g.VUNPCKHPD(t[h+3], t[h+1], a[h+3])
-		}
-		const even, odd = 0x88, 0xdd
-		for c := range 4 {
-			t := t[4*c:]
-			g.VSHUFF32X4(Imm(even), a[4+c], a[c], t[0])
-			g.VSHUFF32X4(Imm(odd), a[4+c], a[c], t[1])
-			g.VSHUFF32X4(Imm(even), a[12+c], a[8+c], t[2])
-			g.VSHUFF32X4(Imm(odd), a[12+c], a[8+c], t[3])
-		}
-		for c := range 4 {
-			t := t[4*c:]
-			g.VSHUFF32X4(Imm(even), t[2], t[0], a[c])
-			g.VSHUFF32X4(Imm(even), t[3], t[1], a[4+c])
-			g.VSHUFF32X4(Imm(odd), t[2], t[0], a[8+c])
-			g.VSHUFF32X4(Imm(odd), t[3], t[1], a[12+c])
-		}
-	}
 	const stride = 4 * 32
 	g.SUBQ(Imm(32), k)
 	g.JLT(LabelRef("rest"))
 	g.Label("pairs")
 	load(false)
-	transpose()
+	g.transpose16()
 	for i := range 16 {
 		g.VMOVUPS(zmm[i], Mem{Base: dst, Disp: stride * i})
 	}
@@ -256,7 +234,7 @@ func (g *gen) transposePairsBF16() {
 	g.JLE(LabelRef("done"))
 	g.columnMasks(k, R8, R9)
 	load(true)
-	transpose()
+	g.transpose16()
 	g.INCQ(k)
 	g.SHRQ(Imm(1), k)
 	for i := range 16 {
@@ -267,4 +245,71 @@ func (g *gen) transposePairsBF16() {
 	g.Label("done")
 	g.VZEROUPPER()
 	g.RET()
+}
+
+// pairRowsBF16 rounds k rows of m ≤ 16 columns and writes the columns as rows of
+// pairs of k, filled up with zeros to whole registers.
+func (g *gen) pairRowsBF16() {
+	g.function("pairRows16BF16", "func(dst *float32, stride int, src *float32, srcStride, k, m int)")
+	dst, stride, src, next, k, m := RDI, RAX, RSI, RBX, RDX, RCX
+	d, n, ahead := R8, R9, R10
+	g.Load(g.Param("dst"), dst)
+	g.Load(g.Param("stride"), stride)
+	g.Load(g.Param("src"), src)
+	g.Load(g.Param("srcStride"), next)
+	g.Load(g.Param("k"), k)
+	g.Load(g.Param("m"), m)
+	g.columnMask(m, R11, K1)
+	g.MOVQ(next, ahead)
+	g.SHLQ(Imm(5), ahead)
+	// load reads a row, and asks for the one of the next round: they lie too far
+	// apart for the processor to guess.
+	load := func(x VecPhysical) {
+		g.VMOVUPS_Z(Mem{Base: src}, K1, x)
+		g.PREFETCHT1(Mem{Base: src, Index: ahead, Scale: 1})
+		g.ADDQ(next, src)
+	}
+	g.Label("round")
+	g.VMOVDQU32(g.order, Z31)
+	g.CMPQ(k, Imm(32))
+	g.JLT(LabelRef("rest"))
+	for i := range 16 {
+		load(Z16)
+		load(Z17)
+		g.vcvtne2ps2bf16(Z16, Z17, Z16)
+		g.VPERMW(Z16, Z31, zmm[i])
+	}
+	g.Label("write")
+	g.transpose16()
+	g.MOVQ(dst, d)
+	g.MOVQ(m, n)
+	for i := range 16 {
+		g.VMOVUPS(zmm[i], Mem{Base: d})
+		g.ADDQ(stride, d)
+		g.DECQ(n)
+		g.JEQ(LabelRef("written"))
+	}
+	g.Label("written")
+	g.ADDQ(Imm(64), dst)
+	g.SUBQ(Imm(32), k)
+	g.JG(LabelRef("round"))
+	g.VZEROUPPER()
+	g.RET()
+	g.Label("rest")
+	for i := range 16 {
+		g.VPXORD(zmm[i], zmm[i], zmm[i])
+	}
+	for i := range 16 {
+		load(Z16)
+		g.VPXORD(Z17, Z17, Z17)
+		g.CMPQ(k, Imm(uint64(2*i+1)))
+		g.JEQ(LabelRef(fmt.Sprintf("alone%d", i)))
+		load(Z17)
+		g.Label(fmt.Sprintf("alone%d", i))
+		g.vcvtne2ps2bf16(Z16, Z17, Z16)
+		g.VPERMW(Z16, Z31, zmm[i])
+		g.CMPQ(k, Imm(uint64(2*i+2)))
+		g.JLE(LabelRef("write"))
+	}
+	g.JMP(LabelRef("write"))
 }

@@ -14,7 +14,6 @@ const (
 	argC
 	argK
 	argARow   // A's row stride, bytes
-	argAK     // A's k stride, bytes
 	argBK     // B's k stride, bytes
 	argCRow   // C's row stride, bytes
 	argATile  // from one row tile of A to the next, bytes
@@ -28,13 +27,27 @@ const (
 	argTemp   = argAlpha + 32 // pointer to 32×32 floats (AMX)
 )
 
+// rowOf addresses row i ≤ 5 from base on, disp bytes into it; r1, r3 and r5 hold
+// so many strides.
+func rowOf(base, r1, r3, r5 Register, i, disp int) Mem {
+	switch i {
+	case 0:
+		return Mem{Base: base, Disp: disp}
+	case 3:
+		return Mem{Base: base, Index: r3, Scale: 1, Disp: disp}
+	case 5:
+		return Mem{Base: base, Index: r5, Scale: 1, Disp: disp}
+	}
+	return Mem{Base: base, Index: r1, Scale: uint8(i), Disp: disp}
+}
+
 // tileAVX2 emits the microkernel of rows×16 elements: C = Alpha·A·B, or C +=
 // with accumulate. The sums live in 2·rows of the 16 registers; each step of k
 // takes two loads of B and a broadcast of A per row.
 func (g *gen) tileAVX2(rows int) {
 	g.function(fmt.Sprintf("tile%dx16AVX2", rows), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
-	r1, r3, r5, ak, bk := R8, R9, R10, R11, R12
+	r1, r3, r5, bk := R8, R9, R10, R12
 	k, p, crow := R13, RSI, RDX
 	g.MOVQ(NewParamAddr("args", 0), args)
 	field := func(off int) Mem { return Mem{Base: args, Disp: off} }
@@ -43,20 +56,9 @@ func (g *gen) tileAVX2(rows int) {
 	g.MOVQ(field(argARow), r1)
 	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 2}, r3)
 	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 4}, r5)
-	g.MOVQ(field(argAK), ak)
 	g.MOVQ(field(argBK), bk)
 	g.MOVQ(field(argCRow), crow)
-	row := func(i int) Mem {
-		switch i {
-		case 0:
-			return Mem{Base: p}
-		case 3:
-			return Mem{Base: p, Index: r3, Scale: 1}
-		case 5:
-			return Mem{Base: p, Index: r5, Scale: 1}
-		}
-		return Mem{Base: p, Index: r1, Scale: uint8(i)}
-	}
+	row := func(i, step int) Mem { return rowOf(p, r1, r3, r5, i, 4*step) }
 	b0, b1 := Y12, Y13
 
 	g.Label("tile")
@@ -74,32 +76,33 @@ func (g *gen) tileAVX2(rows int) {
 	}
 	g.MOVQ(a, p)
 	g.MOVQ(field(argB), b)
-	step := func() {
+	step := func(u int) {
 		g.VMOVUPS(Mem{Base: b}, b0)
 		g.VMOVUPS(Mem{Base: b, Disp: 32}, b1)
 		for i := range rows {
 			x := ymm[14+i%2]
-			g.VBROADCASTSS(row(i), x)
+			g.VBROADCASTSS(row(i, u), x)
 			g.VFMADD231PS(b0, x, ymm[2*i])
 			g.VFMADD231PS(b1, x, ymm[2*i+1])
 		}
-		g.ADDQ(ak, p)
 		g.ADDQ(bk, b)
 	}
 	g.MOVQ(field(argK), k)
 	g.SUBQ(Imm(4), k)
 	g.JLT(LabelRef("rest"))
 	g.Label("four")
-	for range 4 {
-		step()
+	for u := range 4 {
+		step(u)
 	}
+	g.ADDQ(Imm(16), p)
 	g.SUBQ(Imm(4), k)
 	g.JGE(LabelRef("four"))
 	g.Label("rest")
 	g.ADDQ(Imm(4), k)
 	g.JLE(LabelRef("sums"))
 	g.Label("one")
-	step()
+	step(0)
+	g.ADDQ(Imm(4), p)
 	g.DECQ(k)
 	g.JNE(LabelRef("one"))
 

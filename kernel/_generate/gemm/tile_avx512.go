@@ -20,7 +20,7 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	}
 	g.function(fmt.Sprintf("tile%dx32%s", rows, name), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
-	r1, r3, r5, ak, bk := R8, R9, R10, R11, R12
+	r1, r3, r5, bk := R8, R9, R10, R12
 	k, p, q, crow, ahead := R13, RSI, R15, RDX, R14 // p: rows 0…5, q: rows 6…11
 	field := func(off int) Mem { return Mem{Base: args, Disp: off} }
 	g.MOVQ(NewParamAddr("args", 0), args)
@@ -30,23 +30,13 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.MOVQ(field(argARow), r1)
 	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 2}, r3)
 	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 4}, r5)
-	g.MOVQ(field(argAK), ak)
 	g.MOVQ(field(argBK), bk)
 	g.MOVQ(field(argCRow), crow)
-	row := func(i int) Mem {
-		base := p
+	row := func(i, step int) Mem {
 		if i >= 6 {
-			base, i = q, i-6
+			return rowOf(q, r1, r3, r5, i-6, 4*step)
 		}
-		switch i {
-		case 0:
-			return Mem{Base: base}
-		case 3:
-			return Mem{Base: base, Index: r3, Scale: 1}
-		case 5:
-			return Mem{Base: base, Index: r5, Scale: 1}
-		}
-		return Mem{Base: base, Index: r1, Scale: uint8(i)}
+		return rowOf(p, r1, r3, r5, i, 4*step)
 	}
 	b0, b1 := Z24, Z25
 
@@ -60,20 +50,22 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 		g.LEAQ(Mem{Base: a, Index: r3, Scale: 2}, q)
 	}
 	g.MOVQ(field(argB), b)
-	step := func() {
+	step := func(u int) {
 		g.VMOVUPS(Mem{Base: b}, b0)
 		g.VMOVUPS(Mem{Base: b, Disp: 64}, b1)
 		for i := range rows {
 			x := zmm[26+i%6]
-			g.VBROADCASTSS(row(i), x)
+			g.VBROADCASTSS(row(i, u), x)
 			multiply(b0, x, zmm[2*i])
 			multiply(b1, x, zmm[2*i+1])
 		}
-		g.ADDQ(ak, p)
-		if rows > 6 {
-			g.ADDQ(ak, q)
-		}
 		g.ADDQ(bk, b)
+	}
+	advance := func(steps uint64) {
+		g.ADDQ(Imm(4*steps), p)
+		if rows > 6 {
+			g.ADDQ(Imm(4*steps), q)
+		}
 	}
 	g.MOVQ(field(argK), k)
 	g.SUBQ(Imm(4), k)
@@ -87,16 +79,18 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.PREFETCHT0(Mem{Base: ahead, Disp: 64})
 	g.ADDQ(crow, ahead)
 	g.Label("multiply")
-	for range 4 {
-		step()
+	for u := range 4 {
+		step(u)
 	}
+	advance(4)
 	g.SUBQ(Imm(4), k)
 	g.JGE(LabelRef("four"))
 	g.Label("rest")
 	g.ADDQ(Imm(4), k)
 	g.JLE(LabelRef("sums"))
 	g.Label("one")
-	step()
+	step(0)
+	advance(1)
 	g.DECQ(k)
 	g.JNE(LabelRef("one"))
 
