@@ -27,8 +27,8 @@ func fitSteps(width, c int) int { return min(300, max(100, 300*width/(16*c))) }
 // projection moves with P folded in and is divided by it again.
 //
 // The first fitCache tokens are kept with the original's outputs, so that memory
-// does not grow with the number of sentences. A fit that ends worse on them than
-// it began is undone.
+// does not grow with the number of sentences. A fit that ends worse on the first
+// sample of them than it began is undone.
 func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	if b.Factors != nil || b.Masked {
 		return errors.New("fusion: Fit needs a dense block: it is not for svd and magnitude")
@@ -73,8 +73,6 @@ func (b *Block) unfold(scale []float32) {
 	b.Scale = scale
 }
 
-var errEnough = errors.New("enough tokens")
-
 // recording is inputs of a block and the outputs the original gives for them.
 type recording struct {
 	x, y   []float32
@@ -92,16 +90,15 @@ func record(ctx context.Context, m *MLP, o Options) (*recording, error) {
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return r, err
+	return r, enough(err)
 }
 
+// squaredError is that of the block on the first sample tokens.
 func (r *recording) squaredError(b *Block, pool *kernel.Pool) float64 {
-	got := make([]float32, len(r.x))
-	b.Forward(pool, r.x, r.tokens, got)
-	kernel.Axpy(-1, r.y, got)
+	n := min(sample, r.tokens)
+	got := make([]float32, n*b.Hidden)
+	b.Forward(pool, r.x, n, got)
+	kernel.Axpy(-1, r.y[:len(got)], got)
 	return kernel.SumSquares(got)
 }
 

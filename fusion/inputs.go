@@ -30,6 +30,20 @@ type PairInputs interface {
 // expert may.
 var ErrNoTokens = errors.New("fusion: the calibration inputs are empty")
 
+// sample is the number of tokens that a mean over tokens needs.
+const sample = 4096
+
+// errEnough ends a stream early.
+var errEnough = errors.New("enough tokens")
+
+// enough returns err unless it is errEnough.
+func enough(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
 // teacher streams calibration inputs together with the outputs that the original
 // block gives for them. It keeps the outputs of the first tokens, up to
 // teacherMemory values, since most steps of a calibration want them again.

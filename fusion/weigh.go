@@ -50,7 +50,7 @@ func weigh(ctx context.Context, m *MLP, x []float32, o Options) error {
 	return nil
 }
 
-// use holds root mean squares over the calibration tokens.
+// use holds root mean squares over the calibration tokens, the first sample of them.
 type use struct {
 	input          []float64 // Hidden: of the inputs
 	gate, up, down []float64 // Width: of what multiplies an error of that projection's output
@@ -66,6 +66,9 @@ func (m *MLP) use(ctx context.Context, o Options) (*use, error) {
 		lin = make([]float32, size)
 	}
 	err := o.teacher(m).each(ctx, false, func(x, _ []float32, tokens int) error {
+		if n >= sample {
+			return errEnough
+		}
 		n += tokens
 		addSquares(u.input, x, tokens)
 		if m.Gate == nil {
@@ -83,7 +86,7 @@ func (m *MLP) use(ctx context.Context, o Options) (*use, error) {
 		addSquares(u.down, act, tokens)
 		return nil
 	})
-	if err != nil {
+	if err := enough(err); err != nil {
 		return nil, err
 	}
 	for _, sums := range [][]float64{u.input, u.gate, u.up, u.down} {
