@@ -14,6 +14,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
+	"mlpfusion/internal/peak"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/ntk"
@@ -40,7 +41,6 @@ type Runner struct {
 	// Cells that start from one compressed model stay together, so shards may
 	// use one folder or several.
 	Shard, Shards int
-	PeakMemory    func() int64 // of the process since ResetPeak; may be nil
 	Observer      Observer
 
 	tasks map[string]*taskData
@@ -78,16 +78,14 @@ func (r *Runner) Run(ctx context.Context) ([]*Cell, error) {
 		if r.Observer.Start != nil {
 			r.Observer.Start(i, len(todo), k)
 		}
-		resetPeak()
+		peak.Reset()
 		start := time.Now()
 		c, err := r.cell(ctx, k)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k, err)
 		}
 		c.Seconds.Total = time.Since(start).Seconds()
-		if r.PeakMemory != nil {
-			c.PeakMemory = r.PeakMemory()
-		}
+		c.PeakMemory = peak.Bytes()
 		if err := writeJSON(cellPath(r.Dir, k), c); err != nil {
 			return nil, err
 		}
@@ -392,10 +390,6 @@ func readPoints(path string) ([]train.Point, error) {
 	}
 	return points, nil
 }
-
-// resetPeak begins anew to measure the largest resident memory, where the
-// system can.
-func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
 func loadModel(path string, spec task.Spec, seed uint64) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(path)

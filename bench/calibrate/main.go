@@ -13,11 +13,11 @@ import (
 	"log"
 	"math"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/results"
 	"mlpfusion/fusion"
 	"mlpfusion/kernel"
 )
@@ -123,7 +123,7 @@ func table(w io.Writer, list []subject, shares string, pool *kernel.Pool) error 
 				fmt.Fprintf(w, " %.4f |", e)
 				ratios = append(ratios, e/plain[i])
 			}
-			fmt.Fprintf(w, " %.4f | %.2f | %.1f |\n", median(errs), median(ratios), seconds)
+			fmt.Fprintf(w, " %.4f | %.2f | %.1f |\n", results.Median(errs), results.Median(ratios), seconds)
 		}
 	}
 	return nil
@@ -141,9 +141,4 @@ func outputError(b *fusion.Block, s subject, pool *kernel.Pool) float64 {
 		size += float64(y) * float64(y)
 	}
 	return math.Sqrt(e / size)
-}
-
-func median(x []float64) float64 {
-	x = slices.Sorted(slices.Values(x))
-	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 	"mlpfusion/task"
 )
@@ -120,15 +117,15 @@ func compare(args []string) error {
 	if err != nil {
 		return err
 	}
-	sides := map[string]*process{}
-	side := func(script string) (*process, error) {
+	sides := map[string]*peer.Process{}
+	side := func(script string) (*peer.Process, error) {
 		if sides[script] == nil {
 			args := []string{*python, filepath.Join("bench", "peers", script)}
 			if filepath.Ext(script) == "" {
 				args = []string{self, "serve"}
 			}
 			var err error
-			if sides[script], err = start(args[0], args[1:]...); err != nil {
+			if sides[script], err = peer.Start(args[0], args[1:]...); err != nil {
 				return nil, err
 			}
 		}
@@ -136,7 +133,7 @@ func compare(args []string) error {
 	}
 	defer func() {
 		for _, p := range sides {
-			p.close()
+			_ = p.Close() // it has answered all it was asked
 		}
 	}()
 	set, err := loadLengths()
@@ -151,7 +148,7 @@ func compare(args []string) error {
 		if r.memory {
 			r, err = r.measureMemory(self, *python, set)
 		} else {
-			var ours, other *process
+			var ours, other *peer.Process
 			if ours, err = side("ours"); err != nil {
 				return err
 			}
@@ -182,7 +179,7 @@ func (r row) share() string {
 }
 
 // measure alternates both sides.
-func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error {
+func (r *row) measure(ours, other *peer.Process, rounds int, set *task.Encoded) error {
 	var a, b, ratios []float64
 	for round := range rounds {
 		q, p := r.ours, r.theirs
@@ -194,11 +191,11 @@ func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error
 			}
 		}
 		time.Sleep(results.Settle)
-		x, err := ours.ask(q)
+		x, err := peer.Ask[answer](ours, q)
 		if err != nil {
 			return err
 		}
-		y, err := other.ask(p)
+		y, err := peer.Ask[answer](other, p)
 		if err != nil {
 			return err
 		}
@@ -215,7 +212,7 @@ func (r *row) measure(ours, other *process, rounds int, set *task.Encoded) error
 		}
 		a, b, ratios = append(a, x.Seconds), append(b, y.Seconds), append(ratios, y.Seconds/x.Seconds)
 	}
-	r.Ours, r.Their, r.Ratio, r.Least, r.Most = median(a), median(b), median(ratios), slices.Min(ratios), slices.Max(ratios)
+	r.Ours, r.Their, r.Ratio, r.Least, r.Most = results.Median(a), results.Median(b), results.Median(ratios), slices.Min(ratios), slices.Max(ratios)
 	return nil
 }
 
@@ -255,12 +252,12 @@ func (r row) measureMemory(self, python string, set *task.Encoded) (row, error) 
 	q := request{Model: "minilm", Mode: "random", Prec: "fp32", Threads: 2, Steps: 20, Warmup: 1}
 	q.Rows = draw(q, set, 1)
 	for i, args := range [][]string{{self, "serve"}, {python, filepath.Join("bench", "peers", "train.py")}} {
-		p, err := start(args[0], args[1:]...)
+		p, err := peer.Start(args[0], args[1:]...)
 		if err != nil {
 			return r, err
 		}
-		a, err := p.ask(q)
-		p.close()
+		a, err := peer.Ask[answer](p, q)
+		_ = p.Close() // it has answered
 		if err != nil {
 			return r, err
 		}
@@ -273,51 +270,6 @@ func (r row) measureMemory(self, python string, set *task.Encoded) (row, error) 
 	r.Ratio = r.Their / r.Ours
 	r.Least, r.Most = r.Ratio, r.Ratio
 	return r, nil
-}
-
-// process is one side: requests in, answers out, a JSON object a line.
-type process struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
-func start(name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...)}
-	p.cmd.Stderr = os.Stderr
-	var err error
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.out = bufio.NewReaderSize(out, 1<<20)
-	return p, p.cmd.Start()
-}
-
-func (p *process) ask(q any) (a answer, err error) {
-	if err := json.NewEncoder(p.in).Encode(q); err != nil {
-		return a, err
-	}
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		return a, err
-	}
-	if err := json.Unmarshal(line, &a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("%s", a.Error)
-	}
-	return a, nil
-}
-
-func (p *process) close() {
-	// It has answered all it was asked: how it ends does not matter.
-	_ = p.in.Close()
-	_ = p.cmd.Wait()
 }
 
 // table is the Markdown of all rows.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 	"mlpfusion/checkpoint"
 	"mlpfusion/kernel"
@@ -55,11 +56,11 @@ func compareText(args []string) error {
 	if err != nil {
 		return err
 	}
-	peer, err := start(*python, filepath.Join("bench", "peers", "gpt2.py"))
+	transformers, err := peer.Start(*python, filepath.Join("bench", "peers", "gpt2.py"))
 	if err != nil {
 		return err
 	}
-	defer peer.close()
+	defer transformers.Close() //nolint:errcheck // its answers have come
 	var ours, theirs, ratios []float64
 	for round := -1; round < *rounds; round++ { // the first warms both up
 		q := textRequest{Layers: *layers, Prec: *precision, Threads: threads}
@@ -82,19 +83,19 @@ func compareText(args []string) error {
 			times = append(times, time.Since(begin).Seconds())
 		}
 		time.Sleep(results.Settle)
-		a, err := peer.ask(q)
+		a, err := peer.Ask[answer](transformers, q)
 		if err != nil {
 			return err
 		}
 		time.Sleep(results.Settle)
-		x, y := median(times), a.Seconds
+		x, y := results.Median(times), a.Seconds
 		if round < 0 {
 			continue
 		}
 		ours, theirs, ratios = append(ours, x), append(theirs, y), append(ratios, y/x)
 		fmt.Fprintf(os.Stderr, "round %d: ours %.3f s, theirs %.3f s, ratio %.2f\n", round, x, y, y/x)
 	}
-	row := textRow{*layers, *precision, threads, median(ours), median(theirs), median(ratios), slices.Min(ratios), slices.Max(ratios)}
+	row := textRow{*layers, *precision, threads, results.Median(ours), results.Median(theirs), results.Median(ratios), slices.Min(ratios), slices.Max(ratios)}
 	table, err := results.Write(*out, "gpt2", []textRow{row}, func(r textRow) string { return fmt.Sprint(r.Layers, r.Prec, r.Threads) }, textTable)
 	fmt.Print(table)
 	return err

@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/results"
 	"mlpfusion/bench/internal/shapes"
+	"mlpfusion/internal/peak"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -128,7 +127,7 @@ func (s *server) handle(q request) (a answer, err error) {
 	} else {
 		a, err = s.steps(q)
 	}
-	a.Peak = peak()
+	a.Peak = float64(peak.Bytes()) / (1 << 20)
 	return a, err
 }
 
@@ -179,7 +178,7 @@ func (s *server) steps(q request) (a answer, err error) {
 			a.FLOPs += flops(s.stepper.Model, &batches[i]) / float64(q.Steps)
 		}
 	}
-	a.Seconds, a.Tokens = median(a.All), float64(tokens)/float64(len(a.All))
+	a.Seconds, a.Tokens = results.Median(a.All), float64(tokens)/float64(len(a.All))
 	return a, nil
 }
 
@@ -239,26 +238,6 @@ func (s *server) evaluate(q request) (a answer, err error) {
 			a.All = append(a.All, float64(s.dev.Len())/time.Since(start).Seconds())
 		}
 	}
-	a.Sentences = median(a.All)
+	a.Sentences = results.Median(a.All)
 	return a, nil
-}
-
-func median(x []float64) float64 {
-	if len(x) == 0 {
-		return 0
-	}
-	y := slices.Sorted(slices.Values(x))
-	return (y[(len(y)-1)/2] + y[len(y)/2]) / 2
-}
-
-// peak is the largest resident memory of this process in MB.
-func peak() float64 {
-	text, _ := os.ReadFile("/proc/self/status")
-	for _, line := range strings.Split(string(text), "\n") {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, _ := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
-			return kb / 1024
-		}
-	}
-	return 0
 }

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 )
 
@@ -60,20 +57,10 @@ func compare(command string, rounds int, seconds float64, out string, packed, bf
 		return err
 	}
 	words := strings.Fields(command)
-	peer := exec.Command(words[0], words[1:]...)
-	peer.Stderr = os.Stderr
-	in, err := peer.StdinPipe()
+	theirs, err := peer.Start(words[0], words[1:]...)
 	if err != nil {
 		return err
 	}
-	pipe, err := peer.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := peer.Start(); err != nil {
-		return err
-	}
-	answers := bufio.NewReader(pipe)
 	var rows []row
 	precs := []string{"fp32"}
 	if bf16 {
@@ -86,7 +73,7 @@ func compare(command string, rounds int, seconds float64, out string, packed, bf
 			}
 			for threads := 1; threads <= 2; threads++ {
 				r := row{request: request{[3]int{s.m, s.n, s.k}, s.trans, threads, prec, seconds}}
-				if r, err = r.fill(in, answers, rounds, packed); err != nil {
+				if r, err = r.fill(theirs, rounds, packed); err != nil {
 					return err
 				}
 				rows = append(rows, r)
@@ -95,10 +82,7 @@ func compare(command string, rounds int, seconds float64, out string, packed, bf
 			}
 		}
 	}
-	if err := in.Close(); err != nil {
-		return err
-	}
-	if err := peer.Wait(); err != nil {
+	if err := theirs.Close(); err != nil {
 		return err
 	}
 	if len(rows) == 0 {
@@ -130,43 +114,24 @@ func table(m results.Machine, rows []row) string {
 }
 
 // fill measures ours and the peer's in turn.
-func (r row) fill(in io.Writer, answers *bufio.Reader, rounds int, packed bool) (row, error) {
+func (r row) fill(theirs *peer.Process, rounds int, packed bool) (row, error) {
 	var ours, peers, ratios, peaks, fast, peerFast []float64
-	line, err := json.Marshal(r.request)
-	if err != nil {
-		return r, err
-	}
 	for range rounds {
 		time.Sleep(results.Settle)
 		a := measure(r.request, packed)
 		if a.Error != "" {
 			return r, fmt.Errorf("%s", a.Error)
 		}
-		if _, err := fmt.Fprintf(in, "%s\n", line); err != nil {
-			return r, err
-		}
-		text, err := answers.ReadBytes('\n')
+		b, err := peer.Ask[answer](theirs, r.request)
 		if err != nil {
-			return r, fmt.Errorf("peer: %w", err)
-		}
-		var b answer
-		if err := json.Unmarshal(text, &b); err != nil {
-			return r, fmt.Errorf("peer: %w", err)
-		}
-		if b.Error != "" {
-			return r, fmt.Errorf("peer: %s", b.Error)
+			return r, err
 		}
 		ours, peers, ratios = append(ours, a.GFLOPS), append(peers, b.GFLOPS), append(ratios, a.GFLOPS/b.GFLOPS)
 		fast, peerFast = append(fast, a.Best), append(peerFast, b.Best)
 		time.Sleep(results.Settle)
 		peaks = append(peaks, measure(request{Prec: "peak", Threads: r.Threads, Seconds: 0.05}, false).Best)
 	}
-	r.Ours, r.Peer, r.Ratio, r.Peak = median(ours), median(peers), median(ratios), slices.Max(peaks)
+	r.Ours, r.Peer, r.Ratio, r.Peak = results.Median(ours), results.Median(peers), results.Median(ratios), slices.Max(peaks)
 	r.Fast, r.Best = slices.Max(fast), slices.Max(fast)/slices.Max(peerFast)
 	return r, nil
-}
-
-func median(x []float64) float64 {
-	slices.Sort(x)
-	return x[len(x)/2]
 }

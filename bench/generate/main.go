@@ -6,18 +6,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"runtime"
-	"slices"
 	"time"
 
+	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 	"mlpfusion/checkpoint"
 	"mlpfusion/generate"
@@ -52,22 +49,15 @@ func run(python, out string, rounds int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.Command(python, "bench/peers/generate.py", dir)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	transformers, err := peer.Start(python, "bench/peers/generate.py", dir)
 	if err != nil {
 		return err
 	}
-	answers, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
+	defer transformers.Close() //nolint:errcheck // its answers have come
+	type answer struct {
+		Seconds float64
+		Tokens  [][]int32
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	defer cmd.Wait() //nolint:errcheck // its answers have come
-	defer in.Close() //nolint:errcheck // ends it
-	ask, answer := json.NewEncoder(in), json.NewDecoder(bufio.NewReader(answers))
 
 	var rows []row
 	pool := kernel.NewPool(0)
@@ -86,16 +76,9 @@ func run(python, out string, rounds int) error {
 			var ours, theirs []float64
 			same, all := 0, 0
 			for range rounds + 1 { // the first warms up
-				var a struct {
-					Seconds float64
-					Tokens  [][]int32
-					Error   string
-				}
-				if err := ask.Encode(map[string]any{"prompts": prompts, "tokens": tokens, "prec": precision, "threads": runtime.GOMAXPROCS(0)}); err != nil {
+				a, err := peer.Ask[answer](transformers, map[string]any{"prompts": prompts, "tokens": tokens, "prec": precision, "threads": runtime.GOMAXPROCS(0)})
+				if err != nil {
 					return err
-				}
-				if err := answer.Decode(&a); err != nil || a.Error != "" {
-					return fmt.Errorf("peer: %v %s", err, a.Error)
 				}
 				if g == nil { // the peer has saved the model
 					if g, err = load(dir, pool, precision); err != nil {
@@ -119,11 +102,7 @@ func run(python, out string, rounds int) error {
 					}
 				}
 			}
-			median := func(x []float64) float64 {
-				x = slices.Sorted(slices.Values(x[1:]))
-				return x[len(x)/2]
-			}
-			rows = append(rows, row{batch, precision, pool.Workers(), median(ours), median(theirs), float64(same) / float64(all)})
+			rows = append(rows, row{batch, precision, pool.Workers(), results.Median(ours[1:]), results.Median(theirs[1:]), float64(same) / float64(all)})
 		}
 	}
 	path, err := results.Write(out, "generate", rows, func(r row) string { return fmt.Sprint(r.Precision, r.Batch, r.Threads) }, table)

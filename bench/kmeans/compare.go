@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -17,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
@@ -56,8 +54,7 @@ type row struct {
 // session is a comparison under way.
 type session struct {
 	pool    *kernel.Pool
-	in      *json.Encoder
-	out     *bufio.Reader
+	theirs  *peer.Process
 	version string
 	file    string // where the peer finds its matrix
 }
@@ -86,17 +83,8 @@ func compare(command, model, folder string, p plan) error {
 		}
 	}
 	words := strings.Fields(command)
-	peer := exec.Command(words[0], words[1:]...)
-	peer.Stderr = os.Stderr
-	in, err := peer.StdinPipe()
+	theirs, err := peer.Start(words[0], words[1:]...)
 	if err != nil {
-		return err
-	}
-	out, err := peer.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := peer.Start(); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "kmeans-bench")
@@ -104,14 +92,11 @@ func compare(command, model, folder string, p plan) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	s := &session{pool: kernel.NewPool(0), in: json.NewEncoder(in), out: bufio.NewReader(out), file: filepath.Join(dir, "x.f32")}
+	s := &session{pool: kernel.NewPool(0), theirs: theirs, file: filepath.Join(dir, "x.f32")}
 	if err := s.run(chosen, p, folder); err != nil {
 		return err
 	}
-	if err := in.Close(); err != nil {
-		return err
-	}
-	return peer.Wait()
+	return theirs.Close()
 }
 
 // run adds each matrix to the results of the day, in place of what they hold of it.
@@ -198,9 +183,9 @@ func (s *session) matrix(m matrix, r *row, rounds int, ours []contender) error {
 	}
 	for i := range r.Ours {
 		o := &r.Ours[i]
-		o.Speed = median(r.Theirs.Seconds) / median(o.Seconds)
-		o.Ratio = median(o.Inertia) / median(r.Theirs.Inertia)
-		fmt.Fprintf(os.Stderr, "%s: %s %.3f s, %.1f times the peer's speed, %.4f of its inertia\n", m.name, o.Name, median(o.Seconds), o.Speed, o.Ratio)
+		o.Speed = results.Median(r.Theirs.Seconds) / results.Median(o.Seconds)
+		o.Ratio = results.Median(o.Inertia) / results.Median(r.Theirs.Inertia)
+		fmt.Fprintf(os.Stderr, "%s: %s %.3f s, %.1f times the peer's speed, %.4f of its inertia\n", m.name, o.Name, results.Median(o.Seconds), o.Speed, o.Ratio)
 	}
 	return nil
 }
@@ -221,19 +206,9 @@ type answer struct {
 }
 
 func (s *session) peer(m matrix, seed, starts, threads int) (a answer, err error) {
-	err = s.in.Encode(map[string]any{"matrix": s.file, "rows": m.rows, "cols": m.cols, "k": m.rows / 4, "starts": starts, "threads": threads, "seed": seed})
-	if err != nil {
-		return a, err
-	}
-	line, err := s.out.ReadBytes('\n')
-	if err != nil {
-		return a, fmt.Errorf("the peer stopped: %w", err)
-	}
-	if err := json.Unmarshal(line, &a); err != nil {
-		return a, fmt.Errorf("the peer's answer %q: %w", line, err)
-	}
+	a, err = peer.Ask[answer](s.theirs, map[string]any{"matrix": s.file, "rows": m.rows, "cols": m.cols, "k": m.rows / 4, "starts": starts, "threads": threads, "seed": seed})
 	s.version = a.Version
-	return a, nil
+	return a, err
 }
 
 // processTime is the processor time that this process has used, in seconds.
@@ -243,11 +218,6 @@ func processTime() float64 {
 		return 0
 	}
 	return float64(r.Utime.Nano()+r.Stime.Nano()) * 1e-9
-}
-
-func median(x []float64) float64 {
-	s := slices.Sorted(slices.Values(x))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
 // markdown is the table of all rows and the medians over MiniLM's.
@@ -268,9 +238,9 @@ func markdown(on results.Machine, rows []row) string {
 	for _, row := range rows {
 		p := row.Theirs
 		for _, o := range row.Ours {
-			cpu := median(p.CPU) / median(o.CPU)
+			cpu := results.Median(p.CPU) / results.Median(o.CPU)
 			line("| %s, %d×%d | %d | %d, %d | %.2f (%.2f) | %s | %.3f (%.3f) | %.1f (%.1f) | %.4f |", row.Matrix, row.Rows, row.Columns, row.K,
-				row.Starts, row.Threads, median(p.Seconds), median(p.CPU), o.Name, median(o.Seconds), median(o.CPU), o.Speed, cpu, o.Ratio)
+				row.Starts, row.Threads, results.Median(p.Seconds), results.Median(p.CPU), o.Name, results.Median(o.Seconds), results.Median(o.CPU), o.Speed, cpu, o.Ratio)
 			if row.Rows > 1536 {
 				continue
 			}
@@ -290,7 +260,7 @@ func markdown(on results.Machine, rows []row) string {
 	line("| --- | --- | --- |")
 	for _, name := range names {
 		s := all[name]
-		line("| %s | %.1f (%.1f) | %.4f |", name, median(s.speed), median(s.cpu), median(s.ratio))
+		line("| %s | %.1f (%.1f) | %.4f |", name, results.Median(s.speed), results.Median(s.cpu), results.Median(s.ratio))
 	}
 	return text.String()
 }

@@ -20,10 +20,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
 
+	"mlpfusion/internal/peak"
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 )
@@ -75,24 +74,7 @@ func random(rows, cols, k int) error {
 		return err
 	}
 	l := large{Rows: rows, Columns: cols, K: k, Seconds: time.Since(start).Seconds(), Inertia: r.Inertia, InputMB: float64(len(x)) * 4e-6}
-	if l.PeakMB, err = peak(); err != nil {
-		return err
-	}
+	l.PeakMB = float64(peak.Bytes()) * 1e-6
 	runtime.KeepAlive(x)
 	return json.NewEncoder(os.Stdout).Encode(l)
-}
-
-// peak returns the most memory that the process has had resident, in MB.
-func peak() (float64, error) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
-		return 0, fmt.Errorf("/proc/self/status: VmHWM is missing")
-	}
-	kb, err := strconv.ParseFloat(fields[0], 64)
-	return kb * 1024e-6, err
 }

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/peak"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/ntk"
@@ -111,7 +112,7 @@ func measure(q request) (answer, error) {
 	pool := kernel.NewPool(q.Threads)
 	defer pool.Close()
 	// Lets the peak resident size start again at the present one (Linux).
-	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	peak.Reset()
 	start, cpu := time.Now(), cpuSeconds()
 	var built time.Time
 	kernels, err := ntk.Compute(context.Background(), pool, m, in, ntk.Options{Kind: kind, Blocks: []int{q.Block},
@@ -123,7 +124,7 @@ func measure(q request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{Seconds: time.Since(start).Seconds(), Gradients: built.Sub(start).Seconds(), CPU: cpuSeconds() - cpu, Peak: peakMB()}
+	a := answer{Seconds: time.Since(start).Seconds(), Gradients: built.Sub(start).Seconds(), CPU: cpuSeconds() - cpu, Peak: float64(peak.Bytes()) / (1 << 20)}
 	for i := range kernels[0].N {
 		a.Trace += float64(kernels[0].Data[i*kernels[0].N+i])
 	}
@@ -197,16 +198,4 @@ func cpuSeconds() float64 {
 	user, _ := strconv.ParseFloat(fields[11], 64)
 	system, _ := strconv.ParseFloat(fields[12], 64)
 	return (user + system) / 100
-}
-
-// peakMB is the peak resident size in MiB, 0 where the system does not tell.
-func peakMB() float64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	kb, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	n, _ := strconv.Atoi(kb)
-	return float64(n) / 1024
 }

@@ -90,7 +90,7 @@ process makes its share; the report command shows the shards' folders as one.`,
 		if err := cfg.Check(); err != nil {
 			return usageError{err}
 		}
-		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool, PeakMemory: peakMemory}
+		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool}
 		if shard != "" {
 			i, n, _ := strings.Cut(shard, "/")
 			var err1, err2 error

@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 
 	"mlpfusion/checkpoint"
 )
@@ -33,22 +30,6 @@ func (a *app) open(name string) (*checkpoint.Dir, error) {
 		return nil, err
 	}
 	return checkpoint.OpenDir(path)
-}
-
-// peakMemory is the largest resident memory of this process in bytes, 0 where
-// the system does not tell.
-func peakMemory() int64 {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for _, line := range strings.Split(string(text), "\n") {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
 }
 
 // change is the way from one number to a smaller or larger one, in words.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/peak"
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/train"
@@ -307,7 +308,7 @@ func (a *app) train(t *training) error {
 	if err := o.Commit(); err != nil {
 		return err
 	}
-	report.Result, report.PeakMemory = result, peakMemory()
+	report.Result, report.PeakMemory = result, peak.Bytes()
 	report.SecondsPerEpoch = result.SecondsPerStep * float64((encoded.Train.Len()+cfg.Batch-1)/cfg.Batch)
 	if err := os.RemoveAll(r.Dir); err != nil {
 		return err

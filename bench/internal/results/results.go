@@ -35,6 +35,16 @@ func (m Machine) String() string {
 // ours need.
 const Settle = 250 * time.Millisecond
 
+// Median is the middle of the values, of an even number the mean of the two in the
+// middle, and 0 of none.
+func Median(x []float64) float64 {
+	if len(x) == 0 {
+		return 0
+	}
+	y := slices.Sorted(slices.Values(x))
+	return (y[(len(y)-1)/2] + y[len(y)/2]) / 2
+}
+
 // ThisMachine describes the machine that the program runs on.
 func ThisMachine() Machine {
 	m := Machine{Date: time.Now().UTC().Format("2006-01-02"), CPU: "unknown", Kernels: kernel.Level().String()}
