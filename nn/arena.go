@@ -1,34 +1,31 @@
 package nn
 
-// arena hands out slices of one large block and takes all of them back at once.
+// arena hands out slices of large blocks and takes all of them back at once. Its
+// blocks are kept, and used again in their order.
 type arena struct {
 	blocks [][]float32
-	used   int // of the last block
-	total  int // handed out since reset
+	at     int // the block in use
+	used   int // of it
+	total  int // of all blocks
 }
 
 func (a *arena) alloc(n int) []float32 {
-	if last := len(a.blocks) - 1; last >= 0 && a.used+n <= len(a.blocks[last]) {
-		s := a.blocks[last][a.used : a.used+n : a.used+n]
-		a.used += (n + 15) &^ 15 // keep slices 64-byte aligned
-		a.total += n + 16
-		return s
+	for ; a.at < len(a.blocks); a.at, a.used = a.at+1, 0 {
+		if b := a.blocks[a.at]; a.used+n <= len(b) {
+			s := b[a.used : a.used+n : a.used+n]
+			a.used += (n + 15) &^ 15 // keep slices 64-byte aligned
+			return s
+		}
 	}
-	a.blocks = append(a.blocks, make([]float32, max(n+16, 1<<18)))
-	a.used = 0
+	// As large as all before: few blocks, and what is never used of the last one is
+	// memory that the system never gives.
+	size := max(n, a.total, 1<<18)
+	a.blocks, a.total = append(a.blocks, make([]float32, size)), a.total+size
 	return a.alloc(n)
 }
 
-// reset takes everything back. When several blocks were needed they become one
-// that holds them all, so that allocation ends after the first steps.
-func (a *arena) reset() {
-	if len(a.blocks) > 1 {
-		total := a.total
-		a.blocks = a.blocks[:0:0]
-		a.blocks = append(a.blocks, make([]float32, total+total/8))
-	}
-	a.used, a.total = 0, 0
-}
+// reset takes everything back.
+func (a *arena) reset() { a.at, a.used = 0, 0 }
 
 // freeList recycles gradient buffers, which live shortly and in turn.
 type freeList struct {
