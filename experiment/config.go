@@ -109,8 +109,13 @@ func differences(a, b Settings) (of, other string) {
 	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
 	for i := range x.NumField() {
 		if key := x.Type().Field(i).Tag.Get("yaml"); x.Field(i).Interface() != y.Field(i).Interface() {
-			list[0] = append(list[0], fmt.Sprintf("%s: %v", key, x.Field(i)))
-			list[1] = append(list[1], fmt.Sprintf("%s: %v", key, y.Field(i)))
+			for side, v := range []reflect.Value{x.Field(i), y.Field(i)} {
+				format := "%s: %v"
+				if v.Kind() == reflect.String {
+					format = "%s: %q"
+				}
+				list[side] = append(list[side], fmt.Sprintf(format, key, v))
+			}
 		}
 	}
 	return strings.Join(list[0], ", "), strings.Join(list[1], ", ")

@@ -126,10 +126,21 @@ func (r *Runner) Plan() (keys []Key, done map[Key]*Cell, err error) {
 			return nil, nil, err
 		}
 	}
+	cfg, err := model.ReadConfig(r.Source)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, blocks, err := model.Describe(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
 	groups := map[string]int{}
 	for _, k := range r.Config.Cells() {
 		v, err := ParseVariant(k.Method)
 		if err != nil {
+			return nil, nil, err
+		}
+		if err := v.fits(k.Width, r.Config.Layers, cfg, blocks); err != nil {
 			return nil, nil, err
 		}
 		name := v.compression(k)

@@ -140,6 +140,24 @@ func (v *Variant) options(c int, cfg *model.Config) convert.FuseOptions {
 	return o
 }
 
+// fits reports a width or layers that the model does not have, and a method for
+// mixtures of experts where there are none.
+func (v *Variant) fits(width int, layers string, cfg *model.Config, blocks []*model.Block) error {
+	if v.Method == original {
+		return nil
+	}
+	mixtures := v.merges() || v.Method == "shared"
+	if mixtures && !slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Router != "" }) {
+		return fmt.Errorf("methods: %s: expected a model with mixtures of experts, found none", v.Name)
+	}
+	plan := v.options(width, cfg).Plan
+	plan.Layers, plan.Together = layers, v.Method == "shared"
+	if _, err := plan.Choose(blocks); err != nil {
+		return fmt.Errorf("%s: %w", v.Name, err)
+	}
+	return nil
+}
+
 // hasP tells whether the method keeps cluster sizes in a P that a mode can change.
 func (v *Variant) hasP() bool { return v.Method == "fusion" || v.Method == "calibrated" }
 

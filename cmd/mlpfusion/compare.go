@@ -234,7 +234,7 @@ func (a *app) listCells(r *experiment.Runner) error {
 			rows = append(rows, []string{p.String(), state, clock(p.Seconds)})
 		}
 		table(w, []string{"cell", "state", "time"}, rows)
-		fmt.Fprintf(w, "\n  %d cells, %d to do, about %s", len(list), len(todo), clock(left))
+		fmt.Fprintf(w, "\n  %s, %d to do, about %s", count(len(list), "cell"), len(todo), clock(left))
 		if !measured && len(todo) > 0 {
 			fmt.Fprint(w, " by a few training steps of the original; compressing and measuring not counted")
 		}
