@@ -183,7 +183,13 @@ func (r *row) measure(ours, other *peer.Process, rounds int, set *task.Encoded) 
 	var a, b, ratios []float64
 	for round := range rounds {
 		q, p := r.ours, r.theirs
+		if round > 0 {
+			q.Warmup, p.Warmup = 0, 0 // the models live on
+		}
 		if !q.Ours {
+			if p.Mode == "grouped" {
+				q.Steps = 3 // enough for a mean by token
+			}
 			q.Rows = draw(q, set, uint64(round))
 			p.Rows = q.Rows
 			if p.Mode == "grouped" {
