@@ -38,7 +38,7 @@ func TestGradientsBF16(t *testing.T) {
 			var off, size, worst float64
 			for _, p := range m.Params {
 				p.Weight.SettleGrad()
-				want := g.floats("grad." + p.Name)
+				want := g.Floats("grad." + p.Name)
 				zero := make([]float32, len(want))
 				d := relative(stored(p, p.Grad), want)
 				if norm := relative(want, zero); norm > 1e-6 {

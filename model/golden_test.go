@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -31,73 +32,27 @@ func load(t testing.TB, name string, opt model.LoadOptions) *model.Model {
 	return m
 }
 
-// golden reads the tensors of a golden file.
-type golden struct {
-	t testing.TB
-	r *checkpoint.Reader
-}
+// goldenFile is what a script of scripts/goldens wrote for a checkpoint.
+type goldenFile struct{ *golden.File }
 
-func openGolden(t testing.TB, name string) golden {
+func openGolden(t testing.TB, name string) goldenFile {
 	t.Helper()
-	r, err := checkpoint.Open(filepath.Join("testdata", name, "golden.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close() })
-	return golden{t, r}
+	return goldenFile{golden.Open(t, filepath.Join("testdata", name, "golden.safetensors"))}
 }
 
-func (g golden) floats(name string) []float32 {
-	g.t.Helper()
-	x, ok := g.r.Tensor(name)
-	if !ok {
-		g.t.Fatalf("golden has no %s", name)
-	}
-	v := make([]float32, x.Elements())
-	if err := x.ReadFloat32(v); err != nil {
-		g.t.Fatal(err)
-	}
-	return v
+func (g goldenFile) input(batch string) *model.Input {
+	return &model.Input{IDs: g.Ints(batch + ".ids"), Types: g.Ints(batch + ".types"), Offsets: g.Ints(batch + ".offsets")}
 }
 
-func (g golden) ints(name string) []int32 {
-	g.t.Helper()
-	x, ok := g.r.Tensor(name)
-	if !ok {
-		g.t.Fatalf("golden has no %s", name)
-	}
-	b := x.Bytes()
-	v := make([]int32, len(b)/4)
-	for i := range v {
-		v[i] = int32(uint32(b[4*i]) | uint32(b[4*i+1])<<8 | uint32(b[4*i+2])<<16 | uint32(b[4*i+3])<<24)
-	}
-	return v
-}
-
-func (g golden) input(batch string) *model.Input {
-	return &model.Input{IDs: g.ints(batch + ".ids"), Types: g.ints(batch + ".types"), Offsets: g.ints(batch + ".offsets")}
-}
-
-func (g golden) labels(batch string) []float32 {
-	x, _ := g.r.Tensor(batch + ".labels")
-	if x.DType == checkpoint.F32 {
-		return g.floats(batch + ".labels")
-	}
-	var v []float32
-	for _, i := range g.ints(batch + ".labels") {
-		v = append(v, float32(i))
-	}
-	return v
-}
+func (g goldenFile) labels(batch string) []float32 { return g.Floats(batch + ".labels") }
 
 // grad returns a parameter's gradient; zeros for an expert that saw no token, for
 // which PyTorch has none.
-func (g golden) grad(p *nn.Param) []float32 {
-	g.t.Helper()
-	if _, ok := g.r.Tensor("grad." + p.Name); !ok && strings.Contains(p.Name, "expert_") {
+func (g goldenFile) grad(p *nn.Param) []float32 {
+	if _, ok := g.Tensor("grad." + p.Name); !ok && strings.Contains(p.Name, "expert_") {
 		return make([]float32, len(p.Grad))
 	}
-	return g.floats("grad." + p.Name)
+	return g.Floats("grad." + p.Name)
 }
 
 // stored returns a parameter's values or gradient as its checkpoint lays them out.
@@ -151,14 +106,14 @@ func TestForward(t *testing.T) {
 			out := &model.Output{AllTokens: true, KeepHidden: true}
 			m.ForwardAll(tape, in, out)
 			for i, h := range out.Hidden {
-				if d := largest(h.Data, g.floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
+				if d := largest(h.Data, g.Floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
 					t.Errorf("hidden state %d is off by %g", i, d)
 				}
 			}
 			if len(out.Hidden) != m.Depth()+1 {
 				t.Errorf("%d hidden states for %d layers", len(out.Hidden), m.Depth())
 			}
-			want := g.floats("logits")
+			want := g.Floats("logits")
 			if d := largest(out.Logits.Data, want); d > 1e-4 {
 				t.Errorf("logits are off by %g", d)
 			}
@@ -196,7 +151,7 @@ func TestGradients(t *testing.T) {
 					out := &model.Output{AllTokens: all}
 					m.ForwardAll(tape, g.input("a"), out)
 					loss := tape.Loss(kind, out.Logits, g.labels("a"))
-					if want := float64(g.floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
+					if want := float64(g.Floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
 						t.Errorf("loss %g, want %g", loss, want)
 					}
 					tape.Backward()

@@ -15,8 +15,8 @@ import (
 // (scripts/goldens/gpt2.py).
 var languageModels = []string{"gpt2", "gpt2-options", "gpt2-base", "gpt2-fused"}
 
-func (g golden) text(batch string) *model.Input {
-	return &model.Input{IDs: g.ints(batch + ".ids"), Offsets: g.ints(batch + ".offsets"), Targets: g.ints(batch + ".targets")}
+func (g goldenFile) text(batch string) *model.Input {
+	return &model.Input{IDs: g.Ints(batch + ".ids"), Offsets: g.Ints(batch + ".offsets"), Targets: g.Ints(batch + ".targets")}
 }
 
 // TestLanguageModelForward checks the hidden states and, for each prefix of each
@@ -40,7 +40,7 @@ func TestLanguageModelForward(t *testing.T) {
 				t.Fatalf("%d hidden states for %d layers", len(out.Hidden), m.Config.Layers)
 			}
 			for i, h := range out.Hidden {
-				if d := largest(h.Data, g.floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
+				if d := largest(h.Data, g.Floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
 					t.Errorf("hidden state %d is off by %g", i, d)
 				}
 			}
@@ -52,11 +52,11 @@ func TestLanguageModelForward(t *testing.T) {
 				}
 			}
 			tape.Reset(0)
-			if d := largest(m.Forward(tape, prefixes).Data, g.floats("logits")); d > 1e-4 {
+			if d := largest(m.Forward(tape, prefixes).Data, g.Floats("logits")); d > 1e-4 {
 				t.Errorf("logits are off by %g", d)
 			}
 			tape.Reset(0)
-			loss, want := m.Loss(tape, nn.KernelFunction, in, nil), float64(g.floats("likelihood")[0])
+			loss, want := m.Loss(tape, nn.KernelFunction, in, nil), float64(g.Floats("likelihood")[0])
 			if math.Abs(loss-want) > 1e-5*math.Abs(want) {
 				t.Errorf("log-likelihood %g, want %g", loss, want)
 			}
@@ -82,7 +82,7 @@ func TestLanguageModelGradients(t *testing.T) {
 					tape.Reset(step)
 					m.ZeroGrad()
 					loss := m.Loss(tape, nn.CrossEntropy, g.text("a"), nil)
-					if want := float64(g.floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
+					if want := float64(g.Floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
 						t.Errorf("loss %g, want %g", loss, want)
 					}
 					tape.Backward()
@@ -96,7 +96,7 @@ func TestLanguageModelGradients(t *testing.T) {
 						continue
 					}
 					first = append(first, slices.Clone(p.Grad))
-					if d := relative(stored(p, p.Grad), g.floats("grad."+p.Name)); d > 1e-3 {
+					if d := relative(stored(p, p.Grad), g.Floats("grad."+p.Name)); d > 1e-3 {
 						t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
 					}
 				}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -18,9 +19,9 @@ import (
 // computed with them (scripts/goldens/t5.py).
 var textToText = []string{"t5", "t5-gated", "t5-untied", "t5-fused", "switch"}
 
-func (g golden) pairs(batch string) *model.Input {
+func (g goldenFile) pairs(batch string) *model.Input {
 	in := g.text(batch)
-	in.DecoderIDs, in.DecoderOffsets = g.ints(batch+".decoder_ids"), g.ints(batch+".decoder_offsets")
+	in.DecoderIDs, in.DecoderOffsets = g.Ints(batch+".decoder_ids"), g.Ints(batch+".decoder_offsets")
 	return in
 }
 
@@ -45,7 +46,7 @@ func TestTextToTextForward(t *testing.T) {
 				t.Fatalf("%d hidden states for %d layers", len(out.Hidden), m.Depth())
 			}
 			for i, h := range out.Hidden {
-				if d := largest(h.Data, g.floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
+				if d := largest(h.Data, g.Floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
 					t.Errorf("hidden state %d is off by %g", i, d)
 				}
 			}
@@ -59,7 +60,7 @@ func TestTextToTextForward(t *testing.T) {
 				}
 			}
 			tape.Reset(0)
-			if d := largest(m.Forward(tape, prefixes).Data, g.floats("logits")); d > 1e-4 {
+			if d := largest(m.Forward(tape, prefixes).Data, g.Floats("logits")); d > 1e-4 {
 				t.Errorf("logits are off by %g", d)
 			}
 		})
@@ -84,13 +85,13 @@ func TestTextToTextGradients(t *testing.T) {
 					tape.Reset(step)
 					m.ZeroGrad()
 					loss := m.Loss(tape, nn.CrossEntropy, g.pairs("a"), nil)
-					if want := float64(g.floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
+					if want := float64(g.Floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
 						t.Errorf("loss %g, want %g", loss, want)
 					}
 					tape.Backward()
 				}
 				if m.RouterLosses {
-					z, balance := g.floats("z_losses"), g.floats("balance_losses")
+					z, balance := g.Floats("z_losses"), g.Floats("balance_losses")
 					for i := range z {
 						if math.Abs(m.RouterZLoss[i]-float64(z[i])) > 1e-5 || math.Abs(m.BalanceLoss[i]-float64(balance[i])) > 1e-5 {
 							t.Errorf("routers' losses %g and %g, want %g and %g", m.RouterZLoss[i], m.BalanceLoss[i], z[i], balance[i])
@@ -125,7 +126,7 @@ func TestRouting(t *testing.T) {
 			pool := kernel.NewPool(2)
 			defer pool.Close()
 			tape := nn.NewTape(pool)
-			in := &model.Input{IDs: g.ints("a.ids"), Offsets: g.ints("a.offsets")}
+			in := &model.Input{IDs: g.Ints("a.ids"), Offsets: g.Ints("a.offsets")}
 			if name == "switch" {
 				in = g.pairs("a")
 			}
@@ -135,7 +136,7 @@ func TestRouting(t *testing.T) {
 			routings, usage, blocks := m.Routings(), m.Usage(), m.Blocks
 			dropped := 0
 			for i, r := range routings {
-				want := g.ints("expert." + strconv.Itoa(i))
+				want := g.Ints("expert." + strconv.Itoa(i))
 				seen := make([]int64, r.Experts)
 				for token, e := range want {
 					got := r.Expert[token]
@@ -189,12 +190,7 @@ func TestPublishedShapes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := checkpoint.Open(filepath.Join(folder, "golden.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	g := golden{t, r}
+	g := goldenFile{golden.Open(t, filepath.Join(folder, "golden.safetensors"))}
 	in := g.pairs("a")
 	if err := m.Check(in); err != nil {
 		t.Fatal(err)
@@ -205,7 +201,7 @@ func TestPublishedShapes(t *testing.T) {
 	out := &model.Output{AllTokens: true, KeepHidden: true}
 	m.ForwardAll(tape, in, out)
 	for i, routing := range m.Routings() {
-		for token, want := range g.ints("expert." + strconv.Itoa(i)) {
+		for token, want := range g.Ints("expert." + strconv.Itoa(i)) {
 			got := routing.Expert[token]
 			if routing.Slot[token] < 0 {
 				got = -1
@@ -217,7 +213,7 @@ func TestPublishedShapes(t *testing.T) {
 	}
 	var worst float64
 	for i, h := range out.Hidden {
-		d := relative(h.Data, g.floats("hidden."+strconv.Itoa(i)))
+		d := relative(h.Data, g.Floats("hidden."+strconv.Itoa(i)))
 		worst = max(worst, d)
 		if d > 1e-4 {
 			t.Errorf("hidden state %d is off by %g of its norm", i, d)
@@ -225,7 +221,7 @@ func TestPublishedShapes(t *testing.T) {
 	}
 	t.Logf("hidden states of %d layers: farthest %.1e of the norm", m.Depth(), worst)
 	tape.Reset(0)
-	loss, want := m.Loss(tape, nn.CrossEntropy, in, nil), float64(g.floats("loss")[0])
+	loss, want := m.Loss(tape, nn.CrossEntropy, in, nil), float64(g.Floats("loss")[0])
 	if math.Abs(loss-want) > 1e-4*want {
 		t.Errorf("loss %g, want %g", loss, want)
 	}

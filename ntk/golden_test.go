@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/ntk"
@@ -35,53 +36,18 @@ func tiny(t testing.TB, name string) *model.Model {
 	return load(t, filepath.Join("..", "model", "testdata", name))
 }
 
-// golden reads what scripts/goldens/ntk.py wrote for a checkpoint.
-type golden struct {
-	t testing.TB
-	r *checkpoint.Reader
-}
+// goldenFile is what scripts/goldens/ntk.py wrote for a checkpoint.
+type goldenFile struct{ *golden.File }
 
-func openGolden(t testing.TB, name string) golden {
+func openGolden(t testing.TB, name string) goldenFile {
 	t.Helper()
-	r, err := checkpoint.Open(filepath.Join("testdata", "goldens", name+".safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close() })
-	return golden{t, r}
+	return goldenFile{golden.Open(t, filepath.Join("testdata", "goldens", name+".safetensors"))}
 }
 
-func (g golden) floats(name string) []float32 {
-	g.t.Helper()
-	x, ok := g.r.Tensor(name)
-	if !ok {
-		g.t.Fatalf("golden has no %s", name)
-	}
-	v := make([]float32, x.Elements())
-	if err := x.ReadFloat32(v); err != nil {
-		g.t.Fatal(err)
-	}
-	return v
-}
-
-func (g golden) ints(name string) []int32 {
-	g.t.Helper()
-	x, ok := g.r.Tensor(name)
-	if !ok {
-		g.t.Fatalf("golden has no %s", name)
-	}
-	b := x.Bytes()
-	v := make([]int32, len(b)/4)
-	for i := range v {
-		v[i] = int32(uint32(b[4*i]) | uint32(b[4*i+1])<<8 | uint32(b[4*i+2])<<16 | uint32(b[4*i+3])<<24)
-	}
-	return v
-}
-
-func (g golden) input() *model.Input {
-	in := &model.Input{IDs: g.ints("ids"), Types: g.ints("types"), Offsets: g.ints("offsets")}
-	if _, ok := g.r.Tensor("targets"); ok {
-		in.Targets = g.ints("targets")
+func (g goldenFile) input() *model.Input {
+	in := &model.Input{IDs: g.Ints("ids"), Types: g.Ints("types"), Offsets: g.Ints("offsets")}
+	if _, ok := g.Tensor("targets"); ok {
+		in.Targets = g.Ints("targets")
 	}
 	return in
 }
@@ -114,7 +80,7 @@ func TestGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 				for i, k := range kernels {
-					d := relative(k.Data, g.floats(fmt.Sprintf("%v.%d", kind, i)))
+					d := relative(k.Data, g.Floats(fmt.Sprintf("%v.%d", kind, i)))
 					t.Logf("%s: off by %.1e of its norm", k.Block, d)
 					if k.Block != m.Blocks[i].Name || d > 1e-3 {
 						t.Errorf("%s: kernel is off by %g of its norm", k.Block, d)

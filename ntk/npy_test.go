@@ -16,7 +16,7 @@ func TestNPY(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &ntk.Kernel{N: 8, Data: openGolden(t, "bert").floats("adam.0")}
+	k := &ntk.Kernel{N: 8, Data: openGolden(t, "bert").Floats("adam.0")}
 	var b bytes.Buffer
 	if err := ntk.WriteNPY(&b, k); err != nil {
 		t.Fatal(err)

@@ -270,12 +270,12 @@ func TestOutputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for l, want := range g.floats("output.hidden") {
+	for l, want := range g.Floats("output.hidden") {
 		if math.Abs(e.Hidden[l]-float64(want)) > 1e-5*float64(want) {
 			t.Errorf("layer %d: hidden states differ by %g, want %g", l, e.Hidden[l], want)
 		}
 	}
-	if want := float64(g.floats("output.logits")[0]); math.Abs(e.Logits-want) > 1e-5*want {
+	if want := float64(g.Floats("output.logits")[0]); math.Abs(e.Logits-want) > 1e-5*want {
 		t.Errorf("logits differ by %g, want %g", e.Logits, want)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // forward pass does, to the last bit, and again after they have changed.
 func TestLogitsOfNow(t *testing.T) {
 	m := load(t, "bert", model.LoadOptions{})
-	b := batch(t, openGolden(t, "bert"), "a")
+	b := batch(openGolden(t, "bert"), "a")
 	data := &task.Encoded{IDs: b.IDs, Types: b.Types, Labels: b.Labels}
 	for _, o := range b.Offsets {
 		data.Offsets = append(data.Offsets, int(o))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -29,58 +30,20 @@ func load(t testing.TB, name string, opt model.LoadOptions) *model.Model {
 	return m
 }
 
-func openGolden(t testing.TB, name string) *checkpoint.Reader {
+func openGolden(t testing.TB, name string) *golden.File {
 	t.Helper()
-	r, err := checkpoint.Open(filepath.Join(testdata, name, "golden.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close() })
-	return r
+	return golden.Open(t, filepath.Join(testdata, name, "golden.safetensors"))
 }
 
-func floats(t testing.TB, r *checkpoint.Reader, name string) []float32 {
-	t.Helper()
-	x, ok := r.Tensor(name)
-	if !ok {
-		t.Fatalf("golden has no %s", name)
-	}
-	v := make([]float32, x.Elements())
-	if x.DType == checkpoint.F32 {
-		if err := x.ReadFloat32(v); err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	for i, n := range ints(t, r, name) {
-		v[i] = float32(n)
-	}
-	return v
-}
-
-func ints(t testing.TB, r *checkpoint.Reader, name string) []int32 {
-	t.Helper()
-	x, ok := r.Tensor(name)
-	if !ok {
-		t.Fatalf("golden has no %s", name)
-	}
-	b := x.Bytes()
-	v := make([]int32, len(b)/4)
-	for i := range v {
-		v[i] = int32(uint32(b[4*i]) | uint32(b[4*i+1])<<8 | uint32(b[4*i+2])<<16 | uint32(b[4*i+3])<<24)
-	}
-	return v
-}
-
-func batch(t testing.TB, r *checkpoint.Reader, name string) *task.Batch {
-	b := &task.Batch{IDs: ints(t, r, name+".ids"), Offsets: ints(t, r, name+".offsets")}
+func batch(r *golden.File, name string) *task.Batch {
+	b := &task.Batch{IDs: r.Ints(name + ".ids"), Offsets: r.Ints(name + ".offsets")}
 	if slices.Contains(r.Names(), name+".targets") {
-		b.Targets = ints(t, r, name+".targets")
+		b.Targets = r.Ints(name + ".targets")
 		if slices.Contains(r.Names(), name+".decoder_ids") {
-			b.DecoderIDs, b.DecoderOffsets = ints(t, r, name+".decoder_ids"), ints(t, r, name+".decoder_offsets")
+			b.DecoderIDs, b.DecoderOffsets = r.Ints(name+".decoder_ids"), r.Ints(name+".decoder_offsets")
 		}
 	} else {
-		b.Types, b.Labels = ints(t, r, name+".types"), floats(t, r, name+".labels")
+		b.Types, b.Labels = r.Ints(name+".types"), r.Floats(name+".labels")
 	}
 	return b
 }
@@ -97,8 +60,8 @@ func TestTenSteps(t *testing.T) {
 			defer pool.Close()
 			m.RouterLosses = name == "switch" // as its golden has them
 			s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 0)
-			batches := []*task.Batch{batch(t, g, "a"), batch(t, g, "b")}
-			losses, norms := floats(t, g, "losses"), floats(t, g, "norms")
+			batches := []*task.Batch{batch(g, "a"), batch(g, "b")}
+			losses, norms := g.Floats("losses"), g.Floats("norms")
 			for i := range 10 {
 				loss := s.Step(batches[i%2], 1e-3)
 				if d := math.Abs(loss - float64(losses[i])); d > 1e-4 {
@@ -119,7 +82,7 @@ func TestTenSteps(t *testing.T) {
 				if p.Transposed {
 					data = model.Transpose(data, p.Shape[1], p.Shape[0])
 				}
-				for i, want := range floats(t, g, "final."+p.Name) {
+				for i, want := range g.Floats("final." + p.Name) {
 					// Ten steps move a parameter by at most 1e-2; Adam may
 					// turn rounding in a tiny gradient into part of a step.
 					if d := math.Abs(float64(data[i] - want)); d > 2e-5 {

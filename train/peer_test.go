@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -24,11 +25,7 @@ func TestMiniLM(t *testing.T) {
 	if source == "" || peer == "" {
 		t.Skip("MLPFUSION_MINILM and MLPFUSION_PEER_MINILM are not set: the real MiniLM is not compared")
 	}
-	g, err := checkpoint.Open(filepath.Join(peer, "golden.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
+	g := golden.Open(t, filepath.Join(peer, "golden.safetensors"))
 	dir, err := checkpoint.OpenDir(source)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +39,7 @@ func TestMiniLM(t *testing.T) {
 	heads := 0
 	for _, p := range m.Params {
 		if strings.HasPrefix(p.Name, "classifier.") {
-			copy(p.Data, floats(t, g, "head."+p.Name))
+			copy(p.Data, g.Floats("head."+p.Name))
 			heads++
 		}
 	}
@@ -51,7 +48,7 @@ func TestMiniLM(t *testing.T) {
 	}
 	pool := kernel.NewPool(2)
 	defer pool.Close()
-	batches := []*task.Batch{batch(t, g, "a"), batch(t, g, "b")}
+	batches := []*task.Batch{batch(g, "a"), batch(g, "b")}
 
 	tape := nn.NewTape(pool)
 	tape.Train = true
@@ -67,7 +64,7 @@ func TestMiniLM(t *testing.T) {
 		if i == len(out.Hidden) {
 			name = "logits"
 		}
-		want := floats(t, g, name)
+		want := g.Floats(name)
 		if len(want) != len(h.Data) {
 			t.Fatalf("%s has %d values, want %d", name, len(h.Data), len(want))
 		}
@@ -88,7 +85,7 @@ func TestMiniLM(t *testing.T) {
 	for _, p := range m.Params {
 		p.Weight.SettleGrad()
 		var d, norm float64
-		for j, w := range floats(t, g, "grad."+p.Name) {
+		for j, w := range g.Floats("grad." + p.Name) {
 			d += math.Pow(float64(p.Grad[j]-w), 2)
 			norm += math.Pow(float64(w), 2)
 		}
@@ -110,7 +107,7 @@ func TestMiniLM(t *testing.T) {
 
 	s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 0)
 	worst = 0
-	for i, want := range floats(t, g, "losses") {
+	for i, want := range g.Floats("losses") {
 		d := math.Abs(s.Step(batches[i%2], 1e-4) - float64(want))
 		if d > 1e-4 {
 			t.Errorf("step %d: loss is off by %g", i, d)

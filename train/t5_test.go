@@ -23,7 +23,7 @@ func TestTextToText(t *testing.T) {
 			m.Config.EmbedDrop, m.Config.HiddenDrop, m.Config.AttnDrop, m.Config.T5.Jitter = 0.1, 0.1, 0.1, 0.1
 			m.RouterLosses = true
 			s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 7)
-			b := batch(t, g, "a")
+			b := batch(g, "a")
 			step := func() { s.Step(b, 1e-3) }
 			for range 20 { // until the buffers fit however tokens are routed
 				step()
@@ -57,7 +57,7 @@ func TestFrozenRouters(t *testing.T) {
 		before[p.Name] = slices.Clone(p.Data)
 	}
 	s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 0)
-	s.Step(batch(t, g, "a"), 1e-3)
+	s.Step(batch(g, "a"), 1e-3)
 	s.Optimizer.Flush()
 	routers := 0
 	for _, p := range m.Params {
