@@ -50,8 +50,9 @@ func (p *Pool) GemmGroup(prec Precision, products []Product) {
 }
 
 // groupTasks is the number of blocks for each worker that a group is cut into at
-// the least: fewer would let workers wait for the last.
-const groupTasks = 8
+// the least. Fewer would let workers wait for the last; of more, each packs again
+// what another has packed.
+const groupTasks = 4
 
 func (x *Product) work() float64 { return float64(x.M) * float64(x.N) * float64(x.K+8) }
 
