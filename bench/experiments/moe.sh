@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The experiment of docs/moe.md: a small T5 with random weights, trained on part of
-# SST-2, upcycled to eight experts, trained on, then compressed by every
-# method and fine-tuned. It goes on where it was stopped.
+# SST-2, upcycled to eight experts in every layer, trained on all of it, then
+# compressed by every method, scored, and fine-tuned. It goes on where it was stopped.
 #     bash bench/experiments/moe.sh MLPFUSION PYTHON DATA OUT
 # MLPFUSION is the program, PYTHON has the peers' packages, DATA the folders SST-2
 # and tokenizers of the shared data.
@@ -30,9 +30,13 @@ END
 	cp "$data/tokenizers/bert-base-uncased/vocab.txt" random/
 fi
 resume() { if [ -d "$1.train" ]; then echo --resume; fi; }
-[ -d dense ] || mlpfusion train random dense "${sst2[@]}" --lr 2e-3 --epochs 2 --train-rows 10000 $(resume dense)
-[ -d upcycled ] || mlpfusion upcycle dense upcycled --experts 8
-[ -d moe ] || mlpfusion train upcycled moe "${sst2[@]}" --lr 5e-4 --epochs 1 --train-rows 10000 $(resume moe)
+[ -d dense ] || mlpfusion train random dense "${sst2[@]}" --lr 2e-3 --epochs 1 --train-rows 30000 $(resume dense)
+[ -d upcycled ] || mlpfusion upcycle dense upcycled --experts 8 --every 1
+[ -d moe ] || mlpfusion train upcycled moe "${sst2[@]}" --lr 1e-3 --epochs 1 $(resume moe)
 mlpfusion inspect upcycled --task sst2 --data "$data/SST-2" --max-length 64 --json >routers-before.json
 mlpfusion inspect moe --task sst2 --data "$data/SST-2" --max-length 64 --json >routers-after.json
 mlpfusion compare moe compare --config "$here/moe.yaml" --data "$data"
+mlpfusion compare moe wider --config "$here/moe.yaml" --data "$data" --widths 128,64 --seeds 1 --epochs 0
+for model in {compare,wider}/models/*/; do # as they are before they are fine-tuned
+	echo "$(basename "$model") $(mlpfusion eval "$model" --task sst2 --data "$data/SST-2" --max-length 64 | grep dev)"
+done >before.txt
