@@ -6,7 +6,7 @@ func (g *gemmJob) plan(workers int) {
 	if !g.choose() {
 		return
 	}
-	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.kernel.nc
+	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.strip()
 	if g.m >= manyRows && (g.packed != nil || g.sharesB()) {
 		g.rows, g.cols, g.strips = part(g.m, 8*workers, g.kernel.mc), g.n, 1
 		return
@@ -46,7 +46,7 @@ func (g *gemmJob) planParts(parts int) {
 	if !g.choose() {
 		return
 	}
-	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.kernel.nc
+	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.strip()
 	best := 0.0
 	for down := 1; down <= max(1, parts); down++ {
 		rows := part(g.m, down, mr)
@@ -87,6 +87,17 @@ const manyRows = 1024
 // for the last-level cache is not.
 func (g *gemmJob) sharesB() bool {
 	return g.kernel != nil && g.packed == nil && g.pool != nil && g.m >= manyRows && g.k > 0 && g.n*g.k <= 1<<23
+}
+
+// strip returns the most columns of a block. For a single block of rows what is
+// packed of B is used once, and has to be in the second-level cache still.
+func (g *gemmJob) strip() int {
+	t := g.kernel
+	if g.m > t.mc || g.packed != nil || g.k == 0 {
+		return t.nc
+	}
+	const words = 150 << 10
+	return min(t.nc, max(1, words/t.words(min(g.k, t.kc))/t.nr)*t.nr)
 }
 
 // cost is what a block of rows×cols costs. The unit is one product of the
