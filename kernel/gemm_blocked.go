@@ -16,6 +16,7 @@ import "unsafe"
 type gemmKernel struct {
 	mr, nr      int
 	kc, mc, nc  int
+	direct      int // rows that do not repay the packing of a float32 B that is not transposed
 	pairs       bool
 	step        int               // words of k that a microkernel takes at once
 	tile        []func(*tileArgs) // by rows
@@ -130,7 +131,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 		}
 		var panels []float32
 		// A few rows do not repay the packing of B: it is read where it lies.
-		direct := g.packed == nil && !g.b.T && g.prec == FP32 && i1-i0 <= 3*t.mr
+		direct := g.packed == nil && !g.b.T && g.prec == FP32 && i1-i0 <= t.direct
 		switch {
 		case k == 0:
 		case g.packed != nil:
