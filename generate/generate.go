@@ -55,7 +55,6 @@ type text struct {
 	beams   []beam
 	search  *search // nil without beam search
 	random  *rand.Rand
-	started bool
 }
 
 // beam is one beginning of a text.
