@@ -220,11 +220,15 @@ func TestRunning(t *testing.T) {
 	}
 	f.Close()
 	var b strings.Builder
-	if err := Write(&b, []string{dir}); err != nil {
+	other := filepath.Join(t.TempDir(), "other", "new")
+	sampleRun(t, other)
+	if err := Write(&b, []string{dir, other}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(b.String(), "new, lr 4e-05") {
-		t.Error("the page lacks the run")
+	for _, want := range []string{">new, lr 4e-05", "other/new, lr 4e-05"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 }
 

@@ -38,6 +38,12 @@ func read(dirs []string) (comparisons []*comparison, runs []training, err error)
 			if err != nil {
 				return nil, nil, err
 			}
+			for _, r := range runs {
+				if r.name == run.name { // told apart by the folder they lie in
+					run.name = filepath.Join(filepath.Base(filepath.Dir(filepath.Clean(dir))), run.name)
+					break
+				}
+			}
 			runs = append(runs, run)
 			continue
 		}

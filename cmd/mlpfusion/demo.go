@@ -60,7 +60,12 @@ of 6 MLP blocks from 1536 to 384 units, fine-tune the original and the fused
 model on 4,500 of the reviews, and print what it cost and what it brought.`,
 		Example: `  mlpfusion demo`,
 		Args:    exactly(),
-		RunE:    func(*cobra.Command, []string) error { return a.demo(dir, fetch) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !c.Flags().Changed("seed") {
+				a.seed = demoSeed
+			}
+			return a.demo(dir, fetch)
+		},
 	}
 	c.Flags().StringVar(&dir, "dir", "", "where to keep downloads and results (default the user's cache folder)")
 	c.Flags().BoolVar(&fetch, "fetch", false, "only bring the model and the reviews")
@@ -146,7 +151,7 @@ func (a *app) demoRun(v any, args ...string) error {
 	}
 	a.ui.say("\n$ mlpfusion %s", strings.Join(shortened(args), " "))
 	a.ui.close()
-	args = append(args, "--json", "--seed", fmt.Sprint(demoSeed), "--threads", fmt.Sprint(a.threads))
+	args = append(args, "--json", "--seed", fmt.Sprint(a.seed), "--threads", fmt.Sprint(a.threads))
 	if a.ui.quiet {
 		args = append(args, "--quiet")
 	}
