@@ -408,8 +408,8 @@ func (f *fuser) tensor(name string) *checkpoint.Tensor {
 func (f *fuser) recipe(b *model.Block) string {
 	o := f.opt.Fusion
 	i := slices.Index(f.blocks, b)
-	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d calibration=%s experts=%d",
-		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, f.opt.CalibrationName, f.opt.Experts)
+	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d balance=%t calibration=%s experts=%d",
+		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, o.Balance, f.opt.CalibrationName, f.opt.Experts)
 }
 
 // parts lists a block's own tensors under the names of a family, with the shapes

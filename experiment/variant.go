@@ -33,7 +33,7 @@ type Variant struct {
 }
 
 // modifiers are the words after a "+", as ParseVariant explains them.
-var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "weighted", "select", "refit", "fit=STEPS", "steps", "steps=LOWEST", "distill", "distill=WEIGHT", "experts=N", "usage", "params"}
+var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "weighted", "select", "refit", "fit=STEPS", "balance", "steps", "steps=LOWEST", "distill", "distill=WEIGHT", "experts=N", "usage", "params"}
 
 // ParseVariant reads a method's name and its modifiers, joined by "+":
 // kmeans, ward, best, restarts=N and effort=N say how fusion and cluster
@@ -78,6 +78,8 @@ func ParseVariant(name string) (*Variant, error) {
 			v.Fusion.Refit = true
 		case "fit":
 			v.Fusion.Fit = int(number)
+		case "balance":
+			v.Fusion.Balance = true
 		case "steps":
 			v.Steps, v.Lowest = true, number
 		case "distill":
@@ -105,6 +107,8 @@ func ParseVariant(name string) (*Variant, error) {
 		return nil, fmt.Errorf("%s: expected restarts=N with kmeans, found it without", name)
 	case v.Fusion.Effort > 0 && v.Fusion.Clustering != kmeans.AlgorithmBest && v.Fusion.Clustering != "":
 		return nil, fmt.Errorf("%s: expected effort=N with best, found it with %s", name, v.Fusion.Clustering)
+	case v.Fusion.Balance && v.Method != "fusion" && v.Method != "calibrated":
+		return nil, fmt.Errorf("%s: expected balance with fusion or calibrated, found it with %s", name, v.Method)
 	case v.Experts > 0 && !v.merges():
 		return nil, fmt.Errorf("%s: expected experts=N with mc-smoe or hc-smoe, found it with %s", name, v.Method)
 	case v.Params && v.Method != "shared":

@@ -56,8 +56,8 @@ func (m *Mixture) checkMerge(o *MixtureOptions) error {
 	if n := len(m.Experts); o.Experts < 1 || o.Experts > n {
 		return fmt.Errorf("fusion: experts to keep: expected 1 to %d, the layer's own number, found %d", n, o.Experts)
 	}
-	if o.Weighted || o.Select || o.Refit || o.Fit > 0 {
-		return errors.New("fusion: merged experts cannot be weighted, selected, refitted or fitted")
+	if o.Weighted || o.Select || o.Refit || o.Fit > 0 || o.Balance {
+		return errors.New("fusion: merged experts cannot be weighted, selected, refitted, fitted or balanced")
 	}
 	if w := m.Experts[0].Width; o.Width < 1 || o.Width > w {
 		return fmt.Errorf("fusion: width %d: expected 1 to %d, the experts' own width", o.Width, w)

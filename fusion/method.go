@@ -46,6 +46,10 @@ type Options struct {
 	Ridge    float64 // of Refit, relative to the features' mean variance; 0 is 1e-4
 	Fit      int     // steps of descent on all weights of a dense block, after Refit
 
+	// Balance makes P each unit's share of the output, in place of cluster sizes; of
+	// fusion and calibrated.
+	Balance bool
+
 	taught *teacher // shared by the steps of one Compress
 }
 
@@ -115,6 +119,9 @@ func (w method) Compress(ctx context.Context, m *MLP, o Options) (*Block, error)
 	}
 	if err == nil && o.Fit > 0 {
 		err = fit(ctx, m, b, o)
+	}
+	if err == nil && o.Balance {
+		err = b.balance(m.Width)
 	}
 	if err != nil {
 		return nil, err

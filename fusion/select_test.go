@@ -159,3 +159,43 @@ func TestCalibratedIsClosest(t *testing.T) {
 		}
 	}
 }
+
+// A balanced P changes what trains, not what is computed: a unit of twice the
+// weights has twice the P, and the outputs stay.
+func TestBalance(t *testing.T) {
+	for _, gated := range []bool{false, true} {
+		m := randomMLP(rand.New(rand.NewPCG(4, 1)), 6, 8, gated, true)
+		for r := range m.Hidden { // units 0 and 1 alike, but for a factor of 3 in their share with P
+			m.Down[r*m.Width+1] = 1.5 * m.Down[r*m.Width]
+		}
+		for _, w := range [][]float32{m.Up, m.Gate} {
+			if w != nil {
+				copy(w[m.Hidden:2*m.Hidden], w[:m.Hidden])
+			}
+		}
+		x := tokens(m.Hidden, 30, 1)
+		b := &Block{MLP: m.clone(), Scale: []float32{1, 2, 1, 3, 1, 1, 1, 1}}
+		want := output(b, m.Hidden, x)
+		if err := b.balance(8000); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "output", output(b, m.Hidden, x), want, 1e-5)
+		var sum float64
+		for _, p := range b.Scale {
+			sum += float64(p)
+		}
+		if math.Abs(sum-8000) > 8 || math.Abs(float64(b.Scale[1]/b.Scale[0]-3)) > 0.01 {
+			t.Errorf("gated %v: P is %v, want units of 8000 shared by weight, 1 having three times 0's", gated, b.Scale)
+		}
+	}
+	silent := &Block{MLP: MLP{Hidden: 1, Width: 2, Up: make([]float32, 2), Down: make([]float32, 2)}, Scale: []float32{3, 4}}
+	if err := silent.balance(7); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(silent.Scale, []float32{3, 4}) {
+		t.Errorf("P of a block that gives nothing became %v", silent.Scale)
+	}
+	if err := (&Block{MLP: silent.MLP}).balance(7); err == nil {
+		t.Error("a block without P was balanced")
+	}
+}

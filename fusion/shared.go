@@ -28,8 +28,8 @@ func (shared) Compress(ctx context.Context, m *Mixture, o MixtureOptions) (*Fuse
 	switch {
 	case first.DownBias != nil:
 		return nil, errors.New("fusion: shared units need experts without an output bias")
-	case o.Select || o.Refit || o.Fit > 0:
-		return nil, errors.New("fusion: shared units cannot be selected, refitted or fitted: they have no one output to fit to")
+	case o.Select || o.Refit || o.Fit > 0 || o.Balance:
+		return nil, errors.New("fusion: shared units cannot be selected, refitted, fitted or balanced: they have no one output to fit to")
 	case o.Weighted && o.Inputs == nil:
 		return nil, errNoInputs
 	}

@@ -129,6 +129,7 @@ they get on these texts.`,
 	f.StringVar(&clustering, "clustering", "", "kmeans (the paper's), ward or best (default best)")
 	f.IntVar(&opt.Fusion.Restarts, "restarts", 0, "runs of kmeans, the best is kept (default 30, the paper's)")
 	f.IntVar(&opt.Fusion.Effort, "effort", 0, "work of the clustering best: 1 (default) to 10 or more")
+	f.BoolVar(&opt.Fusion.Balance, "balance", false, "make P each unit's share of the output in place of cluster sizes (fusion, calibrated)")
 	f.BoolVar(&opt.Fusion.Weighted, "weighted", false, "cluster by what units do on the texts of --task and --data")
 	f.BoolVar(&opt.Fusion.Select, "select", false, "cluster around the units that matter most on these texts")
 	f.BoolVar(&opt.Fusion.Refit, "refit", false, "fit the down projections to the original's outputs on these texts")
@@ -187,6 +188,7 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, clustering, budgetOf 
 		{"restarts", clusters && algorithm == kmeans.AlgorithmKMeans, "--clustering kmeans"},
 		{"effort", clusters && (algorithm == "" || algorithm == kmeans.AlgorithmBest), "--clustering best"},
 		{"ridge", opt.Fusion.Refit || opt.Method == "calibrated", "--refit or the method calibrated"},
+		{"balance", opt.Method == "fusion" || opt.Method == "calibrated", "the methods fusion and calibrated"},
 		{"budget-of", opt.Budget != 0, "--budget"},
 		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts},
 	})
