@@ -171,27 +171,6 @@ func kernels(d, h float64) (k, weight float64) {
 	return k, weight / d
 }
 
-// loss returns the squared discrepancy at the current rows; the descent itself
-// never needs it.
-func (f *mmdFit) loss() float64 {
-	f.measure()
-	if f.bw == 0 {
-		return 0
-	}
-	var xx, xy, yy float64
-	f.eachXX(func(d float64) { k, _ := kernels(d, f.bw); xx += k })
-	for _, d := range f.cross {
-		k, _ := kernels(float64(d), f.bw)
-		xy += k
-	}
-	for _, d := range f.inner {
-		k, _ := kernels(float64(d), f.bw)
-		yy += k
-	}
-	n, m := float64(f.n), float64(f.m)
-	return xx/(n*n) - 2*xy/(n*m) + yy/(m*m)
-}
-
 // step moves the rows once.
 func (f *mmdFit) step() {
 	f.measure()

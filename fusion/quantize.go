@@ -6,7 +6,7 @@ import "math"
 // factor for each row: w ≈ scale[r]·q, with scale[r] the row's largest size over
 // 127. A value is off by at most half of scale[r]; a row of zeros has scale 0.
 // The values must be finite. bfloat16, which needs no factors, is
-// kernel.ToBF16Slice: off by at most 2⁻⁹ of the value.
+// kernel.ToBF16: off by at most 2⁻⁹ of the value.
 func QuantizeInt8(w []float32, rows, cols int) (q []int8, scale []float32) {
 	q, scale = make([]int8, rows*cols), make([]float32, rows)
 	for r := range rows {

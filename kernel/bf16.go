@@ -22,33 +22,3 @@ func round(prec Precision, x float32) float32 {
 	}
 	return FromBF16(ToBF16(x))
 }
-
-// ToBF16Slice writes the bfloat16 bits of src to dst, of at least src's length.
-func ToBF16Slice(dst []uint16, src []float32) {
-	dst = dst[:len(src)]
-	done := 0
-	switch {
-	case isa >= AVX512:
-		done = toBF16AVX512(dst, src)
-	case isa >= AVX2:
-		done = toBF16AVX2(dst, src)
-	}
-	for i, v := range src[done:] {
-		dst[done+i] = ToBF16(v)
-	}
-}
-
-// FromBF16Slice writes the values of src to dst, of at least src's length.
-func FromBF16Slice(dst []float32, src []uint16) {
-	dst = dst[:len(src)]
-	done := 0
-	switch {
-	case isa >= AVX512:
-		done = fromBF16AVX512(dst, src)
-	case isa >= AVX2:
-		done = fromBF16AVX2(dst, src)
-	}
-	for i, b := range src[done:] {
-		dst[done+i] = FromBF16(b)
-	}
-}

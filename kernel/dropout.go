@@ -67,27 +67,12 @@ func Uniform(dst []float32, seed, offset uint64) {
 // elements are dropped is a function of seed and offset+i. 0 ≤ p < 1; dst may be
 // src.
 func DropoutApply(dst, src []float32, seed, offset uint64, p float32) {
-	dropout(dst, nil, src, seed, offset, p)
-}
-
-// DropoutAdd writes res_i plus what DropoutApply would write to dst_i. dst may
-// be res or src.
-func DropoutAdd(dst, res, src []float32, seed, offset uint64, p float32) {
-	dropout(dst, res[:len(src)], src, seed, offset, p)
-}
-
-func dropout(dst, res, src []float32, seed, offset uint64, p float32) {
 	dst = dst[:len(src)]
 	for len(src) > 0 {
 		// The keys hold up to the next multiple of 2^32.
 		n := int(min(uint64(len(src)), 1<<32-offset&math.MaxUint32))
 		k := newDropKeys(seed, offset, p)
-		if res == nil {
-			k.apply(dst[:n], src[:n], uint32(offset))
-		} else {
-			k.add(dst[:n], res[:n], src[:n], uint32(offset))
-			res = res[n:]
-		}
+		k.apply(dst[:n], src[:n], uint32(offset))
 		dst, src, offset = dst[n:], src[n:], offset+uint64(n)
 	}
 }
@@ -107,25 +92,10 @@ func (k *dropKeys) apply(dst, src []float32, at uint32) {
 	}
 }
 
-func (k *dropKeys) add(dst, res, src []float32, at uint32) {
-	words := k.words()
-	switch {
-	case isa >= AVX512:
-		dropAddAVX512(&words, dst, res, src, at)
-		return
-	case isa >= AVX2:
-		dropAddAVX2(&words, dst, res, src, at)
-		return
-	}
-	for i, v := range src {
-		dst[i] = res[i] + k.drop(v, at+uint32(i))
-	}
-}
-
 // drop returns v·scale or +0.
 func (k *dropKeys) drop(v float32, at uint32) float32 {
 	if int32(k.hash(at)) < k.least {
 		return 0
 	}
-	return float32(v * k.scale) // never fused with what follows
+	return v * k.scale
 }

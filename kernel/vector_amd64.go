@@ -140,21 +140,6 @@ func tanhDerivAVX2(v []float32, deriv []float32)
 //go:noescape
 func dropApplyAVX2(k *[4]uint32, dst []float32, src []float32, at uint32)
 
-// dropAddAVX2 is dropKeys.add.
-//
-//go:noescape
-func dropAddAVX2(k *[4]uint32, dst []float32, res []float32, src []float32, at uint32)
-
-// toBF16AVX2 converts a multiple of its lanes and returns how many.
-//
-//go:noescape
-func toBF16AVX2(dst []uint16, src []float32) int
-
-// fromBF16AVX2 converts a multiple of its lanes and returns how many.
-//
-//go:noescape
-func fromBF16AVX2(dst []float32, src []uint16) int
-
 // dotAVX512 returns Σ x_i·y_i.
 //
 //go:noescape
@@ -290,18 +275,3 @@ func tanhDerivAVX512(v []float32, deriv []float32)
 //
 //go:noescape
 func dropApplyAVX512(k *[4]uint32, dst []float32, src []float32, at uint32)
-
-// dropAddAVX512 is dropKeys.add.
-//
-//go:noescape
-func dropAddAVX512(k *[4]uint32, dst []float32, res []float32, src []float32, at uint32)
-
-// toBF16AVX512 converts a multiple of its lanes and returns how many.
-//
-//go:noescape
-func toBF16AVX512(dst []uint16, src []float32) int
-
-// fromBF16AVX512 converts a multiple of its lanes and returns how many.
-//
-//go:noescape
-func fromBF16AVX512(dst []float32, src []uint16) int

@@ -3838,247 +3838,6 @@ DATA const00000008<>+56(SB)/4, $0x00000008
 DATA const00000008<>+60(SB)/4, $0x00000008
 GLOBL const00000008<>(SB), RODATA|NOPTR, $64
 
-// func dropAddAVX2(k *[4]uint32, dst []float32, res []float32, src []float32, at uint32)
-// Requires: AVX, AVX2
-TEXT ·dropAddAVX2(SB), NOSPLIT, $0-84
-	MOVQ         k+0(FP), AX
-	VBROADCASTSS (AX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VBROADCASTSS 8(AX), Y2
-	VBROADCASTSS 12(AX), Y3
-	MOVQ         dst_base+8(FP), AX
-	MOVQ         src_base+56(FP), CX
-	MOVQ         res_base+32(FP), DX
-	VMOVUPS      consted5ad4bb<>+0(SB), Y4
-	VMOVUPS      constac4c1b51<>+0(SB), Y5
-	VMOVUPS      const31848bab<>+0(SB), Y6
-	VBROADCASTSS at+80(FP), Y7
-	VPADDD       counting<>+0(SB), Y7, Y7
-	MOVQ         src_len+64(FP), BX
-	XORQ         SI, SI
-
-loop150:
-	CMPQ     BX, $0x00000010
-	JLT      end151
-	VPXOR    Y0, Y7, Y8
-	VPADDD   const00000008<>+0(SB), Y7, Y7
-	VPSRLD   $0x11, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y4, Y8, Y8
-	VPXOR    Y1, Y8, Y8
-	VPSRLD   $0x0b, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y5, Y8, Y8
-	VPSRLD   $0x0f, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y6, Y8, Y8
-	VPSRLD   $0x0e, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VMOVUPS  (CX)(SI*4), Y9
-	VMULPS   Y9, Y3, Y9
-	VPCMPGTD Y8, Y2, Y8
-	VPANDN   Y9, Y8, Y8
-	VMOVUPS  (DX)(SI*4), Y9
-	VADDPS   Y9, Y8, Y8
-	VMOVUPS  Y8, (AX)(SI*4)
-	VPXOR    Y0, Y7, Y8
-	VPADDD   const00000008<>+0(SB), Y7, Y7
-	VPSRLD   $0x11, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y4, Y8, Y8
-	VPXOR    Y1, Y8, Y8
-	VPSRLD   $0x0b, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y5, Y8, Y8
-	VPSRLD   $0x0f, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y6, Y8, Y8
-	VPSRLD   $0x0e, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VMOVUPS  32(CX)(SI*4), Y9
-	VMULPS   Y9, Y3, Y9
-	VPCMPGTD Y8, Y2, Y8
-	VPANDN   Y9, Y8, Y8
-	VMOVUPS  32(DX)(SI*4), Y9
-	VADDPS   Y9, Y8, Y8
-	VMOVUPS  Y8, 32(AX)(SI*4)
-	ADDQ     $0x00000010, SI
-	SUBQ     $0x00000010, BX
-	JMP      loop150
-
-end151:
-loop152:
-	CMPQ     BX, $0x00000008
-	JLT      end153
-	VPXOR    Y0, Y7, Y8
-	VPADDD   const00000008<>+0(SB), Y7, Y7
-	VPSRLD   $0x11, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y4, Y8, Y8
-	VPXOR    Y1, Y8, Y8
-	VPSRLD   $0x0b, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y5, Y8, Y8
-	VPSRLD   $0x0f, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VPMULLD  Y6, Y8, Y8
-	VPSRLD   $0x0e, Y8, Y9
-	VPXOR    Y9, Y8, Y8
-	VMOVUPS  (CX)(SI*4), Y9
-	VMULPS   Y9, Y3, Y9
-	VPCMPGTD Y8, Y2, Y8
-	VPANDN   Y9, Y8, Y8
-	VMOVUPS  (DX)(SI*4), Y9
-	VADDPS   Y9, Y8, Y8
-	VMOVUPS  Y8, (AX)(SI*4)
-	ADDQ     $0x00000008, SI
-	SUBQ     $0x00000008, BX
-	JMP      loop152
-
-end153:
-	TESTQ      BX, BX
-	JZ         done154
-	LEAQ       maskTable<>+0(SB), DI
-	NEGQ       BX
-	VMOVDQU    32(DI)(BX*4), Y8
-	VPXOR      Y0, Y7, Y0
-	VPADDD     const00000008<>+0(SB), Y7, Y7
-	VPSRLD     $0x11, Y0, Y7
-	VPXOR      Y7, Y0, Y0
-	VPMULLD    Y4, Y0, Y0
-	VPXOR      Y1, Y0, Y0
-	VPSRLD     $0x0b, Y0, Y1
-	VPXOR      Y1, Y0, Y0
-	VPMULLD    Y5, Y0, Y0
-	VPSRLD     $0x0f, Y0, Y1
-	VPXOR      Y1, Y0, Y0
-	VPMULLD    Y6, Y0, Y0
-	VPSRLD     $0x0e, Y0, Y1
-	VPXOR      Y1, Y0, Y0
-	VMASKMOVPS (CX)(SI*4), Y8, Y1
-	VMULPS     Y1, Y3, Y1
-	VPCMPGTD   Y0, Y2, Y0
-	VPANDN     Y1, Y0, Y0
-	VMASKMOVPS (DX)(SI*4), Y8, Y1
-	VADDPS     Y1, Y0, Y0
-	VMASKMOVPS Y0, Y8, (AX)(SI*4)
-
-done154:
-	VZEROUPPER
-	RET
-
-// func toBF16AVX2(dst []uint16, src []float32) int
-// Requires: AVX, AVX2
-TEXT ·toBF16AVX2(SB), NOSPLIT, $0-56
-	MOVQ    dst_base+0(FP), AX
-	MOVQ    src_base+24(FP), CX
-	MOVQ    src_len+32(FP), DX
-	VMOVUPS const00000001<>+0(SB), Y0
-	VMOVUPS const00007fff<>+0(SB), Y1
-	VMOVUPS const00000040<>+0(SB), Y2
-	XORQ    BX, BX
-
-loop155:
-	CMPQ         DX, $0x00000008
-	JLT          end156
-	VMOVUPS      (CX)(BX*4), Y3
-	VPSRLD       $0x10, Y3, Y4
-	VPAND        Y0, Y4, Y5
-	VPADDD       Y1, Y5, Y5
-	VPADDD       Y3, Y5, Y5
-	VPSRLD       $0x10, Y5, Y5
-	VORPS        Y2, Y4, Y4
-	VCMPPS       $0x03, Y3, Y3, Y3
-	VBLENDVPS    Y3, Y4, Y5, Y5
-	VEXTRACTI128 $0x01, Y5, X3
-	VPACKUSDW    X3, X5, X3
-	VMOVDQU      X3, (AX)(BX*2)
-	ADDQ         $0x00000008, BX
-	SUBQ         $0x00000008, DX
-	JMP          loop155
-
-end156:
-	MOVQ BX, ret+48(FP)
-	VZEROUPPER
-	RET
-
-DATA const00000001<>+0(SB)/4, $0x00000001
-DATA const00000001<>+4(SB)/4, $0x00000001
-DATA const00000001<>+8(SB)/4, $0x00000001
-DATA const00000001<>+12(SB)/4, $0x00000001
-DATA const00000001<>+16(SB)/4, $0x00000001
-DATA const00000001<>+20(SB)/4, $0x00000001
-DATA const00000001<>+24(SB)/4, $0x00000001
-DATA const00000001<>+28(SB)/4, $0x00000001
-DATA const00000001<>+32(SB)/4, $0x00000001
-DATA const00000001<>+36(SB)/4, $0x00000001
-DATA const00000001<>+40(SB)/4, $0x00000001
-DATA const00000001<>+44(SB)/4, $0x00000001
-DATA const00000001<>+48(SB)/4, $0x00000001
-DATA const00000001<>+52(SB)/4, $0x00000001
-DATA const00000001<>+56(SB)/4, $0x00000001
-DATA const00000001<>+60(SB)/4, $0x00000001
-GLOBL const00000001<>(SB), RODATA|NOPTR, $64
-
-DATA const00007fff<>+0(SB)/4, $0x00007fff
-DATA const00007fff<>+4(SB)/4, $0x00007fff
-DATA const00007fff<>+8(SB)/4, $0x00007fff
-DATA const00007fff<>+12(SB)/4, $0x00007fff
-DATA const00007fff<>+16(SB)/4, $0x00007fff
-DATA const00007fff<>+20(SB)/4, $0x00007fff
-DATA const00007fff<>+24(SB)/4, $0x00007fff
-DATA const00007fff<>+28(SB)/4, $0x00007fff
-DATA const00007fff<>+32(SB)/4, $0x00007fff
-DATA const00007fff<>+36(SB)/4, $0x00007fff
-DATA const00007fff<>+40(SB)/4, $0x00007fff
-DATA const00007fff<>+44(SB)/4, $0x00007fff
-DATA const00007fff<>+48(SB)/4, $0x00007fff
-DATA const00007fff<>+52(SB)/4, $0x00007fff
-DATA const00007fff<>+56(SB)/4, $0x00007fff
-DATA const00007fff<>+60(SB)/4, $0x00007fff
-GLOBL const00007fff<>(SB), RODATA|NOPTR, $64
-
-DATA const00000040<>+0(SB)/4, $0x00000040
-DATA const00000040<>+4(SB)/4, $0x00000040
-DATA const00000040<>+8(SB)/4, $0x00000040
-DATA const00000040<>+12(SB)/4, $0x00000040
-DATA const00000040<>+16(SB)/4, $0x00000040
-DATA const00000040<>+20(SB)/4, $0x00000040
-DATA const00000040<>+24(SB)/4, $0x00000040
-DATA const00000040<>+28(SB)/4, $0x00000040
-DATA const00000040<>+32(SB)/4, $0x00000040
-DATA const00000040<>+36(SB)/4, $0x00000040
-DATA const00000040<>+40(SB)/4, $0x00000040
-DATA const00000040<>+44(SB)/4, $0x00000040
-DATA const00000040<>+48(SB)/4, $0x00000040
-DATA const00000040<>+52(SB)/4, $0x00000040
-DATA const00000040<>+56(SB)/4, $0x00000040
-DATA const00000040<>+60(SB)/4, $0x00000040
-GLOBL const00000040<>(SB), RODATA|NOPTR, $64
-
-// func fromBF16AVX2(dst []float32, src []uint16) int
-// Requires: AVX, AVX2
-TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-56
-	MOVQ dst_base+0(FP), AX
-	MOVQ src_base+24(FP), CX
-	MOVQ src_len+32(FP), DX
-	XORQ BX, BX
-
-loop157:
-	CMPQ      DX, $0x00000008
-	JLT       end158
-	VPMOVZXWD (CX)(BX*2), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (AX)(BX*4)
-	ADDQ      $0x00000008, BX
-	SUBQ      $0x00000008, DX
-	JMP       loop157
-
-end158:
-	MOVQ BX, ret+48(FP)
-	VZEROUPPER
-	RET
-
 // func dotAVX512(x []float32, y []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
@@ -4091,9 +3850,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop159:
+loop150:
 	CMPQ        DX, $0x00000040
-	JLT         end160
+	JLT         end151
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -4108,22 +3867,22 @@ loop159:
 	VFMADD231PS Z4, Z5, Z3
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop159
+	JMP         loop150
 
-end160:
-loop161:
+end151:
+loop152:
 	CMPQ        DX, $0x00000010
-	JLT         end162
+	JLT         end153
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop161
+	JMP         loop152
 
-end162:
+end153:
 	TESTQ       DX, DX
-	JZ          done163
+	JZ          done154
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -4131,7 +3890,7 @@ end162:
 	VMOVUPS.Z   (AX)(BX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-done163:
+done154:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -4156,9 +3915,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_len+16(FP), DX
 	XORQ         BX, BX
 
-loop164:
+loop155:
 	CMPQ        DX, $0x00000040
-	JLT         end165
+	JLT         end156
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -4177,23 +3936,23 @@ loop164:
 	VMOVUPS     Z1, 192(CX)(BX*4)
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop164
+	JMP         loop155
 
-end165:
-loop166:
+end156:
+loop157:
 	CMPQ        DX, $0x00000010
-	JLT         end167
+	JLT         end158
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop166
+	JMP         loop157
 
-end167:
+end158:
 	TESTQ       DX, DX
-	JZ          done168
+	JZ          done159
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -4202,7 +3961,7 @@ end167:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done168:
+done159:
 	VZEROUPPER
 	RET
 
@@ -4214,9 +3973,9 @@ TEXT ·mulAVX512(SB), NOSPLIT, $0-48
 	MOVQ x_len+32(FP), DX
 	XORQ BX, BX
 
-loop169:
+loop160:
 	CMPQ    DX, $0x00000040
-	JLT     end170
+	JLT     end161
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
@@ -4235,23 +3994,23 @@ loop169:
 	VMOVUPS Z0, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop169
+	JMP     loop160
 
-end170:
-loop171:
+end161:
+loop162:
 	CMPQ    DX, $0x00000010
-	JLT     end172
+	JLT     end163
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop171
+	JMP     loop162
 
-end172:
+end163:
 	TESTQ     DX, DX
-	JZ        done173
+	JZ        done164
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -4260,7 +4019,7 @@ end172:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done173:
+done164:
 	VZEROUPPER
 	RET
 
@@ -4273,9 +4032,9 @@ TEXT ·addToAVX512(SB), NOSPLIT, $0-72
 	MOVQ x_len+32(FP), BX
 	XORQ SI, SI
 
-loop174:
+loop165:
 	CMPQ    BX, $0x00000040
-	JLT     end175
+	JLT     end166
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -4294,23 +4053,23 @@ loop174:
 	VMOVUPS Z0, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop174
+	JMP     loop165
 
-end175:
-loop176:
+end166:
+loop167:
 	CMPQ    BX, $0x00000010
-	JLT     end177
+	JLT     end168
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop176
+	JMP     loop167
 
-end177:
+end168:
 	TESTQ     BX, BX
-	JZ        done178
+	JZ        done169
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -4319,7 +4078,7 @@ end177:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done178:
+done169:
 	VZEROUPPER
 	RET
 
@@ -4336,9 +4095,9 @@ TEXT ·addRows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst_len+8(FP), DI
 	XORQ R8, R8
 
-loop179:
+loop170:
 	CMPQ    DI, $0x00000010
-	JLT     end180
+	JLT     end171
 	VMOVUPS (AX)(R8*4), Z0
 	VMOVUPS (DX)(R8*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -4351,11 +4110,11 @@ loop179:
 	VMOVUPS Z0, (AX)(R8*4)
 	ADDQ    $0x00000010, R8
 	SUBQ    $0x00000010, DI
-	JMP     loop179
+	JMP     loop170
 
-end180:
+end171:
 	TESTQ     DI, DI
-	JZ        done181
+	JZ        done172
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -4370,7 +4129,7 @@ end180:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 
-done181:
+done172:
 	VZEROUPPER
 	RET
 
@@ -4385,9 +4144,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	MOVQ   x_len+8(FP), CX
 	XORQ   DX, DX
 
-loop182:
+loop173:
 	CMPQ          CX, $0x00000020
-	JLT           end183
+	JLT           end174
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4402,12 +4161,12 @@ loop182:
 	VFMADD231PD   Z5, Z5, Z3
 	ADDQ          $0x00000020, DX
 	SUBQ          $0x00000020, CX
-	JMP           loop182
+	JMP           loop173
 
-end183:
-loop184:
+end174:
+loop175:
 	CMPQ          CX, $0x00000010
-	JLT           end185
+	JLT           end176
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4416,11 +4175,11 @@ loop184:
 	VFMADD231PD   Z5, Z5, Z1
 	ADDQ          $0x00000010, DX
 	SUBQ          $0x00000010, CX
-	JMP           loop184
+	JMP           loop175
 
-end185:
+end176:
 	TESTQ         CX, CX
-	JZ            done186
+	JZ            done177
 	MOVL          $0xffffffff, BX
 	BZHIL         CX, BX, BX
 	KMOVW         BX, K1
@@ -4431,7 +4190,7 @@ end185:
 	VFMADD231PD   Z4, Z4, Z0
 	VFMADD231PD   Z5, Z5, Z1
 
-done186:
+done177:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -4457,9 +4216,9 @@ TEXT ·sumSquaresColumnsAVX512(SB), NOSPLIT, $0-56
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop187:
+loop178:
 	CMPQ          DX, $0x00000020
-	JLT           end188
+	JLT           end179
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4486,12 +4245,12 @@ loop187:
 	VFMADD231PD   Z5, Z7, Z3
 	ADDQ          $0x00000020, BX
 	SUBQ          $0x00000020, DX
-	JMP           loop187
+	JMP           loop178
 
-end188:
-loop189:
+end179:
+loop180:
 	CMPQ          DX, $0x00000010
-	JLT           end190
+	JLT           end181
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4506,11 +4265,11 @@ loop189:
 	VFMADD231PD   Z5, Z7, Z1
 	ADDQ          $0x00000010, BX
 	SUBQ          $0x00000010, DX
-	JMP           loop189
+	JMP           loop180
 
-end190:
+end181:
 	TESTQ         DX, DX
-	JZ            done191
+	JZ            done182
 	MOVL          $0xffffffff, SI
 	BZHIL         DX, SI, SI
 	KMOVW         SI, K1
@@ -4527,7 +4286,7 @@ end190:
 	VMULPD        Z5, Z7, Z7
 	VFMADD231PD   Z5, Z7, Z1
 
-done191:
+done182:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -4554,9 +4313,9 @@ TEXT ·maxScaledAVX512(SB), NOSPLIT, $0-36
 	VMOVAPS      Z1, Z5
 	XORQ         DX, DX
 
-loop192:
+loop183:
 	CMPQ    CX, $0x00000040
-	JLT     end193
+	JLT     end184
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
@@ -4571,22 +4330,22 @@ loop192:
 	VMAXPS  Z6, Z5, Z5
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop192
+	JMP     loop183
 
-end193:
-loop194:
+end184:
+loop185:
 	CMPQ    CX, $0x00000010
-	JLT     end195
+	JLT     end186
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop194
+	JMP     loop185
 
-end195:
+end186:
 	TESTQ     CX, CX
-	JZ        done196
+	JZ        done187
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -4595,7 +4354,7 @@ end195:
 	VBLENDMPS Z6, Z1, K1, Z6
 	VMAXPS    Z6, Z2, Z2
 
-done196:
+done187:
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z3, Z2, Z2
@@ -4622,9 +4381,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VPXORD       Z3, Z3, Z3
 	XORQ         DX, DX
 
-loop197:
+loop188:
 	CMPQ         CX, $0x00000020
-	JLT          end198
+	JLT          end189
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -4669,12 +4428,12 @@ loop197:
 	VADDPS       Z4, Z3, Z3
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop197
+	JMP          loop188
 
-end198:
-loop199:
+end189:
+loop190:
 	CMPQ         CX, $0x00000010
-	JLT          end200
+	JLT          end191
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -4698,11 +4457,11 @@ loop199:
 	VADDPS       Z4, Z2, Z2
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop199
+	JMP          loop190
 
-end200:
+end191:
 	TESTQ        CX, CX
-	JZ           done201
+	JZ           done192
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -4729,7 +4488,7 @@ end200:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z2, Z2
 
-done201:
+done192:
 	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y2
@@ -4752,7 +4511,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	LEAQ    (AX)(CX*4), CX
 	VMOVUPS constff800000<>+0(SB), Z0
 	CMPQ    DX, $0x00000010
-	JG      more202
+	JG      more193
 	LEAQ    (DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4760,7 +4519,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	VMOVAPS Z0, Z1
 	VMOVUPS (AX), K1, Z1
 
-row203:
+row194:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -4812,13 +4571,13 @@ row203:
 	VMOVUPS       Z2, K1, (AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row203
+	JLT           row194
 	VZEROUPPER
 	RET
 
-more202:
+more193:
 	CMPQ    DX, $0x00000020
-	JG      more204
+	JG      more195
 	LEAQ    -16(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4827,7 +4586,7 @@ more202:
 	VMOVAPS Z0, Z2
 	VMOVUPS 64(AX), K1, Z2
 
-row205:
+row196:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -4903,13 +4662,13 @@ row205:
 	VMOVUPS       Z4, K1, 64(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row205
+	JLT           row196
 	VZEROUPPER
 	RET
 
-more204:
+more195:
 	CMPQ    DX, $0x00000030
-	JG      more206
+	JG      more197
 	LEAQ    -32(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4919,7 +4678,7 @@ more204:
 	VMOVAPS Z0, Z3
 	VMOVUPS 128(AX), K1, Z3
 
-row207:
+row198:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -5019,13 +4778,13 @@ row207:
 	VMOVUPS       Z6, K1, 128(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row207
+	JLT           row198
 	VZEROUPPER
 	RET
 
-more206:
+more197:
 	CMPQ    DX, $0x00000040
-	JG      more208
+	JG      more199
 	LEAQ    -48(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5036,7 +4795,7 @@ more206:
 	VMOVAPS Z0, Z4
 	VMOVUPS 192(AX), K1, Z4
 
-row209:
+row200:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -5160,12 +4919,12 @@ row209:
 	VMOVUPS       Z8, K1, 192(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row209
+	JLT           row200
 	VZEROUPPER
 	RET
 
-more208:
-row210:
+more199:
+row201:
 	LEAQ    (AX)(DX*4), BX
 	VMOVUPS constff800000<>+0(SB), Z0
 	VMOVAPS Z0, Z3
@@ -5175,9 +4934,9 @@ row210:
 	MOVQ    DX, SI
 	XORQ    DI, DI
 
-loop211:
+loop202:
 	CMPQ    SI, $0x00000040
-	JLT     end212
+	JLT     end203
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	VMOVUPS 64(AX)(DI*4), Z7
@@ -5188,21 +4947,21 @@ loop211:
 	VMAXPS  Z7, Z6, Z6
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop211
+	JMP     loop202
 
-end212:
-loop213:
+end203:
+loop204:
 	CMPQ    SI, $0x00000010
-	JLT     end214
+	JLT     end205
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop213
+	JMP     loop204
 
-end214:
+end205:
 	TESTQ     SI, SI
-	JZ        done215
+	JZ        done206
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -5210,7 +4969,7 @@ end214:
 	VBLENDMPS Z7, Z0, K1, Z7
 	VMAXPS    Z7, Z3, Z3
 
-done215:
+done206:
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z6, Z4, Z4
 	VMAXPS        Z4, Z3, Z3
@@ -5228,9 +4987,9 @@ done215:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop216:
+loop207:
 	CMPQ         SI, $0x00000020
-	JLT          end217
+	JLT          end208
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -5275,12 +5034,12 @@ loop216:
 	VADDPS       Z3, Z2, Z2
 	ADDQ         $0x00000020, DI
 	SUBQ         $0x00000020, SI
-	JMP          loop216
+	JMP          loop207
 
-end217:
-loop218:
+end208:
+loop209:
 	CMPQ         SI, $0x00000010
-	JLT          end219
+	JLT          end210
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -5304,11 +5063,11 @@ loop218:
 	VADDPS       Z3, Z1, Z1
 	ADDQ         $0x00000010, DI
 	SUBQ         $0x00000010, SI
-	JMP          loop218
+	JMP          loop209
 
-end219:
+end210:
 	TESTQ        SI, SI
-	JZ           done220
+	JZ           done211
 	MOVL         $0xffffffff, R8
 	BZHIL        SI, R8, R8
 	KMOVW        R8, K1
@@ -5335,7 +5094,7 @@ end219:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z1, Z1
 
-done220:
+done211:
 	VADDPS        Z2, Z1, Z1
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VADDPS        Y0, Y1, Y1
@@ -5351,9 +5110,9 @@ done220:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop221:
+loop212:
 	CMPQ    SI, $0x00000040
-	JLT     end222
+	JLT     end213
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
@@ -5368,22 +5127,22 @@ loop221:
 	VMOVUPS Z3, 192(AX)(DI*4)
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop221
+	JMP     loop212
 
-end222:
-loop223:
+end213:
+loop214:
 	CMPQ    SI, $0x00000010
-	JLT     end224
+	JLT     end215
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop223
+	JMP     loop214
 
-end224:
+end215:
 	TESTQ     SI, SI
-	JZ        done225
+	JZ        done216
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -5391,10 +5150,10 @@ end224:
 	VMULPS    Z3, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DI*4)
 
-done225:
+done216:
 	MOVQ BX, AX
 	CMPQ AX, CX
-	JLT  row210
+	JLT  row201
 	VZEROUPPER
 	RET
 
@@ -5406,9 +5165,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop226:
+loop217:
 	CMPQ    CX, $0x00000040
-	JLT     end227
+	JLT     end218
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
@@ -5423,22 +5182,22 @@ loop226:
 	VMOVUPS Z1, 192(AX)(DX*4)
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop226
+	JMP     loop217
 
-end227:
-loop228:
+end218:
+loop219:
 	CMPQ    CX, $0x00000010
-	JLT     end229
+	JLT     end220
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop228
+	JMP     loop219
 
-end229:
+end220:
 	TESTQ     CX, CX
-	JZ        done230
+	JZ        done221
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -5446,7 +5205,7 @@ end229:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done230:
+done221:
 	VZEROUPPER
 	RET
 
@@ -5460,9 +5219,9 @@ TEXT ·softmaxGradAVX512(SB), NOSPLIT, $0-56
 	MOVQ         p_len+32(FP), DX
 	XORQ         BX, BX
 
-loop231:
+loop222:
 	CMPQ    DX, $0x00000040
-	JLT     end232
+	JLT     end223
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -5489,12 +5248,12 @@ loop231:
 	VMOVUPS Z2, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop231
+	JMP     loop222
 
-end232:
-loop233:
+end223:
+loop224:
 	CMPQ    DX, $0x00000010
-	JLT     end234
+	JLT     end225
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -5503,11 +5262,11 @@ loop233:
 	VMOVUPS Z2, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop233
+	JMP     loop224
 
-end234:
+end225:
 	TESTQ     DX, DX
-	JZ        done235
+	JZ        done226
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -5518,7 +5277,7 @@ end234:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done235:
+done226:
 	VZEROUPPER
 	RET
 
@@ -5539,9 +5298,9 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-132
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop236:
+loop227:
 	CMPQ    R8, $0x00000040
-	JLT     end237
+	JLT     end228
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	VMOVUPS 64(DX)(R9*4), Z5
@@ -5552,28 +5311,28 @@ loop236:
 	VADDPS  Z5, Z4, Z4
 	ADDQ    $0x00000040, R9
 	SUBQ    $0x00000040, R8
-	JMP     loop236
+	JMP     loop227
 
-end237:
-loop238:
+end228:
+loop229:
 	CMPQ    R8, $0x00000010
-	JLT     end239
+	JLT     end230
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	ADDQ    $0x00000010, R9
 	SUBQ    $0x00000010, R8
-	JMP     loop238
+	JMP     loop229
 
-end239:
+end230:
 	TESTQ     R8, R8
-	JZ        done240
+	JZ        done231
 	MOVL      $0xffffffff, R10
 	BZHIL     R8, R10, R10
 	KMOVW     R10, K1
 	VMOVUPS.Z (DX)(R9*4), K1, Z5
 	VADDPS    Z5, Z1, Z1
 
-done240:
+done231:
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z4, Z2, Z2
 	VADDPS        Z2, Z1, Z1
@@ -5594,9 +5353,9 @@ done240:
 	MOVQ          DI, R8
 	XORQ          R9, R9
 
-loop241:
+loop232:
 	CMPQ        R8, $0x00000040
-	JLT         end242
+	JLT         end233
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
@@ -5611,22 +5370,22 @@ loop241:
 	VFMADD231PS Z2, Z2, Z9
 	ADDQ        $0x00000040, R9
 	SUBQ        $0x00000040, R8
-	JMP         loop241
+	JMP         loop232
 
-end242:
-loop243:
+end233:
+loop234:
 	CMPQ        R8, $0x00000010
-	JLT         end244
+	JLT         end235
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop243
+	JMP         loop234
 
-end244:
+end235:
 	TESTQ       R8, R8
-	JZ          done245
+	JZ          done236
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -5635,7 +5394,7 @@ end244:
 	VMOVAPS.Z   Z2, K1, Z2
 	VFMADD231PS Z2, Z2, Z6
 
-done245:
+done236:
 	VADDPS        Z8, Z6, Z6
 	VADDPS        Z9, Z7, Z7
 	VADDPS        Z7, Z6, Z6
@@ -5655,12 +5414,12 @@ done245:
 	MOVSS         X2, ret+128(FP)
 	VBROADCASTSS  X2, Z0
 	TESTQ         CX, CX
-	JZ            without246
+	JZ            without237
 	XORQ          R8, R8
 
-loop247:
+loop238:
 	CMPQ        DI, $0x00000020
-	JLT         end248
+	JLT         end239
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5679,12 +5438,12 @@ loop247:
 	VMOVUPS     Z3, 64(AX)(R8*4)
 	ADDQ        $0x00000020, R8
 	SUBQ        $0x00000020, DI
-	JMP         loop247
+	JMP         loop238
 
-end248:
-loop249:
+end239:
+loop240:
 	CMPQ        DI, $0x00000010
-	JLT         end250
+	JLT         end241
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5695,11 +5454,11 @@ loop249:
 	VMOVUPS     Z3, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop249
+	JMP         loop240
 
-end250:
+end241:
 	TESTQ       DI, DI
-	JZ          done251
+	JZ          done242
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -5712,17 +5471,17 @@ end250:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 
-done251:
+done242:
 	VZEROUPPER
 	RET
 
-without246:
+without237:
 	MOVQ DI, CX
 	XORQ DI, DI
 
-loop252:
+loop243:
 	CMPQ        CX, $0x00000020
-	JLT         end253
+	JLT         end244
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5739,12 +5498,12 @@ loop252:
 	VMOVUPS     Z3, 64(AX)(DI*4)
 	ADDQ        $0x00000020, DI
 	SUBQ        $0x00000020, CX
-	JMP         loop252
+	JMP         loop243
 
-end253:
-loop254:
+end244:
+loop245:
 	CMPQ        CX, $0x00000010
-	JLT         end255
+	JLT         end246
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5754,11 +5513,11 @@ loop254:
 	VMOVUPS     Z3, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, CX
-	JMP         loop254
+	JMP         loop245
 
-end255:
+end246:
 	TESTQ       CX, CX
-	JZ          done256
+	JZ          done247
 	MOVL        $0xffffffff, R8
 	BZHIL       CX, R8, R8
 	KMOVW       R8, K1
@@ -5770,7 +5529,7 @@ end255:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(DI*4)
 
-done256:
+done247:
 	VZEROUPPER
 	RET
 
@@ -5791,9 +5550,9 @@ TEXT ·layerNormGradAVX512(SB), NOSPLIT, $0-152
 	MOVQ   R8, R9
 	XORQ   R10, R10
 
-loop257:
+loop248:
 	CMPQ        R9, $0x00000020
-	JLT         end258
+	JLT         end249
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -5820,12 +5579,12 @@ loop257:
 	VFMADD231PS Z5, Z4, Z3
 	ADDQ        $0x00000020, R10
 	SUBQ        $0x00000020, R9
-	JMP         loop257
+	JMP         loop248
 
-end258:
-loop259:
+end249:
+loop250:
 	CMPQ        R9, $0x00000010
-	JLT         end260
+	JLT         end251
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -5840,11 +5599,11 @@ loop259:
 	VFMADD231PS Z5, Z4, Z2
 	ADDQ        $0x00000010, R10
 	SUBQ        $0x00000010, R9
-	JMP         loop259
+	JMP         loop250
 
-end260:
+end251:
 	TESTQ       R9, R9
-	JZ          done261
+	JZ          done252
 	MOVL        $0xffffffff, R11
 	BZHIL       R9, R11, R11
 	KMOVW       R11, K1
@@ -5861,7 +5620,7 @@ end260:
 	VADDPS      Z4, Z0, Z0
 	VFMADD231PS Z5, Z4, Z2
 
-done261:
+done252:
 	VBROADCASTSS  inverse+148(FP), Z4
 	VBROADCASTSS  rstd+144(FP), Z5
 	VADDPS        Z1, Z0, Z0
@@ -5889,9 +5648,9 @@ done261:
 	MOVQ          R8, CX
 	XORQ          DX, DX
 
-loop262:
+loop253:
 	CMPQ         CX, $0x00000020
-	JLT          end263
+	JLT          end254
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -5908,12 +5667,12 @@ loop262:
 	VMOVUPS      Z2, 64(AX)(DX*4)
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop262
+	JMP          loop253
 
-end263:
-loop264:
+end254:
+loop255:
 	CMPQ         CX, $0x00000010
-	JLT          end265
+	JLT          end256
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -5923,11 +5682,11 @@ loop264:
 	VMOVUPS      Z2, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop264
+	JMP          loop255
 
-end265:
+end256:
 	TESTQ        CX, CX
-	JZ           done266
+	JZ           done257
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -5939,7 +5698,7 @@ end265:
 	VMULPS       Z5, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done266:
+done257:
 	VZEROUPPER
 	RET
 
@@ -5962,9 +5721,9 @@ TEXT ·adamStepAVX512(SB), NOSPLIT, $0-104
 	MOVQ         grad_len+40(FP), SI
 	XORQ         DI, DI
 
-loop267:
+loop258:
 	CMPQ        SI, $0x00000010
-	JLT         end268
+	JLT         end259
 	VMOVUPS     (CX)(DI*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(DI*4), Z9
@@ -5985,11 +5744,11 @@ loop267:
 	VMOVUPS     Z8, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, SI
-	JMP         loop267
+	JMP         loop258
 
-end268:
+end259:
 	TESTQ       SI, SI
-	JZ          done269
+	JZ          done260
 	MOVL        $0xffffffff, R8
 	BZHIL       SI, R8, R8
 	KMOVW       R8, K1
@@ -6012,7 +5771,7 @@ end268:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(DI*4)
 
-done269:
+done260:
 	VZEROUPPER
 	RET
 
@@ -6036,9 +5795,9 @@ TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+40(FP), DI
 	XORQ         R8, R8
 
-loop270:
+loop261:
 	CMPQ        DI, $0x00000010
-	JLT         end271
+	JLT         end262
 	VMOVUPS     (CX)(R8*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(R8*4), Z9
@@ -6061,11 +5820,11 @@ loop270:
 	VMOVUPS     Z8, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop270
+	JMP         loop261
 
-end271:
+end262:
 	TESTQ       DI, DI
-	JZ          done272
+	JZ          done263
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -6090,7 +5849,7 @@ end271:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(R8*4)
 
-done272:
+done263:
 	VZEROUPPER
 	RET
 
@@ -6101,9 +5860,9 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop273:
+loop264:
 	CMPQ         CX, $0x00000010
-	JLT          end274
+	JLT          end265
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6154,11 +5913,11 @@ loop273:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop273
+	JMP          loop264
 
-end274:
+end265:
 	TESTQ        CX, CX
-	JZ           done275
+	JZ           done266
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -6211,7 +5970,7 @@ end274:
 	VMULPS       Z1, Z4, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done275:
+done266:
 	VZEROUPPER
 	RET
 
@@ -6223,9 +5982,9 @@ TEXT ·geluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop276:
+loop267:
 	CMPQ         DX, $0x00000010
-	JLT          end277
+	JLT          end268
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6279,11 +6038,11 @@ loop276:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop276
+	JMP          loop267
 
-end277:
+end268:
 	TESTQ        DX, DX
-	JZ           done278
+	JZ           done269
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -6339,7 +6098,7 @@ end277:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done278:
+done269:
 	VZEROUPPER
 	RET
 
@@ -6350,9 +6109,9 @@ TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop279:
+loop270:
 	CMPQ         CX, $0x00000010
-	JLT          end280
+	JLT          end271
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6391,11 +6150,11 @@ loop279:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop279
+	JMP          loop270
 
-end280:
+end271:
 	TESTQ        CX, CX
-	JZ           done281
+	JZ           done272
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -6436,7 +6195,7 @@ end280:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done281:
+done272:
 	VZEROUPPER
 	RET
 
@@ -6448,9 +6207,9 @@ TEXT ·geluTanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop282:
+loop273:
 	CMPQ         DX, $0x00000010
-	JLT          end283
+	JLT          end274
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc1a00000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6498,11 +6257,11 @@ loop282:
 	VMOVUPS      Z2, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop282
+	JMP          loop273
 
-end283:
+end274:
 	TESTQ        DX, DX
-	JZ           done284
+	JZ           done275
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -6552,7 +6311,7 @@ end283:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z2, K1, (CX)(BX*4)
 
-done284:
+done275:
 	VZEROUPPER
 	RET
 
@@ -6563,20 +6322,20 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop285:
+loop276:
 	CMPQ    CX, $0x00000010
-	JLT     end286
+	JLT     end277
 	VMOVUPS (AX)(DX*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
 	VMOVUPS Z0, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop285
+	JMP     loop276
 
-end286:
+end277:
 	TESTQ     CX, CX
-	JZ        done287
+	JZ        done278
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -6585,7 +6344,7 @@ end286:
 	VMAXPS    Z0, Z2, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done287:
+done278:
 	VZEROUPPER
 	RET
 
@@ -6597,9 +6356,9 @@ TEXT ·reluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop288:
+loop279:
 	CMPQ      DX, $0x00000010
-	JLT       end289
+	JLT       end280
 	VMOVUPS   (AX)(BX*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -6611,11 +6370,11 @@ loop288:
 	VMOVUPS   Z0, (CX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop288
+	JMP       loop279
 
-end289:
+end280:
 	TESTQ     DX, DX
-	JZ        done290
+	JZ        done281
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -6629,7 +6388,7 @@ end289:
 	VMOVUPS   Z1, K1, (AX)(BX*4)
 	VMOVUPS   Z0, K1, (CX)(BX*4)
 
-done290:
+done281:
 	VZEROUPPER
 	RET
 
@@ -6640,9 +6399,9 @@ TEXT ·siluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop291:
+loop282:
 	CMPQ         CX, $0x00000010
-	JLT          end292
+	JLT          end283
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6677,11 +6436,11 @@ loop291:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop291
+	JMP          loop282
 
-end292:
+end283:
 	TESTQ        CX, CX
-	JZ           done293
+	JZ           done284
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -6718,7 +6477,7 @@ end292:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done293:
+done284:
 	VZEROUPPER
 	RET
 
@@ -6730,9 +6489,9 @@ TEXT ·siluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop294:
+loop285:
 	CMPQ         DX, $0x00000010
-	JLT          end295
+	JLT          end286
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6773,11 +6532,11 @@ loop294:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop294
+	JMP          loop285
 
-end295:
+end286:
 	TESTQ        DX, DX
-	JZ           done296
+	JZ           done287
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -6820,7 +6579,7 @@ end295:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done296:
+done287:
 	VZEROUPPER
 	RET
 
@@ -6831,9 +6590,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop297:
+loop288:
 	CMPQ         CX, $0x00000010
-	JLT          end298
+	JLT          end289
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -6875,11 +6634,11 @@ loop297:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop297
+	JMP          loop288
 
-end298:
+end289:
 	TESTQ        CX, CX
-	JZ           done299
+	JZ           done290
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -6923,7 +6682,7 @@ end298:
 	VORPS        Z0, Z6, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done299:
+done290:
 	VZEROUPPER
 	RET
 
@@ -6935,9 +6694,9 @@ TEXT ·tanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop300:
+loop291:
 	CMPQ         DX, $0x00000010
-	JLT          end301
+	JLT          end292
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -6982,11 +6741,11 @@ loop300:
 	VMOVUPS      Z1, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop300
+	JMP          loop291
 
-end301:
+end292:
 	TESTQ        DX, DX
-	JZ           done302
+	JZ           done293
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -7033,7 +6792,7 @@ end301:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z1, K1, (CX)(BX*4)
 
-done302:
+done293:
 	VZEROUPPER
 	RET
 
@@ -7055,9 +6814,9 @@ TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-60
 	MOVQ         src_len+40(FP), DX
 	XORQ         BX, BX
 
-loop303:
+loop294:
 	CMPQ      DX, $0x00000020
-	JLT       end304
+	JLT       end295
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -7098,12 +6857,12 @@ loop303:
 	VMOVUPS   Z8, 64(AX)(BX*4)
 	ADDQ      $0x00000020, BX
 	SUBQ      $0x00000020, DX
-	JMP       loop303
+	JMP       loop294
 
-end304:
-loop305:
+end295:
+loop296:
 	CMPQ      DX, $0x00000010
-	JLT       end306
+	JLT       end297
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -7125,11 +6884,11 @@ loop305:
 	VMOVUPS   Z8, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop305
+	JMP       loop296
 
-end306:
+end297:
 	TESTQ     DX, DX
-	JZ        done307
+	JZ        done298
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -7153,7 +6912,7 @@ end306:
 	VMOVAPS.Z Z1, K2, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done307:
+done298:
 	VZEROUPPER
 	RET
 
@@ -7174,189 +6933,3 @@ DATA const00000010<>+52(SB)/4, $0x00000010
 DATA const00000010<>+56(SB)/4, $0x00000010
 DATA const00000010<>+60(SB)/4, $0x00000010
 GLOBL const00000010<>(SB), RODATA|NOPTR, $64
-
-// func dropAddAVX512(k *[4]uint32, dst []float32, res []float32, src []float32, at uint32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·dropAddAVX512(SB), NOSPLIT, $0-84
-	MOVQ         k+0(FP), AX
-	VBROADCASTSS (AX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VBROADCASTSS 8(AX), Z2
-	VBROADCASTSS 12(AX), Z3
-	MOVQ         dst_base+8(FP), AX
-	MOVQ         src_base+56(FP), CX
-	MOVQ         res_base+32(FP), DX
-	VMOVUPS      consted5ad4bb<>+0(SB), Z4
-	VMOVUPS      constac4c1b51<>+0(SB), Z5
-	VMOVUPS      const31848bab<>+0(SB), Z6
-	VBROADCASTSS at+80(FP), Z7
-	VPADDD       counting<>+0(SB), Z7, Z7
-	MOVQ         src_len+64(FP), BX
-	XORQ         SI, SI
-
-loop308:
-	CMPQ      BX, $0x00000020
-	JLT       end309
-	VPXORD    Z0, Z7, Z8
-	VPADDD    const00000010<>+0(SB), Z7, Z7
-	VPSRLD    $0x11, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z4, Z8, Z8
-	VPXORD    Z1, Z8, Z8
-	VPSRLD    $0x0b, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z5, Z8, Z8
-	VPSRLD    $0x0f, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z6, Z8, Z8
-	VPSRLD    $0x0e, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VMOVUPS   (CX)(SI*4), Z9
-	VMULPS    Z9, Z3, Z9
-	VPCMPD    $0x05, Z2, Z8, K1
-	VMOVAPS.Z Z9, K1, Z8
-	VMOVUPS   (DX)(SI*4), Z9
-	VADDPS    Z9, Z8, Z8
-	VMOVUPS   Z8, (AX)(SI*4)
-	VPXORD    Z0, Z7, Z8
-	VPADDD    const00000010<>+0(SB), Z7, Z7
-	VPSRLD    $0x11, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z4, Z8, Z8
-	VPXORD    Z1, Z8, Z8
-	VPSRLD    $0x0b, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z5, Z8, Z8
-	VPSRLD    $0x0f, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z6, Z8, Z8
-	VPSRLD    $0x0e, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VMOVUPS   64(CX)(SI*4), Z9
-	VMULPS    Z9, Z3, Z9
-	VPCMPD    $0x05, Z2, Z8, K1
-	VMOVAPS.Z Z9, K1, Z8
-	VMOVUPS   64(DX)(SI*4), Z9
-	VADDPS    Z9, Z8, Z8
-	VMOVUPS   Z8, 64(AX)(SI*4)
-	ADDQ      $0x00000020, SI
-	SUBQ      $0x00000020, BX
-	JMP       loop308
-
-end309:
-loop310:
-	CMPQ      BX, $0x00000010
-	JLT       end311
-	VPXORD    Z0, Z7, Z8
-	VPADDD    const00000010<>+0(SB), Z7, Z7
-	VPSRLD    $0x11, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z4, Z8, Z8
-	VPXORD    Z1, Z8, Z8
-	VPSRLD    $0x0b, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z5, Z8, Z8
-	VPSRLD    $0x0f, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VPMULLD   Z6, Z8, Z8
-	VPSRLD    $0x0e, Z8, Z9
-	VPXORD    Z9, Z8, Z8
-	VMOVUPS   (CX)(SI*4), Z9
-	VMULPS    Z9, Z3, Z9
-	VPCMPD    $0x05, Z2, Z8, K1
-	VMOVAPS.Z Z9, K1, Z8
-	VMOVUPS   (DX)(SI*4), Z9
-	VADDPS    Z9, Z8, Z8
-	VMOVUPS   Z8, (AX)(SI*4)
-	ADDQ      $0x00000010, SI
-	SUBQ      $0x00000010, BX
-	JMP       loop310
-
-end311:
-	TESTQ     BX, BX
-	JZ        done312
-	MOVL      $0xffffffff, DI
-	BZHIL     BX, DI, DI
-	KMOVW     DI, K1
-	VPXORD    Z0, Z7, Z0
-	VPADDD    const00000010<>+0(SB), Z7, Z7
-	VPSRLD    $0x11, Z0, Z7
-	VPXORD    Z7, Z0, Z0
-	VPMULLD   Z4, Z0, Z0
-	VPXORD    Z1, Z0, Z0
-	VPSRLD    $0x0b, Z0, Z1
-	VPXORD    Z1, Z0, Z0
-	VPMULLD   Z5, Z0, Z0
-	VPSRLD    $0x0f, Z0, Z1
-	VPXORD    Z1, Z0, Z0
-	VPMULLD   Z6, Z0, Z0
-	VPSRLD    $0x0e, Z0, Z1
-	VPXORD    Z1, Z0, Z0
-	VMOVUPS.Z (CX)(SI*4), K1, Z1
-	VMULPS    Z1, Z3, Z1
-	VPCMPD    $0x05, Z2, Z0, K2
-	VMOVAPS.Z Z1, K2, Z0
-	VMOVUPS.Z (DX)(SI*4), K1, Z1
-	VADDPS    Z1, Z0, Z0
-	VMOVUPS   Z0, K1, (AX)(SI*4)
-
-done312:
-	VZEROUPPER
-	RET
-
-// func toBF16AVX512(dst []uint16, src []float32) int
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·toBF16AVX512(SB), NOSPLIT, $0-56
-	MOVQ    dst_base+0(FP), AX
-	MOVQ    src_base+24(FP), CX
-	MOVQ    src_len+32(FP), DX
-	VMOVUPS const00000001<>+0(SB), Z0
-	VMOVUPS const00007fff<>+0(SB), Z1
-	VMOVUPS const00000040<>+0(SB), Z2
-	XORQ    BX, BX
-
-loop313:
-	CMPQ      DX, $0x00000010
-	JLT       end314
-	VMOVUPS   (CX)(BX*4), Z3
-	VPSRLD    $0x10, Z3, Z4
-	VPANDD    Z0, Z4, Z5
-	VPADDD    Z1, Z5, Z5
-	VPADDD    Z3, Z5, Z5
-	VPSRLD    $0x10, Z5, Z5
-	VORPS     Z2, Z4, Z4
-	VCMPPS    $0x03, Z3, Z3, K1
-	VBLENDMPS Z4, Z5, K1, Z5
-	VPMOVDW   Z5, Y3
-	VMOVDQU   Y3, (AX)(BX*2)
-	ADDQ      $0x00000010, BX
-	SUBQ      $0x00000010, DX
-	JMP       loop313
-
-end314:
-	MOVQ BX, ret+48(FP)
-	VZEROUPPER
-	RET
-
-// func fromBF16AVX512(dst []float32, src []uint16) int
-// Requires: AVX, AVX512F
-TEXT ·fromBF16AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst_base+0(FP), AX
-	MOVQ src_base+24(FP), CX
-	MOVQ src_len+32(FP), DX
-	XORQ BX, BX
-
-loop315:
-	CMPQ      DX, $0x00000010
-	JLT       end316
-	VPMOVZXWD (CX)(BX*2), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, (AX)(BX*4)
-	ADDQ      $0x00000010, BX
-	SUBQ      $0x00000010, DX
-	JMP       loop315
-
-end316:
-	MOVQ BX, ret+48(FP)
-	VZEROUPPER
-	RET

@@ -18,7 +18,6 @@ func BenchmarkVector(b *testing.B) {
 			}
 		}
 		clear(v[3])
-		h := make([]uint16, n)
 		o := AdamW{LR: 1e-3, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01, Correction1: 1, Correction2: 1, GradScale: 1}
 		for _, c := range []struct {
 			name  string
@@ -46,9 +45,6 @@ func BenchmarkVector(b *testing.B) {
 			{"SiLUDeriv", 12, func() { Activate(SiLU, v[4], v[2], nil) }},
 			{"TanhDeriv", 12, func() { Activate(Tanh, v[4], v[2], nil) }},
 			{"DropoutApply", 8, func() { DropoutApply(v[2], v[0], 1, 2, 0.1) }},
-			{"DropoutAdd", 12, func() { DropoutAdd(v[2], v[0], v[1], 1, 2, 0.1) }},
-			{"ToBF16", 6, func() { ToBF16Slice(h, v[0]) }},
-			{"FromBF16", 6, func() { FromBF16Slice(v[2], h) }},
 		} {
 			for level := Portable; level <= min(detected, AVX512); level++ {
 				b.Run(fmt.Sprintf("%s/n=%d/%s", c.name, n, level), func(b *testing.B) {

@@ -115,18 +115,6 @@ func dropApplyAVX2(k *[4]uint32, dst, src []float32, at uint32) {
 	panic(noAssembly)
 }
 
-func dropAddAVX2(k *[4]uint32, dst, res, src []float32, at uint32) {
-	panic(noAssembly)
-}
-
-func toBF16AVX2(dst []uint16, src []float32) int {
-	panic(noAssembly)
-}
-
-func fromBF16AVX2(dst []float32, src []uint16) int {
-	panic(noAssembly)
-}
-
 func dotAVX512(x, y []float32) float32 {
 	panic(noAssembly)
 }
@@ -232,17 +220,5 @@ func tanhDerivAVX512(v, deriv []float32) {
 }
 
 func dropApplyAVX512(k *[4]uint32, dst, src []float32, at uint32) {
-	panic(noAssembly)
-}
-
-func dropAddAVX512(k *[4]uint32, dst, res, src []float32, at uint32) {
-	panic(noAssembly)
-}
-
-func toBF16AVX512(dst []uint16, src []float32) int {
-	panic(noAssembly)
-}
-
-func fromBF16AVX512(dst []float32, src []uint16) int {
 	panic(noAssembly)
 }

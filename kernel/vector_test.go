@@ -360,35 +360,10 @@ func TestAdamW(t *testing.T) {
 	})
 }
 
-func TestBF16Slices(t *testing.T) {
-	special := []float32{0, float32(math.Copysign(0, -1)), 1, 1.00390625, 1.01171875, math.MaxFloat32, 1e-45, -3e-39,
-		float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), math.Float32frombits(0xffc12345), math.Float32frombits(0x7f800001)}
-	sweep(t, func(t *testing.T, a *arena, n int) {
-		x, back := a.slice(n), a.slice(n)
-		copy(x, special)
-		bits := make([]uint16, n+2)
-		bits[0], bits[n+1] = 0xabcd, 0xabcd
-		ToBF16Slice(bits[1:n+1], x)
-		FromBF16Slice(back, bits[1:n+1])
-		if bits[0] != 0xabcd || bits[n+1] != 0xabcd {
-			t.Error("wrote outside a slice")
-		}
-		for i, v := range x {
-			if bits[i+1] != ToBF16(v) {
-				t.Errorf("[%d]: bfloat16 of %v is %#x, want %#x", i, v, bits[i+1], ToBF16(v))
-			}
-			if math.Float32bits(back[i]) != uint32(bits[i+1])<<16 {
-				t.Errorf("[%d]: %#x came back as %v", i, bits[i+1], back[i])
-			}
-		}
-	})
-}
-
 // TestVectorAllocs: no function allocates, at any level.
 func TestVectorAllocs(t *testing.T) {
 	eachISA(t, func(t *testing.T) {
 		x, y, z, u, v, w := make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70)
-		h := make([]uint16, 70)
 		o := AdamW{LR: 1, Correction1: 1, Correction2: 1, Eps: 1}
 		n := testing.AllocsPerRun(10, func() {
 			Dot(x, y)
@@ -408,9 +383,6 @@ func TestVectorAllocs(t *testing.T) {
 				Activate(act, x, y, z)
 			}
 			DropoutApply(x, y, 1, 2, 0.1)
-			DropoutAdd(x, y, z, 1, 2, 0.1)
-			ToBF16Slice(h, x)
-			FromBF16Slice(x, h)
 		})
 		if n != 0 {
 			t.Errorf("%v allocations", n)

@@ -19,20 +19,12 @@ const (
 )
 
 // dropout makes the same bits as dropKeys.hash.
-func dropout(w lanes, residual bool) {
-	name, params, doc := "dropApply", "k *[4]uint32, dst, src []float32, at uint32", "is dropKeys.apply."
-	if residual {
-		name, params, doc = "dropAdd", "k *[4]uint32, dst, res, src []float32, at uint32", "is dropKeys.add."
-	}
-	function(w, name, params, "", doc)
+func dropout(w lanes) {
+	function(w, "dropApply", "k *[4]uint32, dst, src []float32, at uint32", "", "is dropKeys.apply.")
 	keys := Load(Param("k"), GP64())
 	field := func(offset int) VecVirtual { return w.broadcast(Mem{Base: keys, Disp: offset}) }
 	k0, k1, least, scale := field(dropK0), field(dropK1), field(dropLeast), field(dropScale)
 	dst, src := slice("dst"), slice("src")
-	var res Register
-	if residual {
-		res = slice("res")
-	}
 	mul0, mul1, mul2 := w.load(w.bits(dropMul0)), w.load(w.bits(dropMul1)), w.load(w.bits(dropMul2))
 	// The positions of the next vector's elements.
 	position := w.broadcast(addressOf("at"))
@@ -48,11 +40,7 @@ func dropout(w lanes, residual bool) {
 		x = w.xor(x, w.shr(x, 15))
 		VPMULLD(mul2, x, x)
 		x = w.xor(x, w.shr(x, 14))
-		v := w.keepUnlessLess(x, least, w.mul(scale, s.from(src)))
-		if residual {
-			VADDPS(s.from(res), v, v)
-		}
-		s.to(dst, v)
+		s.to(dst, w.keepUnlessLess(x, least, w.mul(scale, s.from(src))))
 	})
 	ret()
 }

@@ -34,10 +34,7 @@ func main() {
 			activate(w, a, false)
 			activate(w, a, true)
 		}
-		dropout(w, false)
-		dropout(w, true)
-		toBF16(w)
-		fromBF16(w)
+		dropout(w)
 	}
 	Generate()
 	writeOther("../vector_other.go")
