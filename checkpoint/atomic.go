@@ -21,8 +21,10 @@ type AtomicFile struct {
 
 // CreateAtomic starts a file that will replace path on Commit. The caller
 // ends with Commit, or with Abort on every other way out.
-func CreateAtomic(path string) (*AtomicFile, error) {
-	f, err := lockTemporary(temporaryName(path), func(name string) (*os.File, error) {
+func CreateAtomic(path string) (*AtomicFile, error) { return createAtomic(path, false) }
+
+func createAtomic(path string, wait bool) (*AtomicFile, error) {
+	f, err := lockTemporary(temporaryName(path), wait, func(name string) (*os.File, error) {
 		return os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
 	})
 	if err != nil {
@@ -42,15 +44,20 @@ func temporaryName(path string) string {
 }
 
 // lockTemporary opens a temporary file or directory and takes its lock. The
-// lock goes with the process, however that ends.
-func lockTemporary(name string, open func(string) (*os.File, error)) (*os.File, error) {
+// lock goes with the process, however that ends. Where another has it, it waits
+// or gives up.
+func lockTemporary(name string, wait bool, open func(string) (*os.File, error)) (*os.File, error) {
+	how := unix.LOCK_EX
+	if !wait {
+		how |= unix.LOCK_NB
+	}
 	for {
 		f, err := open(name)
 		if err != nil {
 			return nil, err
 		}
 		// File systems without locks are written to without one.
-		if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		if errors.Is(unix.Flock(int(f.Fd()), how), unix.EWOULDBLOCK) {
 			_ = f.Close()
 			return nil, fmt.Errorf("%s: it is being written already, perhaps by another process", name)
 		}
@@ -90,9 +97,9 @@ func (a *AtomicFile) Abort() {
 }
 
 // WriteFileAtomic writes a small file: afterwards path holds the old content
-// or all of data, whatever happens in between.
+// or all of data, whatever happens in between. It waits for others that write it.
 func WriteFileAtomic(path string, data []byte) error {
-	f, err := CreateAtomic(path)
+	f, err := createAtomic(path, true)
 	if err != nil {
 		return err
 	}

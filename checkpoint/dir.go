@@ -160,7 +160,7 @@ func CreateOutput(path string, overwrite bool) (*Output, error) {
 		return nil, err
 	}
 	dir := temporaryName(path)
-	lock, err := lockTemporary(dir, func(name string) (*os.File, error) {
+	lock, err := lockTemporary(dir, false, func(name string) (*os.File, error) {
 		if err := os.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -250,6 +251,33 @@ func TestWriteFileAtomic(t *testing.T) {
 		t.Errorf("left behind %q", got)
 	}
 }
+
+// TestWriteFileAtomicTogether: writers of one small file, as shards that begin at
+// the same moment are, wait for each other, and one of them has written it whole.
+func TestWriteFileAtomicTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "shared.json")
+	errs := make(chan error)
+	const writers, times = 8, 20
+	for i := range writers {
+		go func() {
+			var err error
+			for range times {
+				err = errors.Join(err, WriteFileAtomic(path, bytes.Repeat([]byte{byte('a' + i)}, 1000)))
+			}
+			errs <- err
+		}()
+	}
+	for range writers {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || len(got) != 1000 || !bytes.Equal(got, bytes.Repeat(got[:1], 1000)) {
+		t.Errorf("%d bytes, %v; want 1000 of one writer", len(got), err)
+	}
+}
+
 
 // Reading and copying a large file must not hold it in memory: neither on the
 // heap nor as mapped pages. 200 MB of a sparse file, 8 MB tensors.
