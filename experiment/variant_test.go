@@ -41,6 +41,7 @@ func TestMixtureVariants(t *testing.T) {
 	for name, want := range map[string]string{
 		"fusion+experts=2": "expected experts=N with mc-smoe or hc-smoe",
 		"fusion+params":    "expected params with shared",
+		"svd+balance":      "expected balance with fusion or calibrated",
 		"shared+usage":     "expected usage with a method for single experts",
 		"mc-smoe+experts":  `modifiers: expected one of kmeans, .*found "experts": did you mean experts=N\?`,
 
@@ -54,5 +55,16 @@ func TestMixtureVariants(t *testing.T) {
 		if _, err := ParseVariant(name); err == nil || !regexp.MustCompile(want).MatchString(err.Error()) {
 			t.Errorf("%s: error %v, want one with %q", name, err, want)
 		}
+	}
+}
+
+// TestBalanceVariant: the modifier reaches the method.
+func TestBalanceVariant(t *testing.T) {
+	v, err := ParseVariant("calibrated+balance")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := v.options(16, &model.Config{Intermediate: 64}); o.Method != "calibrated" || !o.Fusion.Balance {
+		t.Errorf("method %s, balance %v", o.Method, o.Fusion.Balance)
 	}
 }
