@@ -278,7 +278,6 @@ func TestWriteFileAtomicTogether(t *testing.T) {
 	}
 }
 
-
 // Reading and copying a large file must not hold it in memory: neither on the
 // heap nor as mapped pages. 200 MB of a sparse file, 8 MB tensors.
 func TestStreamingIsBounded(t *testing.T) {
