@@ -28,18 +28,21 @@ func NewEvaluator(pool *kernel.Pool, prec kernel.Precision) *Evaluator {
 }
 
 // Logits returns the model's outputs for every row of the data (rows × labels),
-// in the data's order. progress may be nil. While it runs the model's matrices are
-// packed, once for all batches.
+// in the data's order. progress may be nil. While it runs on more than one batch the
+// model's matrices are packed, once for all.
 func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) ([]float32, error) {
 	labels := len(m.Config.Labels)
 	if data.LabelWords != nil {
 		labels = len(data.LabelWords)
 	}
 	logits := make([]float32, data.Len()*labels)
-	m.Pack(e.tape.Pool, e.tape.Prec)
-	defer m.Unpack()
+	batches := task.LengthSorted(data, evalTokens)
+	if len(batches) > 1 { // a single one, as a line of predict, would only copy them
+		m.Pack(e.tape.Pool, e.tape.Prec)
+		defer m.Unpack()
+	}
 	done := 0
-	for _, rows := range task.LengthSorted(data, evalTokens) {
+	for _, rows := range batches {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
