@@ -288,6 +288,7 @@ func FuzzGeneration(f *testing.F) {
 	f.Add("webnlg", ".json", []byte(webnlgJSON))
 	f.Add("e2e", ".csv", []byte("mr,ref\n\"name[a], eatType[b]\",c\n"))
 	f.Add("e2e", ".txt", []byte("name : a | Type : b||c\n"))
+	f.Add("E2E", ".txt", []byte("name : a | Type : b||c\n")) // Lookup takes any case
 	f.Fuzz(func(t *testing.T, name, ext string, data []byte) {
 		spec, err := Lookup(name)
 		if err != nil || !spec.Generation {
@@ -295,7 +296,7 @@ func FuzzGeneration(f *testing.F) {
 		}
 		to := &texts{}
 		d := &Dataset{Spec: spec}
-		if err := sources[name].read(d, "train"+ext, bytes.NewReader(data), to); err != nil {
+		if err := sources[spec.Name].read(d, "train"+ext, bytes.NewReader(data), to); err != nil {
 			if !strings.HasPrefix(err.Error(), "train"+ext+": ") {
 				t.Fatalf("an error without the file: %v", err)
 			}
