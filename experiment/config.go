@@ -182,10 +182,11 @@ func (c *Config) Check() error {
 	if _, err := train.ParseSchedule(string(c.Schedule)); err != nil {
 		return err
 	}
-	for _, choice := range []struct{ key, found, a, b string }{{"optimizer", c.Optimizer, "adamw", "sgd"}, {"precision", c.Precision, "fp32", "bf16"}} {
-		if choice.found != choice.a && choice.found != choice.b {
-			return fmt.Errorf("%s: expected %s or %s, found %q", choice.key, choice.a, choice.b, choice.found)
-		}
+	if _, err := train.ParseOptimizer(c.Optimizer); err != nil {
+		return err
+	}
+	if c.Precision != "fp32" && c.Precision != "bf16" {
+		return fmt.Errorf("precision: expected fp32 or bf16, found %q", c.Precision)
 	}
 	for _, n := range []struct {
 		key   string

@@ -289,8 +289,9 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 		return c, nil
 	}
 	cfg.Epochs, cfg.Schedule, cfg.Warmup, cfg.EvalEvery = r.Config.Epochs, r.Config.Schedule, r.Config.Warmup, r.Config.EvalEvery
-	cfg.Optimizer = train.PaperOptimizer
-	cfg.Optimizer.SGD = r.Config.Optimizer == "sgd"
+	if cfg.Optimizer, err = train.ParseOptimizer(r.Config.Optimizer); err != nil {
+		return nil, err
+	}
 	var teacher *model.Model
 	if v.Distill > 0 {
 		if teacher, err = r.fineTuned(ctx, k, d, cfg); err != nil {

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"fmt"
 	"math"
 
 	"mlpfusion/kernel"
@@ -20,6 +21,22 @@ type OptimizerConfig struct {
 // PaperOptimizer is the paper's AdamW (section 5.1): beta (0.9, 0.98), eps 1e-6,
 // weight decay 0.1, with gradients clipped at norm 1.
 var PaperOptimizer = OptimizerConfig{Beta1: 0.9, Beta2: 0.98, Eps: 1e-6, WeightDecay: 0.1, ClipNorm: 1}
+
+// SGDOptimizer is plain gradient descent with the same clipping. It has no weight
+// decay: decoupled decay goes by the learning rate, and 0.1 at one of 0.5 would take
+// a twentieth of every weight each step.
+var SGDOptimizer = OptimizerConfig{SGD: true, ClipNorm: 1}
+
+// ParseOptimizer returns the optimizer of a name, adamw or sgd.
+func ParseOptimizer(name string) (OptimizerConfig, error) {
+	switch name {
+	case "adamw":
+		return PaperOptimizer, nil
+	case "sgd":
+		return SGDOptimizer, nil
+	}
+	return OptimizerConfig{}, fmt.Errorf("optimizer: expected adamw or sgd, found %q", name)
+}
 
 // Optimizer updates parameters from their gradients.
 //

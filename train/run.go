@@ -38,11 +38,15 @@ type Config struct {
 
 // For fills in the batch and the learning rate that are usual for a model's
 // family, where they are not given: the paper's for Switch Transformers (section
-// 5.1), and those of the BERT-like families.
+// 5.1), those of the BERT-like families, and with SGD
+// another rate.
 func (c Config) For(m *model.Config) Config {
 	batch, lr := 32, 2e-5
 	if m.T5 != nil && m.T5.Experts > 0 {
 		batch, lr = 64, 1e-4
+	}
+	if c.Optimizer.SGD {
+		lr = 0.1
 	}
 	if c.Batch == 0 {
 		c.Batch = batch

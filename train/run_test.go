@@ -316,6 +316,41 @@ func TestOtherSettings(t *testing.T) {
 }
 
 // TestDiverged checks the error of a learning rate that is far too large.
+// TestSGD: the optimizer called sgd moves a weight against its clipped gradient
+// and by nothing else, as torch.optim.SGD does.
+func TestSGD(t *testing.T) {
+	cfg, err := ParseOptimizer("sgd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	m := load(t, "bert", model.LoadOptions{})
+	s := NewStepper(pool, m, cfg, kernel.FP32, 0)
+	var before [][]float32
+	for _, p := range m.Params {
+		before = append(before, slices.Clone(p.Data))
+	}
+	var batch task.Batch
+	words(8, 5).Fill(&batch, []int32{0, 1, 2, 3, 4, 5, 6, 7})
+	const lr = 0.25
+	s.Step(&batch, lr)
+	s.Optimizer.Flush()
+	clip, moved := min(1, 1/s.Optimizer.Norm()), false
+	for i, p := range m.Params {
+		for j, w := range p.Data {
+			want := float64(before[i][j]) - lr*clip*float64(p.Grad[j])
+			if math.Abs(float64(w)-want) > 1e-6*max(1, math.Abs(want)) {
+				t.Fatalf("%s[%d] = %g, expected %g", p.Name, j, w, want)
+			}
+			moved = moved || w != before[i][j]
+		}
+	}
+	if !moved {
+		t.Error("nothing moved")
+	}
+}
+
 func TestDiverged(t *testing.T) {
 	r := tinyRunner(t, t.TempDir(), 2)
 	r.Config.LR, r.Config.Warmup = []float64{1e30}, 0

@@ -32,9 +32,10 @@ type trained struct {
 }
 
 func (a *app) trainCommand() *cobra.Command {
-	cfg := train.Config{Optimizer: train.PaperOptimizer}
+	var cfg train.Config
 	var distill train.Distillation
 	var schedule, precision, optimizer string
+	var decay, clip float64
 	var run training
 	data := &run.data
 	var c *cobra.Command
@@ -74,11 +75,12 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 			if cfg.BF16, err = bfloat16(precision); err != nil {
 				return err
 			}
-			switch optimizer {
-			case "adamw", "sgd":
-				cfg.Optimizer.SGD = optimizer == "sgd"
-			default:
-				return usageError{fmt.Errorf("optimizer: expected adamw or sgd, found %q", optimizer)}
+			if cfg.Optimizer, err = train.ParseOptimizer(optimizer); err != nil {
+				return usageError{err}
+			}
+			cfg.Optimizer.ClipNorm = clip
+			if c.Flags().Changed("weight-decay") {
+				cfg.Optimizer.WeightDecay = decay
 			}
 			if cfg.Warmup < 0 || cfg.Warmup > 1 {
 				return usageError{fmt.Errorf("warmup: expected a share from 0 to 1, found %g", cfg.Warmup)}
@@ -115,15 +117,15 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f.StringVar(&run.scratch, "init", "", "begin from nothing: the config.json of the model to make")
 	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
-	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, and 1e-4 for Switch Transformers)")
+	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 0.1 with sgd)")
 	f.Lookup("lr").DefValue = "" // which pflag shows as []
 	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks)")
 	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
 	f.StringVar(&schedule, "schedule", "linear", "learning-rate schedule: linear, cosine or constant")
 	f.Float64Var(&cfg.Warmup, "warmup", 0.06, "share of the steps in which the learning rate rises")
-	f.Float64Var(&cfg.Optimizer.WeightDecay, "weight-decay", cfg.Optimizer.WeightDecay, "of AdamW; none on biases and LayerNorm")
-	f.Float64Var(&cfg.Optimizer.ClipNorm, "clip", cfg.Optimizer.ClipNorm, "largest norm of the gradient, 0 for none")
+	f.Float64Var(&decay, "weight-decay", 0, "decoupled, none on biases and LayerNorm (default 0.1 with adamw)")
+	f.Float64Var(&clip, "clip", train.PaperOptimizer.ClipNorm, "largest norm of the gradient, 0 for none")
 	f.StringVar(&optimizer, "optimizer", "adamw", "adamw or sgd")
 	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
 	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
