@@ -71,10 +71,15 @@ func Cluster(x []float32, n, d int, o Options) (*Result, error) {
 		return nil, err
 	}
 	if o.K < 1 || o.K > n {
-		return nil, fmt.Errorf("kmeans: the number of clusters is %d, expected 1 to the number of rows, %d", o.K, n)
+		return nil, fmt.Errorf("kmeans: K: expected 1 to the %d rows, found %d", n, o.K)
 	}
-	if o.Restarts < 0 || o.MaxIter < 0 || o.Effort < 0 || !(o.Tol >= 0) {
-		return nil, fmt.Errorf("kmeans: Restarts %d, MaxIter %d, Effort %d and Tol %g must not be negative", o.Restarts, o.MaxIter, o.Effort, o.Tol)
+	for _, c := range []struct {
+		name  string
+		value float64
+	}{{"Restarts", float64(o.Restarts)}, {"MaxIter", float64(o.MaxIter)}, {"Effort", float64(o.Effort)}, {"Tol", o.Tol}} {
+		if !(c.value >= 0) {
+			return nil, fmt.Errorf("kmeans: %s: expected at least 0, found %g", c.name, c.value)
+		}
 	}
 	if o.Restarts == 0 {
 		o.Restarts = 30
@@ -101,7 +106,7 @@ func Cluster(x []float32, n, d int, o Options) (*Result, error) {
 	case AlgorithmBest:
 		partition = best
 	default:
-		return nil, fmt.Errorf("kmeans: the algorithm is %q, expected %q, %q or %q", o.Algorithm, AlgorithmKMeans, AlgorithmWard, AlgorithmBest)
+		return nil, fmt.Errorf("kmeans: Algorithm: expected %q, %q or %q, found %q", AlgorithmKMeans, AlgorithmWard, AlgorithmBest, o.Algorithm)
 	}
 	rows := distinctRows(x, n, d)
 	r := &Result{}
@@ -129,7 +134,7 @@ func Cluster(x []float32, n, d int, o Options) (*Result, error) {
 // checkRows refuses shapes that do not fit and values that are not finite.
 func checkRows(x []float32, n, d int) error {
 	if n < 1 || d < 1 || n > math.MaxInt32 || len(x)/d < n || len(x) != n*d {
-		return fmt.Errorf("kmeans: the matrix has %d values, expected %d rows × %d columns, both at least 1", len(x), n, d)
+		return fmt.Errorf("kmeans: expected the values of %d rows × %d columns, both at least 1, found %d", n, d, len(x))
 	}
 	for i := range n {
 		// v−v is 0 when v is finite and NaN otherwise, and a sum keeps a NaN.
@@ -140,7 +145,7 @@ func checkRows(x []float32, n, d int) error {
 		if s != 0 {
 			for j, v := range x[i*d : (i+1)*d] {
 				if v-v != 0 {
-					return fmt.Errorf("kmeans: row %d has %v in column %d, expected finite values", i, v, j)
+					return fmt.Errorf("kmeans: row %d, column %d: expected a finite value, found %v", i, j, v)
 				}
 			}
 		}

@@ -435,21 +435,21 @@ func TestErrors(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{[]float32{1, 2, 3, nan}, 2, 2, ok, "row 1 has NaN in column 1"},
-		{[]float32{inf, 2, 3, nan}, 2, 2, ok, "row 0 has -Inf in column 0"},
-		{[]float32{1, 2, 3}, 2, 2, ok, "3 values, expected 2 rows × 2 columns"},
+		{[]float32{1, 2, 3, nan}, 2, 2, ok, "row 1, column 1: expected a finite value, found NaN"},
+		{[]float32{inf, 2, 3, nan}, 2, 2, ok, "row 0, column 0: expected a finite value, found -Inf"},
+		{[]float32{1, 2, 3}, 2, 2, ok, "expected the values of 2 rows × 2 columns, both at least 1, found 3"},
 		{nil, 0, 0, ok, "0 rows"},
-		{[]float32{1, 2}, 2, 1, Options{K: 3, Algorithm: AlgorithmWard}, "clusters is 3, expected 1 to the number of rows, 2"},
-		{[]float32{1, 2}, 2, 1, Options{K: 0, Algorithm: AlgorithmWard}, "clusters is 0"},
-		{[]float32{1, 2}, 2, 1, Options{K: 1, Algorithm: "elkan"}, `algorithm is "elkan"`},
-		{[]float32{1, 2}, 2, 1, Options{K: 1, Algorithm: AlgorithmBest, Effort: -1}, "Effort -1"},
-		{[]float32{1, 2}, 2, 1, Options{K: 1, Algorithm: AlgorithmBest, Tol: math.NaN()}, "Tol NaN"},
+		{[]float32{1, 2}, 2, 1, Options{K: 3, Algorithm: AlgorithmWard}, "K: expected 1 to the 2 rows, found 3"},
+		{[]float32{1, 2}, 2, 1, Options{K: 0, Algorithm: AlgorithmWard}, "K: expected 1 to the 2 rows, found 0"},
+		{[]float32{1, 2}, 2, 1, Options{K: 1, Algorithm: "elkan"}, `Algorithm: expected "kmeans", "ward" or "best", found "elkan"`},
+		{[]float32{1, 2}, 2, 1, Options{K: 1, Algorithm: AlgorithmBest, Effort: -1}, "Effort: expected at least 0, found -1"},
+		{[]float32{1, 2}, 2, 1, Options{K: 1, Algorithm: AlgorithmBest, Tol: math.NaN()}, "Tol: expected at least 0, found NaN"},
 	} {
 		if _, err := Cluster(c.x, c.n, c.d, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("error is %v, expected %q", err, c.want)
 		}
 	}
-	if _, err := Ward([]float32{1, nan}, 2, 1, nil); err == nil || !strings.Contains(err.Error(), "row 1 has NaN") {
+	if _, err := Ward([]float32{1, nan}, 2, 1, nil); err == nil || !strings.Contains(err.Error(), "row 1, column 0: expected a finite value, found NaN") {
 		t.Errorf("Ward: error is %v", err)
 	}
 }
