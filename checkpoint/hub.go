@@ -71,11 +71,62 @@ func Resolve(ctx context.Context, nameOrPath string, progress Progress) (string,
 	if err == nil {
 		return dir, nil
 	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	var unreachable *url.Error
-	if missing == nil && ctx.Err() == nil && errors.As(err, &unreachable) {
+	reachable := !errors.As(err, &unreachable)
+	if missing == nil && !reachable {
 		return cached, nil
 	}
-	return "", fmt.Errorf("%s: no such directory, and fetching it from the hub failed: %w", nameOrPath, err)
+	advice := "try again, or give a local folder"
+	var status statusError
+	switch {
+	case errors.As(err, &status) && status.hidden():
+		advice = "check name and revision, set HF_TOKEN if it is private, or give a local folder"
+	case !reachable:
+		err = fmt.Errorf("the hub cannot be reached (%w)", unreachable.Err)
+	}
+	if missing == nil {
+		advice += ", or set HF_HUB_OFFLINE=1 to use the copy in the cache"
+	}
+	return "", fmt.Errorf("%s: no such directory, and fetching it failed: %w: %s", nameOrPath, err, advice)
+}
+
+// statusError is the hub's answer that is no success.
+type statusError int
+
+func (s statusError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("the hub answers %d %s", int(s), http.StatusText(int(s))))
+}
+
+// hidden tells that what was asked for is not there or not for everyone, which
+// the hub does not tell apart.
+func (s statusError) hidden() bool {
+	return s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusNotFound
+}
+
+var badStatus = regexp.MustCompile(`bad status code (\d{3})`)
+
+// cause is what is behind an error of the library, which tells of each of its
+// calls: the hub's answer, or the innermost error.
+func cause(err error) error {
+	if found := badStatus.FindStringSubmatch(err.Error()); found != nil {
+		code, _ := strconv.Atoi(found[1]) // three digits
+		return statusError(code)
+	}
+	var unreachable *url.Error
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &unreachable):
+		return unreachable
+	case errors.As(err, &file):
+		return file
+	}
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err
 }
 
 func offline() bool {
@@ -163,7 +214,7 @@ func (m hubModel) fetch(ctx context.Context, progress Progress) (string, error) 
 	repo := hub.New(m.name).WithRevision(m.revision).WithCacheDir(m.cache).WithAuth(os.Getenv("HF_TOKEN"))
 	repo.Verbosity = 0 // it would print to standard output
 	if err := waitFor(ctx, func() error { return repo.DownloadInfo(true) }, nil); err != nil {
-		return "", err
+		return "", cause(err)
 	}
 	commit := repo.Info().CommitHash
 	if !commitHash.MatchString(commit) {
@@ -223,7 +274,7 @@ func (m hubModel) download(ctx context.Context, repo *hub.Repo, file string, pro
 	name := filepath.Base(file)
 	address, err := repo.FileURL(name)
 	if err != nil {
-		return err
+		return cause(err)
 	}
 	etag, total, err := fileHead(ctx, address)
 	if err != nil {
@@ -246,7 +297,7 @@ func (m hubModel) download(ctx context.Context, repo *hub.Repo, file string, pro
 		}
 	})
 	if err != nil {
-		return err
+		return cause(err)
 	}
 	if err := checkHash(path, etag, total); err != nil {
 		return errors.Join(err, removeCached(path))
@@ -327,7 +378,7 @@ func fileHead(ctx context.Context, address string) (etag string, size int64, err
 	}
 	_ = response.Body.Close() // a HEAD has none
 	if response.StatusCode >= 400 {
-		return "", 0, fmt.Errorf("the hub answers %s", response.Status)
+		return "", 0, statusError(response.StatusCode)
 	}
 	header := response.Header
 	if etag = header.Get(hub.HeaderXLinkedETag); etag == "" {
@@ -357,7 +408,7 @@ func checkHash(path, etag string, size int64) error {
 		return err
 	}
 	if size > 0 && info.Size() != size {
-		return fmt.Errorf("expected %d bytes, the download gave %d", size, info.Size())
+		return fmt.Errorf("expected %d bytes, found %d", size, info.Size())
 	}
 	var sum hash.Hash
 	switch {
@@ -373,7 +424,7 @@ func checkHash(path, etag string, size int64) error {
 		return err
 	}
 	if found := hex.EncodeToString(sum.Sum(nil)); found != etag {
-		return fmt.Errorf("expected content of hash %s, the download gave %s", etag, found)
+		return fmt.Errorf("expected content of hash %s, found %s", etag, found)
 	}
 	return nil
 }

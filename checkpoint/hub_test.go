@@ -25,6 +25,8 @@ type standIn struct {
 	token  string // required, unless empty
 	files  map[string][]byte
 	served atomic.Int32 // large files served
+	// failing makes the server answer nothing else.
+	failing atomic.Bool
 	// spoil, if set, answers in place of the server for large files.
 	spoil func(w http.ResponseWriter, data []byte)
 	hub   *httptest.Server
@@ -56,6 +58,10 @@ func newStandIn(t *testing.T) *standIn {
 }
 
 func (s *standIn) small(w http.ResponseWriter, r *http.Request, large string) {
+	if s.failing.Load() {
+		http.Error(w, "no", http.StatusServiceUnavailable)
+		return
+	}
 	if s.token != "" && r.Header.Get("Authorization") != "Bearer "+s.token {
 		http.Error(w, "no", http.StatusUnauthorized)
 		return
@@ -119,15 +125,18 @@ func (s *standIn) resolve(name string) string {
 
 func (s *standIn) fails(name, want string) {
 	s.t.Helper()
-	if _, err := Resolve(context.Background(), name, nil); err == nil || !strings.Contains(err.Error(), want) {
+	_, err := Resolve(context.Background(), name, nil)
+	if err == nil || !strings.Contains(err.Error(), want) {
 		s.t.Errorf("expected an error with %q, found %v", want, err)
+	} else if strings.Contains(err.Error(), "while downloading") {
+		s.t.Errorf("expected the cause alone, found the library's chain of errors: %v", err)
 	}
 }
 
 func TestHubFetch(t *testing.T) {
 	s := newStandIn(t)
 	s.token = "secret"
-	s.fails("org/name", "401")
+	s.fails("org/name", "org/name: no such directory, and fetching it failed: the hub answers 401 Unauthorized: check name and revision, set HF_TOKEN if it is private, or give a local folder")
 	t.Setenv("HF_TOKEN", "secret")
 	var last, total int64
 	dir, err := Resolve(context.Background(), "org/name", func(file string, done, all int64) {
@@ -169,9 +178,12 @@ func TestHubFetch(t *testing.T) {
 	if n := s.served.Load(); n != 1 {
 		t.Errorf("the weights were fetched %d times", n)
 	}
-	s.fails("org/name@v2", "404")
-	s.fails("org/other", "404")
+	s.fails("org/name@v2", "org/name@v2: no such directory, and fetching it failed: the hub answers 404 Not Found: check name")
+	s.fails("org/other", "the hub answers 404 Not Found: check name")
+	s.failing.Store(true)
+	s.fails("org/name", "the hub answers 503 Service Unavailable: try again, or give a local folder, or set HF_HUB_OFFLINE=1 to use the copy in the cache")
 	s.hub.Close() // unreachable
+	s.fails("org/other", "org/other: no such directory, and fetching it failed: the hub cannot be reached (dial tcp")
 	if again := s.resolve("org/name"); again != dir {
 		t.Errorf("with no hub it gives %s", again)
 	}
@@ -220,10 +232,10 @@ func TestHubSpoiled(t *testing.T) {
 		"cut": {func(w http.ResponseWriter, data []byte) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 			_, _ = w.Write(data[:len(data)/2])
-		}, "bytes, the download gave"},
+		}, "model.safetensors: expected "},
 		"short": {func(w http.ResponseWriter, data []byte) {
 			_, _ = w.Write(data[:len(data)/2])
-		}, "bytes, the download gave"},
+		}, "model.safetensors: expected "},
 		"other": {func(w http.ResponseWriter, data []byte) {
 			_, _ = w.Write(make([]byte, len(data)))
 		}, "expected content of hash"},
