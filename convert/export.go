@@ -1,12 +1,12 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/kernel"
@@ -31,9 +31,7 @@ type Exported struct {
 	Dense       int     `json:"dense"`        // matrices whose factors were multiplied out again
 	SourceBytes int64   `json:"source_bytes"` // of the weight files
 	Bytes       int64   `json:"bytes"`
-	Difference  float64 `json:"difference"`     // largest difference of a logit, source against result
-	SourceTime  float64 `json:"source_seconds"` // of one forward pass on the sample, median
-	Time        float64 `json:"seconds"`
+	Difference  float64 `json:"difference"` // largest difference of a logit, source against result
 }
 
 // Export writes a checkpoint that plain transformers loads: P multiplied into
@@ -380,15 +378,14 @@ func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) er
 	}
 	defer written.Close()
 	written.Config.Delete("mlpfusion") // transformers does not know it
-	want, t0, err := logits(ctx, e.src, opt)
+	want, err := logits(ctx, e.src, opt)
 	if err != nil {
 		return err
 	}
-	got, t1, err := logits(ctx, written, opt)
+	got, err := logits(ctx, written, opt)
 	if err != nil {
 		return err
 	}
-	e.result.SourceTime, e.result.Time = t0, t1
 	var size float64
 	for i := range want {
 		size = max(size, math.Abs(float64(want[i])))
@@ -407,26 +404,13 @@ func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) er
 
 // logits runs a checkpoint's model on the sample; a head it lacks is made anew,
 // the same for both.
-func logits(ctx context.Context, dir *checkpoint.Dir, opt ExportOptions) ([]float32, float64, error) {
+func logits(ctx context.Context, dir *checkpoint.Dir, opt ExportOptions) ([]float32, error) {
 	m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	if err := m.Check(opt.Sample); err != nil {
-		return nil, 0, err
+	if err := cmp.Or(m.Check(opt.Sample), ctx.Err()); err != nil {
+		return nil, err
 	}
-	tape := nn.NewTape(opt.Pool)
-	var out []float32
-	var seconds []float64
-	for range 5 {
-		if err := ctx.Err(); err != nil {
-			return nil, 0, err
-		}
-		start := time.Now()
-		tape.Reset(0)
-		out = m.Forward(tape, opt.Sample).Data
-		seconds = append(seconds, time.Since(start).Seconds())
-	}
-	slices.Sort(seconds)
-	return slices.Clone(out), seconds[len(seconds)/2], nil
+	return slices.Clone(m.Forward(nn.NewTape(opt.Pool), opt.Sample).Data), nil
 }

@@ -84,8 +84,5 @@ func showExported(w io.Writer, out string, r *convert.Exported) {
 	if r.Padded > 0 {
 		fmt.Fprintf(w, "  %d dead units were added: they cost their share of size and time and change nothing\n", r.Padded)
 	}
-	table(w, []string{"", "source", "exported", ""}, [][]string{
-		{"weights", bytesText(r.SourceBytes), bytesText(r.Bytes), change(float64(r.SourceBytes), float64(r.Bytes))},
-		{"forward pass", fmt.Sprintf("%.1f ms", 1e3*r.SourceTime), fmt.Sprintf("%.1f ms", 1e3*r.Time), change(r.SourceTime, r.Time)},
-	})
+	fmt.Fprintf(w, "  %s of weights, %s before (%s)\n", bytesText(r.Bytes), bytesText(r.SourceBytes), change(float64(r.SourceBytes), float64(r.Bytes)))
 }
