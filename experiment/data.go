@@ -17,7 +17,8 @@ type taskData struct {
 	set         *task.Dataset
 	tok         tokenize.Tokenizer
 	cfg         *model.Config
-	longest     int // tokens
+	head        model.LoadOptions // of the source and what is made of it
+	longest     int               // tokens
 	dev         *task.Encoded
 	train       *task.Encoded // of trainSeed
 	trainSeed   uint64
@@ -56,6 +57,10 @@ func (r *Runner) data(name string) (*taskData, error) {
 	}
 	if n := d.tok.VocabSize(); n > cfg.Vocab {
 		return nil, fmt.Errorf("%s: expected a tokenizer of at most the model's %d entries, found %d", r.Source.Path, cfg.Vocab, n)
+	}
+	d.head = train.FitHead(d.set, cfg)
+	if d.head.OtherClasses && r.Observer.Note != nil {
+		r.Observer.Note("%s: its classification head is for %s, not for %s: a new one is made", r.Source.Path, strings.Join(cfg.Labels, ", "), strings.Join(d.set.Spec.Labels, ", "))
 	}
 	d.cfg, d.longest = cfg, min(r.Config.MaxLength, cfg.MaxLength())
 	if d.dev, err = d.encode(d.set.Dev, 0, r.Config.DevRows); err != nil {

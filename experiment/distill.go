@@ -24,7 +24,7 @@ func (r *Runner) fineTuned(ctx context.Context, k Key, d *taskData, cfg train.Co
 	}
 	name := r.shardName(fmt.Sprintf("teacher_%s_lr%g_seed%d", k.Task, k.LR, k.Seed))
 	t := train.Runner{Config: cfg, Data: train.Data{Spec: d.set.Spec, Train: rows, Dev: d.dev}, Pool: r.Pool,
-		Load:   func() (*model.Model, error) { return loadModel(r.Source.Path, d.set.Spec, k.Seed) },
+		Load:   func() (*model.Model, error) { return loadModel(r.Source.Path, d.head, k.Seed) },
 		Dir:    filepath.Join(r.Dir, "runs", name),
 		Resume: true}
 	t.Observer.Step = func(done, total int, loss float64) { r.stage(fmt.Sprintf("teacher, loss %.3g", loss), done, total) }

@@ -72,7 +72,7 @@ func (r *Runner) epochSeconds(ctx context.Context, k Key) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	m, err := loadModel(r.Source.Path, d.set.Spec, k.Seed)
+	m, err := loadModel(r.Source.Path, d.head, k.Seed)
 	if err != nil {
 		return 0, err
 	}

@@ -210,7 +210,7 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 	}
 	steps := map[string][]float32{}
 	load := func() (*model.Model, error) {
-		m, err := loadModel(path, d.set.Spec, k.Seed)
+		m, err := loadModel(path, d.head, k.Seed)
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +341,7 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 			}
 		}
 		if v.inputs() {
-			cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, train.HeadFor(d.set.Spec), batches, nil)
+			cal, err := convert.NewCalibrator(ctx, r.Pool, r.Source, d.head, batches, nil)
 			if err != nil {
 				return "", 0, err
 			}
@@ -403,15 +403,14 @@ func readPoints(path string) ([]train.Point, error) {
 	return points, nil
 }
 
-func loadModel(path string, spec task.Spec, seed uint64) (*model.Model, error) {
+func loadModel(path string, head model.LoadOptions, seed uint64) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(path)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	opt := train.HeadFor(spec)
-	opt.NewHead, opt.Seed = true, seed
-	m, _, err := model.Load(dir, opt)
+	head.Seed = seed
+	m, _, err := model.Load(dir, head)
 	return m, err
 }
 

@@ -22,7 +22,10 @@ type LoadOptions struct {
 	// NewHead makes a task head anew, from Seed, where the checkpoint has none
 	// or one of another shape; without it that is an error.
 	NewHead bool
-	Seed    uint64
+	// OtherClasses says that the checkpoint's classes are not those of Labels: with
+	// NewHead the layer that has a row for each is made anew even if it fits.
+	OtherClasses bool
+	Seed         uint64
 }
 
 // Report tells what Load did besides reading tensors.
@@ -47,6 +50,14 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 	src, report, err := Bind(dir, m.Config, m.Tensors, opt.NewHead)
 	if err != nil {
 		return nil, nil, err
+	}
+	if opt.OtherClasses {
+		for i, t := range m.Tensors {
+			if t.Head && t.Shape[0] == len(cfg.Labels) && src[i] != nil {
+				src[i] = nil
+				report.New = append(report.New, t.Name)
+			}
+		}
 	}
 	for i, t := range m.Tensors {
 		if err := m.Tensors[i].read(dir.Weights, src[i]); err != nil {

@@ -25,6 +25,16 @@ func TestClassOrder(t *testing.T) {
 			t.Errorf("%v: %v, %t", c.names, places, known)
 		}
 	}
+	// Numbers are names as long as both sides have them.
+	numbered := Spec{Labels: []string{"0", "1"}}
+	for _, c := range []struct {
+		names  []string
+		places []int
+	}{{[]string{"1", "0"}, []int{1, 0}}, {[]string{"NEGATIVE", "POSITIVE"}, []int{0, 1}}, {[]string{"LABEL_0", "LABEL_1"}, []int{0, 1}}} {
+		if places, known := numbered.ClassOrder(c.names); !reflect.DeepEqual(places, c.places) || !known {
+			t.Errorf("%v for 0 and 1: %v, %t", c.names, places, known)
+		}
+	}
 }
 
 func TestReorder(t *testing.T) {

@@ -21,6 +21,21 @@ func HeadFor(spec task.Spec) model.LoadOptions {
 	return model.LoadOptions{Head: model.Classification, Labels: spec.Labels}
 }
 
+// FitHead is the head that a task asks of a checkpoint, made anew where it has none
+// that fits. Classes that the checkpoint has in another order the data set takes
+// over in that order; what other classes have learnt is not used.
+func FitHead(set *task.Dataset, saved *model.Config) model.LoadOptions {
+	head := HeadFor(set.Spec)
+	if head.Head == model.Classification && saved.Head == model.Classification {
+		places, known := set.Spec.ClassOrder(saved.Labels)
+		set.Reorder(places)
+		head = HeadFor(set.Spec)
+		head.OtherClasses = !known
+	}
+	head.NewHead = true
+	return head
+}
+
 // LossOf is the loss that fits a model's head.
 func LossOf(m *model.Model) nn.Loss {
 	if m.Config.Head == model.Regression {

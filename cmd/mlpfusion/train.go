@@ -201,14 +201,22 @@ func (a *app) train(t *training) error {
 	if set.Spec.Generation && !t.batchGiven {
 		cfg.Batch = 8 // the paper's
 	}
-	head := train.HeadFor(set.Spec)
-	head.NewHead, head.Seed = true, a.seed
+	head, why := train.HeadFor(set.Spec), ""
+	if t.scratch == "" {
+		if head, why, err = fitHead(set, dir); err != nil {
+			return err
+		}
+	}
+	head.Seed = a.seed
+	if t.teacher != "" && cfg.Distill == nil {
+		why += "; tuning does not use it, and train teaches it"
+	}
 	told := false
 	load := func() (*model.Model, error) {
 		m, report, err := t.start(dir, head)
 		if err == nil && len(report.New) > 0 && !told {
 			told = true
-			a.ui.say("made anew for this task: %s", strings.Join(report.New, ", "))
+			a.ui.say("%s head made anew (%s)%s", map[bool]string{false: "classification", true: "regression"}[set.Spec.Regression], strings.Join(report.New, ", "), why)
 		}
 		return m, err
 	}
@@ -232,7 +240,7 @@ func (a *app) train(t *training) error {
 		if cfg.Distill == nil {
 			work, bar = filepath.Clean(out)+".tune", "tune"
 		} else {
-			head.NewHead = false // it must have learnt the task
+			head.NewHead, head.OtherClasses = false, false // it must have learnt the task
 		}
 		from, err := a.open(t.teacher)
 		if err != nil {
@@ -322,13 +330,27 @@ func (a *app) train(t *training) error {
 	})
 }
 
+// fitHead is the head that a task asks of a checkpoint, and why it is a new one
+// where the checkpoint has another.
+func fitHead(set *task.Dataset, dir *checkpoint.Dir) (head model.LoadOptions, why string, err error) {
+	cfg, err := model.ReadConfig(dir)
+	if err != nil {
+		return head, "", err
+	}
+	head = train.FitHead(set, cfg)
+	if head.OtherClasses {
+		why = fmt.Sprintf(": %s has one for %s, the data are of %s", dir.Path, strings.Join(cfg.Labels, ", "), strings.Join(set.Spec.Labels, ", "))
+	}
+	return head, why, nil
+}
+
 // sameClasses refuses a teacher whose logits stand in another order.
 func sameClasses(spec task.Spec, teacher *checkpoint.Dir) error {
 	cfg, err := model.ReadConfig(teacher)
 	if err != nil {
 		return err
 	}
-	if places, _ := spec.ClassOrder(cfg.Labels); !slices.IsSorted(places) {
+	if places, known := spec.ClassOrder(cfg.Labels); !known || !slices.IsSorted(places) {
 		return fmt.Errorf("%s: expected a teacher with the classes in the order %s, found %s", teacher.Path, strings.Join(spec.Labels, ", "), strings.Join(cfg.Labels, ", "))
 	}
 	return nil
