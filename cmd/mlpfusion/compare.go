@@ -27,10 +27,11 @@ with each seed, and print the table. OUT keeps every finished cell: the same
 command again goes on with what is missing, after a kill too.
 
 A method may carry modifiers, as in prune+refit or calibrated+steps: kmeans,
-ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS; steps or
-steps=LOWEST, which fits step sizes to the original's tangent kernel; and distill
-or distill=WEIGHT, which learns from the fine-tuned original's logits beside the
-labels. none is the original.
+ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS and balance,
+as fuse has them; steps or steps=LOWEST, which fits step sizes to the original's
+tangent kernel; distill or distill=WEIGHT, which learns from the fine-tuned
+original's logits beside the labels; of mixtures of experts experts=N, usage and
+params. none is the original.
 
 With --config the axes and settings come from a YAML file, whose keys are the
 flags' names with underscores; flags given beside it win. With --shard i/n this
