@@ -315,7 +315,6 @@ func TestOtherSettings(t *testing.T) {
 	}
 }
 
-// TestDiverged checks the error of a learning rate that is far too large.
 // TestSGD: the optimizer called sgd moves a weight against its clipped gradient
 // and by nothing else, as torch.optim.SGD does.
 func TestSGD(t *testing.T) {
@@ -351,6 +350,7 @@ func TestSGD(t *testing.T) {
 	}
 }
 
+// TestDiverged checks the error of a learning rate that is far too large.
 func TestDiverged(t *testing.T) {
 	r := tinyRunner(t, t.TempDir(), 2)
 	r.Config.LR, r.Config.Warmup = []float64{1e30}, 0
