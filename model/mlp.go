@@ -22,9 +22,12 @@ type MLP struct {
 	// the ablation of design §2, for MLPs without a gate.
 	Unscale []float32
 
+	// Watched has a backward pass leave the gradient at the output in Y.Grad, and
+	// go no further down where nothing below trains.
+	Watched bool
+
 	// X, H and Y are the tensors of the last forward: the input (tokens ×
-	// hidden), what Down reads (tokens × width; without a gate, after a backward
-	// its Grad is with respect to Up·x + b1) and the output.
+	// hidden), what Down reads (tokens × width) and the output.
 	X, H, Y *nn.Tensor
 	// Residual is what the output is added to, where that is another tensor than
 	// X: a family that normalises before its MLPs sets it in forward.
@@ -205,6 +208,9 @@ func (g *mlps) forward(t *nn.Tape, drop float32) {
 	g.ys = g.product(t, g.ys[:0], g.hs, down, kernel.Identity, false)
 	for i, m := range g.of {
 		m.Y = g.ys[i]
+		if m.Watched {
+			t.Watch(m.Y)
+		}
 	}
 }
 

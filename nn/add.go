@@ -43,7 +43,10 @@ func (o *add) backward(t *Tape) {
 	if o.y.Grad == nil || o.y.constant {
 		return
 	}
-	o.dres, o.addRes = t.gradOf(o.res)
+	o.dres = nil
+	if !o.res.constant {
+		o.dres, o.addRes = t.gradOf(o.res)
+	}
 	o.dx, o.addX = t.gradOf(o.x)
 	t.Pool.Run(chunks(len(o.dx)), (*addBackward)(o))
 	t.release(o.y)
@@ -53,11 +56,13 @@ type addBackward add
 
 func (o *addBackward) Do(i, _ int) {
 	a, b := chunkOf(i, len(o.dx))
-	dy, dx, dres := o.y.Grad[a:b], o.dx[a:b], o.dres[a:b]
-	if o.addRes {
-		kernel.Axpy(1, dy, dres)
-	} else {
-		copy(dres, dy)
+	dy, dx := o.y.Grad[a:b], o.dx[a:b]
+	switch {
+	case o.dres == nil:
+	case o.addRes:
+		kernel.Axpy(1, dy, o.dres[a:b])
+	default:
+		copy(o.dres[a:b], dy)
 	}
 	switch {
 	case o.addX && o.p > 0:

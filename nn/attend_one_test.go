@@ -43,7 +43,7 @@ func TestAttendOne(t *testing.T) {
 				pool := kernel.NewPool(workers)
 				defer pool.Close()
 				tape := NewTape(pool)
-				tape.Train, tape.KeepGrads, tape.Prec = true, true, prec
+				tape.Train, tape.Prec = true, prec
 				tape.Reset(3)
 				x, q := tape.New(n, hidden), tape.New(3, heads*dim)
 				copy(x.Data, x0)

@@ -33,7 +33,7 @@ func TestCausalAttention(t *testing.T) {
 				pool := kernel.NewPool(workers)
 				defer pool.Close()
 				tape := NewTape(pool)
-				tape.Train, tape.KeepGrads = true, true
+				tape.Train = true
 				tape.Reset(0)
 				x := tape.New(rows, 3*heads*dim)
 				copy(x.Data, data)

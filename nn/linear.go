@@ -42,7 +42,7 @@ func (o *linear) forward(t *Tape, x *Tensor, l *Linear, act kernel.Activation, s
 	if l.B != nil {
 		p.Epilogue.Bias = l.B.Data
 	}
-	if t.Train && (act != kernel.Identity || scale != nil) {
+	if t.Train && !y.constant && (act != kernel.Identity || scale != nil) {
 		y.Deriv = t.floats(len(y.Data))
 		p.Epilogue.Deriv = y.Deriv
 	}

@@ -41,7 +41,7 @@ func TestLinears(t *testing.T) {
 		pool := kernel.NewPool(workers)
 		defer pool.Close()
 		tape := NewTape(pool)
-		tape.Train, tape.KeepGrads = true, true
+		tape.Train = true
 		for step := range 2 { // the second on memory that the first has used
 			tape.Reset(step)
 			all = nil

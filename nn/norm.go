@@ -35,6 +35,8 @@ func (t *Tape) AddNorm(x, residual *Tensor, n *Norm, p float32) *Tensor {
 	if t.Train {
 		op.p = p
 		op.offset = t.offset(len(x.Data))
+	}
+	if t.Train && !y.constant {
 		op.norm = t.floats(len(x.Data))
 		op.rstd = t.floats(x.Rows)
 	}
@@ -76,7 +78,7 @@ func (o *addNorm) backward(t *Tape) {
 	c, n := o.y.Cols, rowChunks(o.y.Rows)
 	o.partial = t.grads.get(n * 2 * c)
 	o.dx, o.addX = t.gradOf(o.x)
-	if o.res != nil {
+	if o.res != nil && !o.res.constant {
 		o.dres, o.addRes = t.gradOf(o.res)
 	}
 	t.Pool.Run(n, (*addNormBackward)(o))

@@ -16,6 +16,7 @@ type Tensor struct {
 	Deriv     []float32
 	derivDone bool // Grad has already been multiplied by Deriv
 	constant  bool // nothing below needs a gradient
+	watched   bool // see Watch
 }
 
 // Tape runs operations and, when Train is set, remembers how to take their
@@ -25,8 +26,6 @@ type Tape struct {
 	Prec kernel.Precision
 	// Train records backward passes and turns dropout on.
 	Train bool
-	// KeepGrads leaves every tensor's Grad readable after Backward.
-	KeepGrads bool
 	// Seed selects the dropout masks; they depend on it and on the step given
 	// to Reset, never on the number of workers.
 	Seed uint64
@@ -155,6 +154,10 @@ func (t *Tape) gradOf(x *Tensor) (g []float32, accumulate bool) {
 	return x.Grad, false
 }
 
+// Watch has Backward give x its gradient even where nothing below trains, and
+// leave it readable. It is called before x is used.
+func (t *Tape) Watch(x *Tensor) { x.constant, x.watched = false, true }
+
 // takeGrad returns the finished gradient of an operation's output y, with the
 // derivative of its activation applied; nil when nothing depended on y.
 func (t *Tape) takeGrad(y *Tensor) []float32 {
@@ -168,7 +171,7 @@ func (t *Tape) takeGrad(y *Tensor) []float32 {
 
 // release gives y's gradient memory back once its operation has used it.
 func (t *Tape) release(y *Tensor) {
-	if !t.KeepGrads {
+	if !y.watched {
 		t.grads.put(y.Grad)
 		y.Grad = nil
 	}

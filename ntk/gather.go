@@ -38,9 +38,9 @@ const passTokens = 512
 // gather runs the model and its backward pass on the examples and returns the
 // factors of each block.
 func gather(ctx context.Context, pool *kernel.Pool, m *model.Model, in *model.Input, blocks []int, progress func(string, float64)) ([]*factors, error) {
-	defer freeze(m, blocks)()
+	defer watch(m, blocks)()
 	tape := nn.NewTape(pool)
-	tape.Train, tape.KeepGrads = true, true
+	tape.Train = true
 	all := make([]*factors, len(blocks))
 	n := len(in.Offsets) - 1
 	for from, to := 0, 0; from < n; from = to {
@@ -121,24 +121,16 @@ func passEnd(in *model.Input, from int) int {
 	return to
 }
 
-// freeze turns dropout off and freezes all weights but a matrix of each of the
-// shallowest of the blocks, so that a backward pass goes down to there and
-// computes no other parameter's gradient. The function it returns undoes that.
-func freeze(m *model.Model, blocks []int) (undo func()) {
-	depth := m.Blocks[blocks[0]].Depth
-	for _, b := range blocks {
-		depth = min(depth, m.Blocks[b].Depth)
-	}
-	train := map[*nn.Weight]bool{}
-	for _, b := range blocks {
-		if mlp := m.Blocks[b].MLP; m.Blocks[b].Depth == depth {
-			train[mlp.Up.W] = true
-		}
-	}
+// watch turns dropout off, freezes all weights and watches the blocks, so that a
+// backward pass goes down to the output of the shallowest of them and computes no
+// parameter's gradient. The function it returns undoes that.
+func watch(m *model.Model, blocks []int) (undo func()) {
 	frozen := make([]bool, len(m.Weights))
 	for i, w := range m.Weights {
-		frozen[i] = w.Frozen
-		w.Frozen = !train[w]
+		frozen[i], w.Frozen = w.Frozen, true
+	}
+	for _, b := range blocks {
+		m.Blocks[b].MLP.Watched = true
 	}
 	c := m.Config
 	drop := c.Dropout
@@ -147,8 +139,8 @@ func freeze(m *model.Model, blocks []int) (undo func()) {
 		for i, w := range m.Weights {
 			w.Frozen = frozen[i]
 		}
-		for w := range train {
-			w.ZeroGrad()
+		for _, b := range blocks {
+			m.Blocks[b].MLP.Watched = false
 		}
 		c.Dropout = drop
 	}
