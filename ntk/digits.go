@@ -110,10 +110,16 @@ func (p *signProduct) Do(block, w int) {
 func (p *signProduct) store(i, j int, out []int32) {
 	for r := range min(2, p.n-i) {
 		row := p.k[(i+r)*p.n+j : (i+r)*p.n+min(j+len(out)/4, p.n)]
-		for c := range row {
-			o := out[c/2*8+4*r+2*(c%2):]
-			// Each g is 2¹⁵ less than its digits say.
-			row[c] += p.unit[i+r] * float32(o[0]<<8+o[1]-p.signSum[j+c]<<15)
+		unit, sums := p.unit[i+r], p.signSum[j:j+len(row)]
+		add := func(c int, hi, lo int32) { // each g is 2¹⁵ less than its digits say
+			row[c] += unit * float32(hi<<8+lo-sums[c]<<15)
+		}
+		for c := 0; c < len(row); c += 2 {
+			o := (*[4]int32)(out[4*c+4*r:])
+			add(c, o[0], o[1])
+			if c+1 < len(row) {
+				add(c+1, o[2], o[3])
+			}
 		}
 	}
 }

@@ -127,7 +127,7 @@ func one(ctx context.Context, pool *kernel.Pool, mlp *model.MLP, f *factors, kin
 		var err error
 		switch {
 		case kind == SGD:
-			k, err = sgd(ctx, pool, layers, f.offsets, pairBlock, part)
+			k, err = sgd(ctx, pool, layers, f.offsets, pairBlock, sgdPrecision(layers), part)
 		case f.single() && !masked(layers):
 			k = singleAdam(pool, layers, f.examples())
 		default:

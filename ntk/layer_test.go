@@ -124,17 +124,50 @@ func TestWays(t *testing.T) {
 				for i := range order {
 					order[i] = int32(i)
 				}
-				for _, block := range []int{1, 2, 5, 64} {
-					k, err := sgd(ctx, pool, layers, offsets, block, quiet)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if d := offBy(unsort(k, order), wantSGD); d > 1e-6 {
-						t.Errorf("%s: SGD's kernel in blocks of %d is off by %g", name, block, d)
+				// bfloat16 rounds each gradient by up to 2⁻⁹ of it.
+				for prec, most := range map[kernel.Precision]float64{kernel.FP32: 1e-6, kernel.BF16: 1.0 / 256} {
+					for _, block := range []int{1, 2, 5, 64} {
+						k, err := sgd(ctx, pool, layers, offsets, block, prec, quiet)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if d := offBy(unsort(k, order), wantSGD); d > most {
+							t.Errorf("%s: SGD's kernel in blocks of %d, precision %d, is off by %g", name, block, prec, d)
+						}
 					}
 				}
 			}
 		}
+	}
+}
+
+// TestSGDPrecision: at the precision of a layer that is just large enough, the
+// kernel lies within 2e-4 of that of exact gradients, as docs/ntk.md promises.
+func TestSGDPrecision(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	const n, side = 24, 256
+	offsets := []int32{0}
+	for i := range n {
+		offsets = append(offsets, offsets[i]+int32(12+i))
+	}
+	rng := rand.New(rand.NewPCG(6, 7))
+	l := layer{x: make([]float32, offsets[n]*side), d: make([]float32, offsets[n]*side), in: side, out: side, bias: true}
+	for i := range l.x {
+		l.x[i], l.d[i] = float32(rng.NormFloat64()), float32(rng.NormFloat64())
+	}
+	order := make([]int32, n)
+	for i := range order {
+		order[i] = int32(i)
+	}
+	layers := []layer{l}
+	_, want := direct(layers, offsets)
+	k, err := sgd(context.Background(), pool, layers, offsets, n, sgdPrecision(layers), func(float64) {})
+	if d := offBy(unsort(k, order), want); err != nil || d > 2e-4 {
+		t.Errorf("off by %g, error %v", d, err)
+	}
+	if narrow := []layer{l, {in: side, out: side - 1}}; sgdPrecision(narrow) != kernel.FP32 {
+		t.Error("a smaller layer's gradients are rounded")
 	}
 }
 

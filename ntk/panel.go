@@ -18,7 +18,7 @@ type panel struct {
 
 // panelParameters is the number of parameters of a panel: enough for the product
 // to run at full speed, few enough to stay in cache while it does.
-const panelParameters = 4608
+const panelParameters = 9216
 
 // step is the number of the wide side's rows that a panel takes.
 func (l *layer) step() int {
