@@ -39,10 +39,11 @@ const (
 //
 // Nil slices and an Alpha of 0 (read as 1) leave their step out. Add, Deriv
 // and Mul are laid out as C, with C's stride. Accumulate excludes Act, Scale and
-// Mul.
+// Mul. Stream says that C is not read again soon: it may go past the caches.
 type Epilogue struct {
 	Alpha      float32
 	Accumulate bool
+	Stream     bool
 	Bias       []float32
 	Add        []float32
 	Act        Activation

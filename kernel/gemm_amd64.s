@@ -1881,6 +1881,7 @@ TEXT ·tile1x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -1893,11 +1894,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x24
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -1947,12 +1962,22 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -1967,6 +1992,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -1987,6 +2013,7 @@ TEXT ·tile2x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -2001,11 +2028,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x28
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -2070,6 +2111,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -2081,6 +2124,19 @@ sums:
 	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -2102,6 +2158,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -2122,6 +2179,7 @@ TEXT ·tile3x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -2138,11 +2196,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x2c
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -2222,6 +2294,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -2238,6 +2312,24 @@ sums:
 	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -2266,6 +2358,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -2286,6 +2379,7 @@ TEXT ·tile4x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -2304,11 +2398,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x30
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -2403,6 +2511,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -2424,6 +2534,29 @@ sums:
 	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -2459,6 +2592,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -2479,6 +2613,7 @@ TEXT ·tile5x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -2499,11 +2634,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x34
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -2613,6 +2762,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -2639,6 +2790,34 @@ sums:
 	VMOVUPS      Z9, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -2681,6 +2860,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -2701,6 +2881,7 @@ TEXT ·tile6x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -2723,11 +2904,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x38
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -2852,6 +3047,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -2883,6 +3080,39 @@ sums:
 	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -2932,6 +3162,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -2952,6 +3183,7 @@ TEXT ·tile7x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -2977,11 +3209,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x3c
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -3123,6 +3369,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -3159,6 +3407,44 @@ sums:
 	VMOVUPS      Z13, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -3215,6 +3501,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -3235,6 +3522,7 @@ TEXT ·tile8x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -3262,11 +3550,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x40
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -3423,6 +3725,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -3464,6 +3768,49 @@ sums:
 	VMOVUPS      Z15, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -3527,6 +3874,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -3547,6 +3895,7 @@ TEXT ·tile9x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -3576,11 +3925,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x44
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -3752,6 +4115,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -3798,6 +4163,54 @@ sums:
 	VMOVUPS      Z17, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -3868,6 +4281,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -3888,6 +4302,7 @@ TEXT ·tile10x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -3919,11 +4334,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x48
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -4110,6 +4539,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -4161,6 +4592,59 @@ sums:
 	VMOVUPS      Z19, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z18, Z18
+	VMULPS   Z24, Z19, Z19
+	VMOVNTPS Z18, (CX)
+	VMOVNTPS Z19, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -4238,6 +4722,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -4258,6 +4743,7 @@ TEXT ·tile11x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -4291,11 +4777,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x4c
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -4497,6 +4997,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -4553,6 +5055,64 @@ sums:
 	VMOVUPS      Z21, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z18, Z18
+	VMULPS   Z24, Z19, Z19
+	VMOVNTPS Z18, (CX)
+	VMOVNTPS Z19, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z20, Z20
+	VMULPS   Z24, Z21, Z21
+	VMOVNTPS Z20, (CX)
+	VMOVNTPS Z21, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -4637,6 +5197,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -4657,6 +5218,7 @@ TEXT ·tile12x32AVX512(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -4692,11 +5254,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x50
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -4913,6 +5489,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -4974,6 +5552,69 @@ sums:
 	VMOVUPS      Z23, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z18, Z18
+	VMULPS   Z24, Z19, Z19
+	VMOVNTPS Z18, (CX)
+	VMOVNTPS Z19, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z20, Z20
+	VMULPS   Z24, Z21, Z21
+	VMOVNTPS Z20, (CX)
+	VMOVNTPS Z21, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z22, Z22
+	VMULPS   Z24, Z23, Z23
+	VMOVNTPS Z22, (CX)
+	VMOVNTPS Z23, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -5065,6 +5706,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -5085,6 +5727,7 @@ TEXT ·tile1x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -5097,11 +5740,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x24
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -5151,12 +5808,22 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -5171,6 +5838,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -5191,6 +5859,7 @@ TEXT ·tile2x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -5205,11 +5874,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x28
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -5274,6 +5957,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -5285,6 +5970,19 @@ sums:
 	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -5306,6 +6004,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -5326,6 +6025,7 @@ TEXT ·tile3x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -5342,11 +6042,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x2c
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -5426,6 +6140,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -5442,6 +6158,24 @@ sums:
 	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -5470,6 +6204,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -5490,6 +6225,7 @@ TEXT ·tile4x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -5508,11 +6244,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x30
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -5607,6 +6357,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -5628,6 +6380,29 @@ sums:
 	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -5663,6 +6438,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -5683,6 +6459,7 @@ TEXT ·tile5x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -5703,11 +6480,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x34
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -5817,6 +6608,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -5843,6 +6636,34 @@ sums:
 	VMOVUPS      Z9, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -5885,6 +6706,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -5905,6 +6727,7 @@ TEXT ·tile6x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -5927,11 +6750,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x38
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -6056,6 +6893,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -6087,6 +6926,39 @@ sums:
 	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -6136,6 +7008,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -6156,6 +7029,7 @@ TEXT ·tile7x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -6181,11 +7055,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x3c
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -6327,6 +7215,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -6363,6 +7253,44 @@ sums:
 	VMOVUPS      Z13, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -6419,6 +7347,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -6439,6 +7368,7 @@ TEXT ·tile8x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -6466,11 +7396,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x40
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -6627,6 +7571,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -6668,6 +7614,49 @@ sums:
 	VMOVUPS      Z15, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -6731,6 +7720,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -6751,6 +7741,7 @@ TEXT ·tile9x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -6780,11 +7771,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x44
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -6956,6 +7961,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -7002,6 +8009,54 @@ sums:
 	VMOVUPS      Z17, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -7072,6 +8127,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -7092,6 +8148,7 @@ TEXT ·tile10x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -7123,11 +8180,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x48
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -7314,6 +8385,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -7365,6 +8438,59 @@ sums:
 	VMOVUPS      Z19, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z18, Z18
+	VMULPS   Z24, Z19, Z19
+	VMOVNTPS Z18, (CX)
+	VMOVNTPS Z19, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -7442,6 +8568,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -7462,6 +8589,7 @@ TEXT ·tile11x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -7495,11 +8623,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x4c
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -7701,6 +8843,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -7757,6 +8901,64 @@ sums:
 	VMOVUPS      Z21, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z18, Z18
+	VMULPS   Z24, Z19, Z19
+	VMOVNTPS Z18, (CX)
+	VMOVNTPS Z19, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z20, Z20
+	VMULPS   Z24, Z21, Z21
+	VMOVNTPS Z20, (CX)
+	VMOVNTPS Z21, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -7841,6 +9043,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 
@@ -7861,6 +9064,7 @@ TEXT ·tile12x32BF16(SB), NOSPLIT, $0-8
 	LEAQ  (R8)(R8*4), R10
 	MOVQ  40(DI), R12
 	MOVQ  48(DI), DX
+	MOVQ  136(DI), R11
 
 tile:
 	MOVQ   CX, R14
@@ -7896,11 +9100,25 @@ tile:
 	JLT    rest
 
 four:
-	CMPQ       R13, $0x50
-	JGE        multiply
+	CMPQ       R13, 128(DI)
+	JGE        fetched
 	PREFETCHT0 (R14)
 	PREFETCHT0 64(R14)
 	ADDQ       DX, R14
+
+fetched:
+	DECQ       176(DI)
+	JLT        multiply
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       144(DI), R11
+	DECQ       160(DI)
+	JNE        multiply
+	ADDQ       168(DI), R11
+	MOVQ       R11, 136(DI)
+	MOVQ       152(DI), R11
+	MOVQ       R11, 160(DI)
+	MOVQ       136(DI), R11
 
 multiply:
 	VMOVUPS      (BX), Z24
@@ -8117,6 +9335,8 @@ sums:
 	VBROADCASTSS 80(DI), Z24
 	CMPL         84(DI), $0x00
 	JNE          accumulate
+	CMPQ         120(DI), $0x00
+	JNE          stream
 	VMULPS       Z24, Z0, Z0
 	VMULPS       Z24, Z1, Z1
 	VMOVUPS      Z0, K1, (CX)
@@ -8178,6 +9398,69 @@ sums:
 	VMOVUPS      Z23, K2, 64(CX)
 	ADDQ         DX, CX
 	JMP          next
+
+stream:
+	VMULPS   Z24, Z0, Z0
+	VMULPS   Z24, Z1, Z1
+	VMOVNTPS Z0, (CX)
+	VMOVNTPS Z1, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z2, Z2
+	VMULPS   Z24, Z3, Z3
+	VMOVNTPS Z2, (CX)
+	VMOVNTPS Z3, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z4, Z4
+	VMULPS   Z24, Z5, Z5
+	VMOVNTPS Z4, (CX)
+	VMOVNTPS Z5, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z6, Z6
+	VMULPS   Z24, Z7, Z7
+	VMOVNTPS Z6, (CX)
+	VMOVNTPS Z7, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z8, Z8
+	VMULPS   Z24, Z9, Z9
+	VMOVNTPS Z8, (CX)
+	VMOVNTPS Z9, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z10, Z10
+	VMULPS   Z24, Z11, Z11
+	VMOVNTPS Z10, (CX)
+	VMOVNTPS Z11, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z12, Z12
+	VMULPS   Z24, Z13, Z13
+	VMOVNTPS Z12, (CX)
+	VMOVNTPS Z13, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z14, Z14
+	VMULPS   Z24, Z15, Z15
+	VMOVNTPS Z14, (CX)
+	VMOVNTPS Z15, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z16, Z16
+	VMULPS   Z24, Z17, Z17
+	VMOVNTPS Z16, (CX)
+	VMOVNTPS Z17, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z18, Z18
+	VMULPS   Z24, Z19, Z19
+	VMOVNTPS Z18, (CX)
+	VMOVNTPS Z19, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z20, Z20
+	VMULPS   Z24, Z21, Z21
+	VMOVNTPS Z20, (CX)
+	VMOVNTPS Z21, 64(CX)
+	ADDQ     DX, CX
+	VMULPS   Z24, Z22, Z22
+	VMULPS   Z24, Z23, Z23
+	VMOVNTPS Z22, (CX)
+	VMOVNTPS Z23, 64(CX)
+	ADDQ     DX, CX
+	JMP      next
 
 accumulate:
 	VMOVUPS.Z   (CX), K1, Z26
@@ -8269,6 +9552,7 @@ next:
 	ADDQ 56(DI), AX
 	DECQ 64(DI)
 	JNE  tile
+	MOVQ R11, 136(DI)
 	VZEROUPPER
 	RET
 

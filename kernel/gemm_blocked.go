@@ -16,7 +16,7 @@ import "unsafe"
 type gemmKernel struct {
 	mr, nr      int
 	kc, mc, nc  int
-	direct      int // rows that do not repay the packing of a float32 B that is not transposed
+	few         int // rows that B's panels are made for one by one; see block
 	pairs       bool
 	step        int               // words of k that a microkernel takes at once
 	tile        []func(*tileArgs) // by rows
@@ -80,6 +80,20 @@ type tileArgs struct {
 	rows    int    // of a tile; the following are AMX's
 	config  *[64]byte
 	temp    *[32 * 32]float32
+	stream  int   // 1: C's tiles are whole and go past the caches; this and the following are AVX-512's
+	fetch   int   // steps of k before the end where C is asked for; 0: never
+	next    ahead // asked for on the way
+}
+
+// ahead is memory that will be wanted: places of 128 bytes, those of a column of
+// rows and then those of the next.
+type ahead struct {
+	at     uintptr
+	row    int // from one place to the next, bytes
+	rows   int // places in a column
+	left   int // of them in this one
+	back   int // from behind a column to the next, bytes
+	places int // in all
 }
 
 // tileConfig is AMX's: palette 1, eight tiles of 16 rows of 64 bytes.
@@ -116,7 +130,14 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 	args.alpha = g.ep.alpha()
 	args.cRow = g.ldc * 4
 	args.config, args.temp = &tileConfig, &s.temp
+	// What few rows want of B comes from memory for them alone. They take it panel by
+	// panel, each read where it lies or packed when it is wanted, while the
+	// microkernel asks for the next.
+	few := g.packed == nil && i1-i0 <= t.few
 	mc := blocks(i1-i0, t.mc, t.mr)
+	if few {
+		mc = i1 - i0
+	}
 	if g.k == 0 && !g.ep.Accumulate {
 		for i := i0; i < i1; i++ {
 			clear(g.c[i*g.ldc+j0 : i*g.ldc+j1])
@@ -130,19 +151,17 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 			args.accum = 1
 		}
 		var panels []float32
-		// A few rows do not repay the packing of B: it is read where it lies.
-		direct := g.packed == nil && !g.b.T && g.prec == FP32 && i1-i0 <= t.direct
 		switch {
-		case k == 0:
+		case k == 0 || few:
 		case g.packed != nil:
 			panels = g.packed.panels(k0, k, j0)
 		default:
-			panels = s.packB(t, g, k0, k, j0, j1, direct)
+			panels = s.packB(t, g, k0, k, j0, j1)
 		}
 		for i := i0; i < i1; i += mc {
 			ie := min(i+mc, i1)
 			if k > 0 {
-				s.tiles(t, g, i, ie, k0, k, j0, j1, panels, direct)
+				s.tiles(t, g, i, ie, k0, k, j0, j1, panels)
 			}
 			if k0+kc >= g.k {
 				s.finish(t, g, i, ie, j0, j1)
@@ -153,8 +172,9 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 	s.rows = [16]*float32{}
 }
 
-// tiles runs the microkernels over rows i0 ≤ i < i1 for one block of k.
-func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, panels []float32, direct bool) {
+// tiles runs the microkernels over rows i0 ≤ i < i1 for one block of k, on panels of
+// B or, if there are none, on B itself, one panel at a time.
+func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, panels []float32) {
 	args := &s.args
 	// The rows go into the fewest tiles, nHigh of low+1 rows and then others of low.
 	m := i1 - i0
@@ -184,20 +204,31 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		args.aTile = height * args.aRow
 		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
 		args.tiles, args.rows = count, height
+		args.fetch = 4 * (height + 8) * (1 - args.stream)
 		t.tile[height](args)
 	}
+	direct := !g.b.T && g.prec == FP32 // what is as the microkernel reads it
+	// Streamed lines become visible with the next atomic operation of the worker.
+	whole := g.ep.Stream && args.accum == 0 && k == g.k && g.ldc%16 == 0 && uintptr(unsafe.Pointer(&g.c[0]))%64 == 0
 	for j := j0; j < j1; j += t.nr {
 		args.n = min(t.nr, j1-j)
 		args.mask = maskFor(args.n)
 		args.bK = t.nr * 4
+		args.stream = 0
+		if whole && args.n == t.nr {
+			args.stream = 1
+		}
 		switch {
-		case !direct:
+		case panels != nil:
 			args.b = unsafe.Pointer(&panels[(j-j0)*words])
-		case args.n < t.nr:
-			args.b = unsafe.Pointer(&panels[0])
-		default:
+		case direct && args.n == t.nr:
 			args.b = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j])
 			args.bK = g.b.Stride * 4
+		default:
+			args.b = unsafe.Pointer(&s.packB(t, g, k0, k, j, j+args.n)[0])
+		}
+		if panels == nil && j+t.nr < g.n {
+			args.next = g.ahead(k0, k, j+t.nr, min(t.nr, g.n-j-t.nr))
 		}
 		run(i0, j, low+1, nHigh)
 		run(i0+nHigh*(low+1), j, low, count-nHigh)
@@ -213,17 +244,20 @@ func (s *Scratch) point(data []float32, stride, n int) *[16]*float32 {
 	return &s.rows
 }
 
-// packB packs k rows of columns j0 ≤ j < j1 of B; of a B that is read where it
-// lies, only a last panel narrower than nr.
-func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int, direct bool) []float32 {
-	n := j1 - j0
-	if direct {
-		j0, n = j0+n/t.nr*t.nr, n%t.nr
+// ahead returns where k rows of n columns of B lie.
+func (g *gemmJob) ahead(k0, k, j0, n int) ahead {
+	row := g.b.Stride * 4
+	if g.b.T {
+		const column = 32 // floats in 128 bytes
+		return ahead{uintptr(unsafe.Pointer(&g.b.Data[j0*g.b.Stride+k0])), row, n, n, column*4 - n*row, n * ((k + column - 1) / column)}
 	}
-	dst := grow(&s.b, part(n, 1, t.nr)*t.words(k))
-	if n > 0 {
-		s.packPanels(t, dst, g.b, g.prec, k0, k, j0, n)
-	}
+	return ahead{uintptr(unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j0])), row, k, k, 0, k}
+}
+
+// packB packs k rows of columns j0 ≤ j < j1 of B.
+func (s *Scratch) packB(t *gemmKernel, g *gemmJob, k0, k, j0, j1 int) []float32 {
+	dst := grow(&s.b, part(j1-j0, 1, t.nr)*t.words(k))
+	s.packPanels(t, dst, g.b, g.prec, k0, k, j0, j1-j0)
 	return dst
 }
 

@@ -93,7 +93,7 @@ func (g *gemmJob) sharesB() bool {
 // packed of B is used once, and has to be in the second-level cache still.
 func (g *gemmJob) strip() int {
 	t := g.kernel
-	if g.m > t.mc || g.packed != nil || g.k == 0 {
+	if g.m > t.mc || g.m <= t.few || g.packed != nil || g.k == 0 {
 		return t.nc
 	}
 	const words = 150 << 10

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 )
 
 // guard is what memory that nobody may touch is filled with.
@@ -14,13 +15,22 @@ var guard = math.Float32frombits(0x7fa5a5a5) // a NaN
 // offset that is not aligned, with a stride of cols+gap, all else filled with
 // the guard; and a check that the filling is still there.
 func guarded(r *rand.Rand, rows, cols, gap int) (data []float32, check func() error) {
-	const before, after = 19, 37
+	return guardedAt(r, 19, rows, cols, gap)
+}
+
+// guardedAt is guarded with so many floats before the matrix; a multiple of 16 places
+// it at the beginning of a line of the cache.
+func guardedAt(r *rand.Rand, before, rows, cols, gap int) (data []float32, check func() error) {
+	const after = 37
 	stride := cols + gap
 	size := 0
 	if rows > 0 && cols > 0 {
 		size = (rows-1)*stride + cols
 	}
-	all := make([]float32, before+size+after)
+	all := make([]float32, before+size+after+16)
+	for before%16 == 0 && uintptr(unsafe.Pointer(&all[before]))%64 != 0 {
+		all = all[1:]
+	}
 	for i := range all {
 		all[i] = guard
 	}
@@ -86,8 +96,13 @@ func newGemmCase(r *rand.Rand, prec Precision, m, n, k int, at, bt bool, bits in
 	}
 	g.a, g.b = operand(m, k, at), operand(k, n, bt)
 	gap := r.IntN(4)
+	before := 19
+	if g.ep.Stream = r.IntN(2) == 0; g.ep.Stream && r.IntN(4) > 0 {
+		before, gap = 32, part(n, 1, 16)-n
+	}
 	g.ldc = n + gap
-	g.c = mat(m, n, gap)
+	c, check := guardedAt(r, before, m, n, gap)
+	g.c, g.checks = c, append(g.checks, check)
 	g.c0 = append([]float32(nil), g.c...)
 	if bits&withAlpha != 0 {
 		g.ep.Alpha = 0.37
@@ -284,7 +299,10 @@ func testGemmLarge(t *testing.T, cases int) {
 	}
 	for i := range cases {
 		m, n, k := 1+r.IntN(130), 1+r.IntN(500), 1+r.IntN(600)
-		if i%3 == 2 { // so many rows that B is packed before
+		switch i % 3 {
+		case 1: // several blocks of k
+			m, n, k = 1+r.IntN(200), 1+r.IntN(70), 1500+r.IntN(2000)
+		case 2: // so many rows that B is packed before
 			m, n, k = manyRows+r.IntN(40), 1+r.IntN(70), 1+r.IntN(90)
 		}
 		g := newGemmCase(r, Precision(1-i%2), m, n, k, i/2%2 == 1, i/4%2 == 1, r.IntN(8))

@@ -191,7 +191,7 @@ func (f *attendOneValuesGrad) Do(h, w int) {
 	o := (*attendOne)(f)
 	c, scratch, dy, z := o.x.Cols, o.t.Pool.Scratch(w), o.ofHead(o.y.Grad, h), o.hidden(o.z, h)
 	if !o.kv.W.Frozen {
-		scratch.Gemm(o.prec, o.Dim, c, o.y.Rows, transposed(dy), z, o.values(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Accumulate: o.addW})
+		scratch.Gemm(o.prec, o.Dim, c, o.y.Rows, transposed(dy), z, o.values(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Accumulate: o.addW, Stream: true})
 	}
 	if b := o.kv.B; b != nil && !b.Frozen {
 		for i := range o.y.Rows {
@@ -247,6 +247,6 @@ func (f *attendOneKeysGrad) Do(h, w int) {
 	dq := o.ofHead(o.dq, h)
 	scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.kv.W.Data, h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
 	if !o.kv.W.Frozen {
-		scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW})
+		scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW, Stream: true})
 	}
 }

@@ -93,8 +93,9 @@ func (o *linear) toInput(t *Tape, dy []float32) kernel.Product {
 // toWeight returns the product that gives the weight its gradient.
 func (o *linear) toWeight(dy []float32) kernel.Product {
 	x, w := o.x, o.l.W
+	ep := kernel.Epilogue{Accumulate: w.accumulate(), Stream: true} // the optimizer reads it, at the end
 	return kernel.Product{M: w.Rows, N: w.Cols, K: x.Rows, A: kernel.Mat{Data: dy, Stride: w.Rows, T: true}, B: kernel.Mat{Data: x.Data, Stride: w.Cols},
-		C: w.Grad, LDC: w.Cols, Epilogue: kernel.Epilogue{Accumulate: w.accumulate()}}
+		C: w.Grad, LDC: w.Cols, Epilogue: ep}
 }
 
 // finish does what follows the products of the backward pass.

@@ -106,6 +106,11 @@ type tileArgs struct {
 	rows                  int
 	config                *[64]byte
 	temp                  *[1024]float32
+	stream, fetch         int
+	next                  struct {
+		at                            uintptr
+		row, rows, left, back, places int
+	}
 }
 
 // TestTiles interprets every microkernel at every width and compares with float64.
@@ -191,7 +196,11 @@ func newScene(r *rand.Rand, kind string, rows, cols, n, steps, tiles int) *scene
 		return x
 	}
 	s.a, s.b = fill(size), fill(s.words*cols)
-	s.c = make([]float32, (count-1)*s.cRow+n)
+	stream := 0
+	if strings.Contains("AVX512 BF16", kind) && n == cols && r.IntN(2) == 1 {
+		stream, s.cRow = 1, cols+16*r.IntN(3)
+	}
+	s.c = aligned((count-1)*s.cRow + n)
 	for i := range s.c {
 		s.c[i] = r.Float32()
 	}
@@ -211,7 +220,13 @@ func newScene(r *rand.Rand, kind string, rows, cols, n, steps, tiles int) *scene
 		k: steps, aRow: 4 * s.aRow, bK: 4 * cols, cRow: 4 * s.cRow, aTile: 4 * aTile,
 		tiles: tiles, n: n, alpha: 0.75, accum: uint32(r.IntN(2)), mask: &mask[0],
 		rows: rows, config: config, temp: temp,
+		stream: stream, fetch: r.IntN(2 * steps),
 	}
+	if stream == 1 {
+		s.args.accum = 0
+	}
+	next := &s.args.next // 3 columns of 4 places
+	next.row, next.rows, next.left, next.back, next.places = 640, 4, 4, 128-4*640, 12
 	s.regions = []region{
 		{"A", memoryOf(&s.a[0], len(s.a)), false},
 		{"B", memoryOf(&s.b[0], len(s.b)), false},
@@ -222,6 +237,15 @@ func newScene(r *rand.Rand, kind string, rows, cols, n, steps, tiles int) *scene
 		{"temp", memoryOf(temp, 1), true},
 	}
 	return s
+}
+
+// aligned returns n floats that begin with a line of the cache.
+func aligned(n int) []float32 {
+	x := make([]float32, n+15)
+	for uintptr(unsafe.Pointer(&x[0]))%64 != 0 {
+		x = x[1:]
+	}
+	return x[:n]
 }
 
 // memoryOf returns the bytes of n values at p.

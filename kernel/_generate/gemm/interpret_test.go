@@ -177,7 +177,7 @@ func (c *cpu) execute(i *ir.Instruction) {
 		c.set(o[2], v)
 	case "KMOVW":
 		c.mask[number(o[1].(reg.Register))] = c.get(o[0]) & 0xffff
-	case "PREFETCHT0", "VZEROUPPER":
+	case "PREFETCHT0", "PREFETCHT1", "VZEROUPPER":
 	case "VXORPS", "VPXORD":
 		c.lanes(o[2], 4, func(x []byte, l int) {
 			a, b := c.word(o[1], l), c.word(o[0], l)
@@ -185,6 +185,11 @@ func (c *cpu) execute(i *ir.Instruction) {
 		})
 	case "VMOVUPS", "VMOVAPS":
 		c.move(o, i.Suffixes)
+	case "VMOVNTPS":
+		if c.address(o[1].(Mem))%64 != 0 {
+			panic("VMOVNTPS to an address that is not aligned")
+		}
+		c.move(o, nil)
 	case "VMASKMOVPS":
 		// The mask is the upper bit of each lane of the second operand.
 		var m uint64

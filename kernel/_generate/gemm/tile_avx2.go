@@ -25,6 +25,15 @@ const (
 	argRows   = argAlpha + 16 // rows of a tile (AMX)
 	argConfig = argAlpha + 24 // pointer to a tile configuration (AMX)
 	argTemp   = argAlpha + 32 // pointer to 32×32 floats (AMX)
+
+	argStream    = argAlpha + 40 // C goes past the caches
+	argFetch     = argAlpha + 48 // steps of k before the end where C is asked for
+	argNext      = argAlpha + 56 // what to ask for on the way, 128 bytes at a time:
+	argNextRow   = argAlpha + 64 // from one place to the next, bytes
+	argNextRows  = argAlpha + 72 // places in a column
+	argNextAt    = argAlpha + 80 // of them left in this one
+	argNextBack  = argAlpha + 88 // from behind a column to the next, bytes
+	argNextCount = argAlpha + 96 // places left in all
 )
 
 // rowOf addresses row i ≤ 5 from base on, disp bytes into it; r1, r3 and r5 hold

@@ -21,7 +21,7 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.function(fmt.Sprintf("tile%dx32%s", rows, name), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
 	r1, r3, r5, bk := R8, R9, R10, R12
-	k, p, q, crow, ahead := R13, RSI, R15, RDX, R14 // p: rows 0…5, q: rows 6…11
+	k, p, q, crow, ahead, next := R13, RSI, R15, RDX, R14, R11 // p: rows 0…5, q: rows 6…11
 	field := func(off int) Mem { return Mem{Base: args, Disp: off} }
 	g.MOVQ(NewParamAddr("args", 0), args)
 	g.columnMasks(field(argN), k, p)
@@ -32,6 +32,7 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.LEAQ(Mem{Base: r1, Index: r1, Scale: 4}, r5)
 	g.MOVQ(field(argBK), bk)
 	g.MOVQ(field(argCRow), crow)
+	g.MOVQ(field(argNext), next)
 	row := func(i, step int) Mem {
 		if i >= 6 {
 			return rowOf(q, r1, r3, r5, i-6, 4*step)
@@ -71,13 +72,27 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.SUBQ(Imm(4), k)
 	g.JLT(LabelRef("rest"))
 	g.Label("four")
-	// C's lines are wanted at the end of the loop over k: a row every round, as
-	// memory is not asked for much at once without what B and A ask for waiting.
-	g.CMPQ(k, Imm(4*(uint64(rows)+8)))
-	g.JGE(LabelRef("multiply"))
+	// C's lines are wanted at the end of the loop over k, the next panel of B after
+	// it: a row every round, as memory is not asked for much at once without what B
+	// and A ask for waiting.
+	g.CMPQ(k, field(argFetch))
+	g.JGE(LabelRef("fetched"))
 	g.PREFETCHT0(Mem{Base: ahead})
 	g.PREFETCHT0(Mem{Base: ahead, Disp: 64})
 	g.ADDQ(crow, ahead)
+	g.Label("fetched")
+	g.DECQ(field(argNextCount))
+	g.JLT(LabelRef("multiply"))
+	g.PREFETCHT1(Mem{Base: next})
+	g.PREFETCHT1(Mem{Base: next, Disp: 64})
+	g.ADDQ(field(argNextRow), next)
+	g.DECQ(field(argNextAt))
+	g.JNE(LabelRef("multiply"))
+	g.ADDQ(field(argNextBack), next)
+	g.MOVQ(next, field(argNext))
+	g.MOVQ(field(argNextRows), next)
+	g.MOVQ(next, field(argNextAt))
+	g.MOVQ(field(argNext), next)
 	g.Label("multiply")
 	for u := range 4 {
 		step(u)
@@ -99,10 +114,21 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.VBROADCASTSS(field(argAlpha), alpha)
 	g.CMPL(field(argAccum), Imm(0))
 	g.JNE(LabelRef("accumulate"))
+	g.CMPQ(field(argStream), Imm(0))
+	g.JNE(LabelRef("stream"))
 	for i := range rows {
 		g.VMULPS(alpha, zmm[2*i], zmm[2*i])
 		g.VMULPS(alpha, zmm[2*i+1], zmm[2*i+1])
 		g.storeRow(c, zmm[2*i], zmm[2*i+1])
+		g.ADDQ(crow, c)
+	}
+	g.JMP(LabelRef("next"))
+	g.Label("stream")
+	for i := range rows {
+		g.VMULPS(alpha, zmm[2*i], zmm[2*i])
+		g.VMULPS(alpha, zmm[2*i+1], zmm[2*i+1])
+		g.VMOVNTPS(zmm[2*i], Mem{Base: c})
+		g.VMOVNTPS(zmm[2*i+1], Mem{Base: c, Disp: 64})
 		g.ADDQ(crow, c)
 	}
 	g.JMP(LabelRef("next"))
@@ -116,6 +142,7 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	g.ADDQ(field(argATile), a)
 	g.DECQ(field(argTiles))
 	g.JNE(LabelRef("tile"))
+	g.MOVQ(next, field(argNext))
 	g.VZEROUPPER()
 	g.RET()
 }
