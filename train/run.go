@@ -206,6 +206,7 @@ func (r *Runner) close() {
 	_ = r.metrics.Close() // synced with each snapshot
 	if _, err := os.Stat(filepath.Join(r.Dir, snapshotFile)); errors.Is(err, fs.ErrNotExist) {
 		_ = os.Remove(r.metrics.Name())
+		_ = os.Remove(filepath.Join(r.Dir, bestFile))
 		_ = os.Remove(r.Dir)
 	}
 }

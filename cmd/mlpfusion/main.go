@@ -43,7 +43,11 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "mlpfusion: stopped"+a.goesOn())
 		return exitInterrupted
 	}
-	fmt.Fprintln(os.Stderr, "mlpfusion:", err)
+	goesOn := ""
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		goesOn = a.goesOn()
+	}
+	fmt.Fprintf(os.Stderr, "mlpfusion: %v%s\n", err, goesOn)
 	if errors.As(err, &usageError{}) || !a.started {
 		fmt.Fprintf(os.Stderr, "Run '%s --help' for usage.\n", command.CommandPath())
 		return exitUsage
@@ -67,8 +71,8 @@ type app struct {
 	kept, resume string
 }
 
-// goesOn tells how to go on after an interrupt, when there is something to go on
-// with.
+// goesOn tells how to go on after an interrupt or on a full disk, when there is
+// something to go on with.
 func (a *app) goesOn() string {
 	if a.kept == "" {
 		return ""
