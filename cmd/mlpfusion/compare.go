@@ -70,6 +70,12 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.IntVar(&given.StepRows, "step-rows", given.StepRows, "training texts that step sizes are fitted on")
 	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the cells, as i/n")
 	f.BoolVar(&dryRun, "dry-run", false, "list the cells with their estimated time")
+	arrange(c,
+		section{"What is compared", "methods tasks widths seeds lrs p-modes tune layers"},
+		section{"Data", "data train-rows dev-rows max-length calibration-rows step-rows"},
+		section{"What is measured", "ntk-rows output-rows int8"},
+		section{"Training", "epochs batch precision schedule warmup optimizer eval-every"},
+		section{"The run", "config dry-run shard help"})
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if f.Changed("seed") {
 			return usageError{errors.New("seed: expected --seeds, the axis of the comparison")}

@@ -50,6 +50,11 @@ and all.`,
 	c.Flags().BoolVar(&dev, "dev", false, "with --generate: write to the dev set even if there is a test set")
 	c.Flags().StringVar(&output, "output", "", "with --generate: file for the texts, a line each")
 	w.add(c.Flags())
+	arrange(c,
+		section{"Data", "task data dev-rows"},
+		section{"Writing texts", "generate output dev beam length-penalty early-stopping max-new-tokens no-repeat-ngram batch precision"},
+		columnSection,
+		section{"Help", "help"})
 	return c
 }
 

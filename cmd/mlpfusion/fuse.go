@@ -139,6 +139,13 @@ they get on these texts.`,
 	data.addTask(f)
 	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
+	arrange(c,
+		section{"What is compressed, and how", "layers method experts"},
+		section{"To what size", "ratio width budget budget-of by-usage store"},
+		section{"Clustering and P", "clustering restarts effort balance"},
+		section{"Fitting to texts", "task data calibration-rows weighted select refit ridge fit"},
+		columnSection,
+		section{"The run", "overwrite resume help"})
 	return c
 }
 

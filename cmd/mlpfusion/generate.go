@@ -121,6 +121,10 @@ end is written as a space; or JSON objects, a line each.`,
 	f.IntVar(&w.options.TopK, "top-k", 0, "draw from the so many most probable tokens only; 0: all")
 	f.Float64Var(&w.options.TopP, "top-p", 0, "draw from the most probable tokens that together have this probability only; 0: all")
 	w.add(f)
+	arrange(c,
+		section{"Prompts", "prompt input end-prompt"},
+		section{"Choice of tokens", "beam temperature top-k top-p greedy no-repeat-ngram length-penalty early-stopping"},
+		section{"The run", "max-new-tokens batch precision help"})
 	return c
 }
 

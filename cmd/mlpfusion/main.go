@@ -119,13 +119,30 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 		},
 	}
 	root.SetFlagErrorFunc(wrongFlag)
+	root.SetUsageTemplate(usage(""))
 	f := root.PersistentFlags()
 	f.BoolVar(&a.ui.json, "json", false, "print the result as JSON on standard output")
 	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "no progress and no messages")
 	f.IntVar(&a.threads, "threads", 0, "worker threads (default all the machine has)")
 	f.Uint64Var(&a.seed, "seed", 0, "seed of everything random; results do not depend on the number of threads")
-	root.AddCommand(a.fuseCommand(), a.inspectCommand(), a.trainCommand(), a.evalCommand(), a.predictCommand(), a.generateCommand(), a.scoreCommand(), a.exportCommand(), a.demoCommand(),
-		a.upcycleCommand(), a.tuneCommand(), a.ntkCommand(), a.stepsCommand(), a.compareCommand(), a.reportCommand())
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Begin", []*cobra.Command{a.demoCommand()}},
+		{"Shrink a model", []*cobra.Command{a.fuseCommand(), a.inspectCommand(), a.exportCommand(), a.upcycleCommand()}},
+		{"Train it", []*cobra.Command{a.trainCommand(), a.tuneCommand(), a.stepsCommand()}},
+		{"Use it", []*cobra.Command{a.evalCommand(), a.predictCommand(), a.generateCommand(), a.scoreCommand()}},
+		{"Compare", []*cobra.Command{a.compareCommand(), a.reportCommand(), a.ntkCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title + ":"})
+		for _, c := range group.commands {
+			c.GroupID = group.title
+			root.AddCommand(c)
+		}
+	}
+	root.SetHelpCommandGroupID("Begin")
+	root.SetCompletionCommandGroupID("Begin")
 	return root
 }
 

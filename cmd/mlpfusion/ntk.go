@@ -57,6 +57,11 @@ A model without a classifier gets a new one, the same for both.`,
 	f.StringVar(&kind, "kernel", "adam", "adam (asymmetric sign) or sgd")
 	f.StringVar(&blocks, "blocks", "0", "fused, all, or a layer from 0; the paper's authors take 0")
 	f.StringVar(&save, "save", "", "write original.npy and fused.npy, the kernels summed over the blocks, to this directory")
+	arrange(c,
+		section{"Data", "task data n split"},
+		section{"Kernels", "blocks kernel save"},
+		columnSection,
+		section{"Help", "help"})
 	return c
 }
 
@@ -158,10 +163,10 @@ type pair struct {
 // loadPair loads both models for the task; the fused one's directory stays open.
 func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 	if flags.n < 1 {
-		return nil, usageError{fmt.Errorf("--n: expected at least 1, found %d", flags.n)}
+		return nil, usageError{fmt.Errorf("n: expected at least 1, found %d", flags.n)}
 	}
 	if flags.split != "train" && flags.split != "dev" {
-		return nil, usageError{fmt.Errorf("--split: expected train or dev, found %q", flags.split)}
+		return nil, usageError{fmt.Errorf("split: expected train or dev, found %q", flags.split)}
 	}
 	set, err := a.load(&flags.data)
 	if err != nil {

@@ -34,6 +34,11 @@ are not used. OUT is FUSED with these multipliers beside each block
 	f.Float64Var(&opt.Lower, "lower", 0, "smallest multiplier; units with 0 do not learn")
 	f.Float64Var(&opt.Ridge, "ridge", 0, "pull of the multipliers towards 1, relative to the units' kernels (default 1e-3)")
 	f.BoolVar(&overwrite, "overwrite", false, "replace OUT when it is there")
+	arrange(c,
+		section{"Data", "task data n split"},
+		section{"Multipliers", "lower ridge"},
+		columnSection,
+		section{"The run", "overwrite help"})
 	return c
 }
 

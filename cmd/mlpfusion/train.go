@@ -135,6 +135,12 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f.Float64Var(&distill.Temperature, "temperature", 2, "by which the logits of both are divided for the teacher's share")
 	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
 	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
+	arrange(c,
+		section{"Data", "task data train-rows dev-rows"},
+		section{"Training", "lr epochs batch precision max-steps schedule warmup optimizer weight-decay clip train-routers"},
+		section{"Learning from another model", "teacher distill-weight temperature"},
+		columnSection,
+		section{"The run", "overwrite resume eval-every snapshot-every init help"})
 	return c
 }
 

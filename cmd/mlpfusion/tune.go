@@ -56,5 +56,10 @@ A run that was stopped or killed goes on with --resume.`,
 	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
 	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
 	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
+	arrange(c,
+		section{"Data", "task data train-rows dev-rows"},
+		section{"Training", "lr epochs batch precision max-steps"},
+		columnSection,
+		section{"The run", "overwrite resume eval-every snapshot-every help"})
 	return c
 }

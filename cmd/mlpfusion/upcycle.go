@@ -12,7 +12,7 @@ import (
 func (a *app) upcycleCommand() *cobra.Command {
 	var opt convert.UpcycleOptions
 	c := &cobra.Command{
-		Use:   "upcycle MODEL OUT --experts E",
+		Use:   "upcycle MODEL OUT",
 		Short: "Make a mixture of experts of a dense T5",
 		Long: `Write a Switch Transformer made of the T5 in MODEL: in every second layer the MLP
 becomes E copies of itself behind a new router (sparse upcycling, arXiv
