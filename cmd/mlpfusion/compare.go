@@ -37,8 +37,8 @@ With --config the axes and settings come from a YAML file, whose keys are the
 flags' names with underscores; flags given beside it win. With --shard i/n this
 process makes its share; the report command shows the shards' folders as one.`,
 		Example: `  mlpfusion compare MODEL out --methods none,fusion,svd --tasks sst2 --data glue --widths 384,48
-  mlpfusion compare MODEL out --config bench/experiments/methods.yaml --data glue --dry-run
-  mlpfusion report out --out report.html`,
+  mlpfusion report out --out report.html
+  mlpfusion compare MODEL methods --config bench/experiments/methods.yaml --data glue --dry-run`,
 		Args: exactly("MODEL", "OUT"),
 	}
 	f := c.Flags()
