@@ -115,6 +115,7 @@ func TestConfigRefuses(t *testing.T) {
 		``:                                   "config.json: expected a JSON object: the JSON ends too early",
 		`[]`:                                 "expected a JSON object, found [",
 		`12`:                                 "expected a JSON object, found 12",
+		`null`:                               "expected a JSON object, found null",
 		`{"a":1`:                             "ends too early",
 		`{"a":1} x`:                          "found more after it",
 		`{"a":1,"a":2}`:                      `key "a" occurs twice`,

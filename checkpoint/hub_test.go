@@ -220,7 +220,7 @@ func TestHubSharded(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "model-00002-of-00002.safetensors")); err != nil {
 		t.Fatal(err)
 	}
-	s.fails("org/name", "model-00002-of-00002.safetensors: no such file")
+	s.fails("org/name", "expected the shard model-00002-of-00002.safetensors beside it, found none")
 }
 
 // Neither a connection cut halfway nor wrong bytes leave weights behind.

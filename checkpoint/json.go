@@ -32,6 +32,9 @@ func parseObject(data []byte) ([]field, error) {
 		return nil, fmt.Errorf("expected a JSON object: %w", jsonEnd(err))
 	}
 	if start != json.Delim('{') {
+		if start == nil {
+			start = "null"
+		}
 		return nil, fmt.Errorf("expected a JSON object, found %v", start)
 	}
 	var fields []field
@@ -97,7 +100,11 @@ func readSmallFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: expected a regular file, found %s", path, info.Mode().Type())
+		what := "none"
+		if info.IsDir() {
+			what = "a directory"
+		}
+		return nil, fmt.Errorf("%s: expected a regular file, found %s", path, what)
 	}
 	if info.Size() > maxJSONFile {
 		return nil, fmt.Errorf("%s: expected at most %d bytes, found %d", path, maxJSONFile, info.Size())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -171,7 +172,10 @@ func (r *Reader) openShards(index string) error {
 	var wrong []string
 	for _, shard := range slices.Sorted(maps.Keys(shards)) {
 		if err := r.openFile(filepath.Join(dir, shard)); err != nil {
-			return fmt.Errorf("%s names a shard: %w", index, err)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s: expected the shard %s beside it, found none", index, shard)
+			}
+			return err
 		}
 	}
 	for name, shard := range weightMap {

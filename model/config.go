@@ -2,11 +2,9 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
-	"strings"
 
+	"mlpfusion/internal/choice"
 	"mlpfusion/kernel"
 )
 
@@ -128,7 +126,7 @@ var activations = map[string]kernel.Activation{
 func ParseConfig(text []byte) (*Config, error) {
 	var h hfConfig
 	if err := json.Unmarshal(text, &h); err != nil {
-		return nil, fmt.Errorf("config.json: %w", inWords(err))
+		return nil, fmt.Errorf("config.json: %w", choice.JSONType(err))
 	}
 	f, err := familyOf(h.ModelType)
 	if err != nil {
@@ -154,11 +152,14 @@ func ParseConfig(text []byte) (*Config, error) {
 			r.fail("%s: expected between 1 and %d, found %d", size.key, size.most, size.n)
 		}
 	}
+	if c.FirstPosition < 0 || c.FirstPosition >= c.Positions {
+		r.fail("pad_token_id: expected an id from 0 to %d, for positions begin behind it, found %d", c.Positions-2, c.PadID)
+	}
 	if !(c.Eps >= 0) {
 		r.fail("epsilon of the norms: expected a number of at least 0, found %g", c.Eps)
 	}
 	if c.T5 == nil && c.Heads > 0 && c.Hidden%c.Heads != 0 {
-		r.fail("hidden size %d: expected a multiple of the %d attention heads", c.Hidden, c.Heads)
+		r.fail("hidden size: expected a multiple of the %d attention heads, found %d", c.Heads, c.Hidden)
 	}
 	for _, p := range []float32{c.HiddenDrop, c.EmbedDrop, c.AttnDrop, c.HeadDrop} {
 		if !(p >= 0 && p < 1) {
@@ -169,26 +170,6 @@ func ParseConfig(text []byte) (*Config, error) {
 		return nil, r.err
 	}
 	return c, nil
-}
-
-// inWords says of a value of another type which key has it, and what it should be.
-func inWords(err error) error {
-	var wrong *json.UnmarshalTypeError
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	expected := map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Float64: "a number", reflect.String: "a string", reflect.Bool: "true or false",
-		reflect.Slice: "a list", reflect.Map: "an object", reflect.Struct: "an object"}[wrong.Type.Kind()]
-	found := wrong.Value
-	if n, ok := strings.CutPrefix(found, "number "); ok {
-		found = "the number " + n
-	} else {
-		found = map[string]string{"array": "a list", "bool": "true or false", "object": "an object"}[found]
-		if found == "" {
-			found = "a " + wrong.Value
-		}
-	}
-	return fmt.Errorf("%s: expected %s, found %s", wrong.Field, expected, found)
 }
 
 func labelNames(h *hfConfig, r *configReader) []string {

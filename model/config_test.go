@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestWrongConfig(t *testing.T) {
 		{"hidden_size", nil, `hidden_size: expected a number, found nothing`},
 		{"hidden_size", -1, `hidden size: expected between 1 and`},
 		{"num_hidden_layers", 1 << 20, `number of layers: expected between 1 and 4096, found 1048576`},
-		{"num_attention_heads", 5, `hidden size 32: expected a multiple of the 5 attention heads`},
+		{"num_attention_heads", 5, `hidden size: expected a multiple of the 5 attention heads, found 32`},
 		{"hidden_act", 3, `hidden_act: expected a string, found a number`},
 		{"hidden_act", "swoosh", `found "swoosh"`},
 		{"architectures", "BertModel", `architectures: expected a list, found a string`},
@@ -48,6 +49,29 @@ func TestWrongConfig(t *testing.T) {
 		}
 		if _, err := ParseConfig(changed); err == nil || !strings.HasPrefix(err.Error(), "config.json: ") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s = %v gave %v, want %q", c.key, c.value, err, c.want)
+		}
+	}
+}
+
+// RoBERTa's positions begin behind the padding's id, which must leave some.
+func TestWrongFirstPosition(t *testing.T) {
+	text, err := os.ReadFile("testdata/roberta/config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []int{-5, 33, 1000} {
+		var config map[string]any
+		if err := json.Unmarshal(text, &config); err != nil {
+			t.Fatal(err)
+		}
+		config["pad_token_id"] = id
+		changed, err := json.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("config.json: pad_token_id: expected an id from 0 to 32, for positions begin behind it, found %d", id)
+		if _, err := ParseConfig(changed); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -744,7 +745,7 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 func parseScored(raw json.RawMessage) ([]scored, error) {
 	var rows [][]any
 	if err := json.Unmarshal(raw, &rows); err != nil || len(rows) == 0 {
-		return nil, fmt.Errorf("model.vocab: expected tokens with their scores, found none or others (%v)", err)
+		return nil, errors.New("model.vocab: expected a list of tokens with their scores, found none")
 	}
 	list := make([]scored, len(rows))
 	for i, row := range rows {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mlpfusion/internal/choice"
 )
 
 // maxFile bounds what is read of one file; the largest tokenizer.json in use
@@ -125,7 +127,7 @@ func readConfig(dir string) (*config, error) {
 		}
 		for _, v := range f.into {
 			if err := json.Unmarshal(data, v); err != nil {
-				return nil, fmt.Errorf("%s: expected a JSON object of tokenizer options: %w", f.path, err)
+				return nil, fmt.Errorf("%s: %w", f.path, choice.JSONType(err))
 			}
 		}
 	}
