@@ -86,20 +86,55 @@ func (c *Config) ReadConfig(path string) error {
 	if top.Kind != yaml.MappingNode {
 		return fmt.Errorf("%s: line %d: expected keys such as methods and tasks, found a list or a word", path, top.Line)
 	}
-	keys := c.keys()
+	keys, fields := c.fields()
+	seen := map[string]int{}
 	for i := 0; i < len(top.Content); i += 2 {
-		if k := top.Content[i]; !slices.Contains(keys, k.Value) {
+		k, v := top.Content[i], top.Content[i+1]
+		field := fields[k.Value]
+		switch {
+		case field == nil:
 			return fmt.Errorf("%s: line %d: %w", path, k.Line, choice.Unknown(k.Value, keys))
+		case seen[k.Value] > 0:
+			return fmt.Errorf("%s: line %d: expected the key %s once, found it in line %d too", path, k.Line, k.Value, seen[k.Value])
+		}
+		seen[k.Value] = k.Line
+		if err := v.Decode(field); err != nil {
+			return fmt.Errorf("%s: line %d: %s: expected %s, found %s", path, v.Line, k.Value, valueText(reflect.TypeOf(field).Elem()), nodeText(v))
 		}
 	}
-	var wrong *yaml.TypeError
-	switch err := top.Decode(c); {
-	case errors.As(err, &wrong):
-		return fmt.Errorf("%s: %s", path, strings.Join(wrong.Errors, "; "))
-	case err != nil:
-		return fmt.Errorf("%s: %w", path, err)
-	}
 	return nil
+}
+
+// valueText says what a value of a type is in YAML.
+func valueText(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Slice:
+		return "a list, each " + valueText(t.Elem())
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Uint64:
+		return "a whole number of at least 0"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a word"
+}
+
+// nodeText says what stands in a YAML file.
+func nodeText(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		return strconv.Quote(n.Value)
+	case yaml.MappingNode:
+		return "keys"
+	}
+	var items []string
+	for _, item := range n.Content {
+		items = append(items, nodeText(item))
+	}
+	return "[" + strings.Join(items, ", ") + "]"
 }
 
 // differences lists the settings of a that b has otherwise, and b's values of
@@ -121,15 +156,17 @@ func differences(a, b Settings) (of, other string) {
 	return strings.Join(list[0], ", "), strings.Join(list[1], ", ")
 }
 
-// keys are those of the YAML file.
-func (c *Config) keys() []string {
-	var keys []string
-	for _, part := range []reflect.Type{reflect.TypeFor[Axes](), reflect.TypeFor[Settings]()} {
+// fields are the keys of the YAML file and pointers to what they set.
+func (c *Config) fields() (keys []string, fields map[string]any) {
+	fields = map[string]any{}
+	for _, part := range []reflect.Value{reflect.ValueOf(&c.Axes).Elem(), reflect.ValueOf(&c.Settings).Elem()} {
 		for i := range part.NumField() {
-			keys = append(keys, part.Field(i).Tag.Get("yaml"))
+			key := part.Type().Field(i).Tag.Get("yaml")
+			keys = append(keys, key)
+			fields[key] = part.Field(i).Addr().Interface()
 		}
 	}
-	return keys
+	return keys, fields
 }
 
 // Check tells what is wrong with a comparison: the key, what was expected and

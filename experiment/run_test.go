@@ -299,8 +299,11 @@ func TestConfig(t *testing.T) {
 		{"methods: [none]\nwidth: [16]\n", `line 2: expected one of methods, .*, found "width": did you mean widths\?`},
 		{"{widths: [16], methods: [none], epoch: 2}", `line 1: .*found "epoch": did you mean epochs\?`},
 		{"- none\n", "line 1: expected keys such as methods and tasks, found a list"},
-		{"methods: [none]\nmethods: [fusion]\n", "line 2"},
-		{"methods: [none]\nseeds: [one]\n", "line 2"},
+		{"methods: [none]\nmethods: [fusion]\n", "line 2: expected the key methods once, found it in line 1 too"},
+		{"methods: [none]\nseeds: [one]\n", `line 2: seeds: expected a list, each a whole number of at least 0, found \["one"\]`},
+		{"methods: fusion\n", `line 1: methods: expected a list, each a word, found "fusion"`},
+		{"batch: many\n", `line 1: batch: expected a whole number, found "many"`},
+		{"layers: [1]\n", `line 1: layers: expected a word, found \["1"\]`},
 		{"", "empty file"},
 		{"methods: [none\n", "c.yaml"},
 	} {
