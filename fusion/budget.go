@@ -135,7 +135,7 @@ func Allocate(curves []Curve, budget int) ([]int, error) {
 		rest[i] = rest[i+1] + slices.Min(c.Costs)
 	}
 	if cheapest := rest[0]; cheapest > budget {
-		return nil, fmt.Errorf("fusion: the budget is %d, but the smallest widths cost %d", budget, cheapest)
+		return nil, fmt.Errorf("fusion: budget: expected at least the %d that the smallest widths cost, found %d", cheapest, budget)
 	}
 
 	frontier := []state{{}}

@@ -26,7 +26,7 @@ func ParseKind(name string) (Kind, error) {
 	case "sgd":
 		return SGD, nil
 	}
-	return 0, fmt.Errorf("unknown kernel %q: expected adam or sgd", name)
+	return 0, fmt.Errorf("kernel: expected adam or sgd, found %q", name)
 }
 
 func (k Kind) String() string { return [...]string{"adam", "sgd"}[k] }

@@ -194,6 +194,7 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, clustering, budgetOf 
 		{"clustering", clusters, clustered}, {"weighted", clusters, clustered}, {"select", clusters, clustered},
 		{"restarts", clusters && algorithm == kmeans.AlgorithmKMeans, "--clustering kmeans"},
 		{"effort", clusters && (algorithm == "" || algorithm == kmeans.AlgorithmBest), "--clustering best"},
+		{"fit", opt.Method != "svd" && opt.Method != "magnitude", "a method that leaves units (not svd and magnitude)"},
 		{"ridge", opt.Fusion.Refit || opt.Method == "calibrated", "--refit or the method calibrated"},
 		{"balance", opt.Method == "fusion" || opt.Method == "calibrated", "the methods fusion and calibrated"},
 		{"budget-of", opt.Budget != 0, "--budget"},

@@ -222,13 +222,13 @@ func chooseBlocks(m *model.Model, name string) ([]int, error) {
 		if list := ntk.Fused(m); list != nil {
 			return list, nil
 		}
-		return nil, fmt.Errorf("--blocks: expected a model with fused blocks, found none")
+		return nil, fmt.Errorf("blocks: expected a model with fused blocks, found none")
 	case "all":
 		return ntk.All(m), nil
 	}
 	layer, err := strconv.Atoi(name)
 	if err != nil || layer < 0 || layer >= len(m.Blocks) {
-		return nil, fmt.Errorf("--blocks: expected fused, all or a layer from 0 to %d, found %q", len(m.Blocks)-1, name)
+		return nil, fmt.Errorf("blocks: expected fused, all or a layer from 0 to %d, found %q", len(m.Blocks)-1, name)
 	}
 	return []int{layer}, nil
 }

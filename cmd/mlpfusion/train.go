@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,8 +94,8 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 				return usageError{errors.New("lr: expected numbers above 0, found none")}
 			}
 			for _, lr := range cfg.LR {
-				if !(lr > 0) {
-					return usageError{fmt.Errorf("lr: expected a number above 0, found %g", lr)}
+				if !(lr > 0) || math.IsInf(lr, 1) {
+					return usageError{fmt.Errorf("lr: expected a finite number above 0, found %g", lr)}
 				}
 			}
 			if distill.Teacher != "" {
