@@ -1,4 +1,5 @@
-// Package choice words what is said of a name that is none of those known.
+// Package choice words what is said of a name that is none of those known, and of
+// a JSON value of another type.
 package choice
 
 import (
