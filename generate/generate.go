@@ -41,7 +41,7 @@ func New(pool *kernel.Pool, m *model.Model, prec kernel.Precision) (*Generator, 
 	if err != nil {
 		return nil, err
 	}
-	m.Pack(pool, prec)
+	m.Pack(pool, prec, true)
 	tape := nn.NewTape(pool)
 	tape.Prec = prec
 	return &Generator{model: m, tape: tape, cache: cache}, nil

@@ -152,10 +152,21 @@ func (c *Cache) encoded(i int) *nn.Past {
 
 // Pack lays all matrices out as products read them, which many batches or products
 // with few rows repay: until Unpack inference uses the values of now, at the
-// precision given.
-func (m *Model) Pack(pool *kernel.Pool, prec kernel.Precision) {
+// precision given. It takes the memory of the weights again, most of them the
+// experts' in a model that has some; those are left out unless asked for.
+func (m *Model) Pack(pool *kernel.Pool, prec kernel.Precision, experts bool) {
+	left := map[*nn.Weight]bool{}
+	if !experts {
+		m.eachMixture(func(x *mixture) {
+			for _, e := range x.experts {
+				for _, l := range e.Linears() {
+					left[l.W] = true
+				}
+			}
+		})
+	}
 	for _, w := range m.Weights {
-		if w.Rows > 1 && w.Touched == nil { // no vector, nor only an embedding
+		if w.Rows > 1 && w.Touched == nil && !left[w] { // no vector, nor only an embedding
 			w.Pack(pool, prec)
 		}
 	}

@@ -24,7 +24,7 @@ func TestNext(t *testing.T) {
 				defer pool.Close()
 				tape := nn.NewTape(pool)
 				if packed {
-					m.Pack(pool, kernel.FP32)
+					m.Pack(pool, kernel.FP32, true)
 				}
 				random := rand.New(rand.NewPCG(1, 2))
 				ids := func(n int) []int32 {
@@ -96,7 +96,7 @@ func TestNextAllocations(t *testing.T) {
 	m := load(t, "gpt2", model.LoadOptions{})
 	pool := kernel.NewPool(1)
 	defer pool.Close()
-	m.Pack(pool, kernel.FP32)
+	m.Pack(pool, kernel.FP32, true)
 	tape := nn.NewTape(pool)
 	cache, err := m.NewCache()
 	if err != nil {

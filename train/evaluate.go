@@ -29,7 +29,7 @@ func NewEvaluator(pool *kernel.Pool, prec kernel.Precision) *Evaluator {
 
 // Logits returns the model's outputs for every row of the data (rows × labels),
 // in the data's order. progress may be nil. While it runs on more than one batch the
-// model's matrices are packed, once for all.
+// model's matrices are packed, once for all, but not those of experts.
 func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) ([]float32, error) {
 	labels := len(m.Config.Labels)
 	if data.LabelWords != nil {
@@ -38,7 +38,7 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 	logits := make([]float32, data.Len()*labels)
 	batches := task.LengthSorted(data, evalTokens)
 	if len(batches) > 1 { // a single one, as a line of predict, would only copy them
-		m.Pack(e.tape.Pool, e.tape.Prec)
+		m.Pack(e.tape.Pool, e.tape.Prec, false)
 		defer m.Unpack()
 	}
 	done := 0
