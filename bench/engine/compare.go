@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -32,6 +33,7 @@ type row struct {
 	ours, theirs request
 	script       string // of the peer; "": ours against ours
 	memory       bool   // compare peak memory, in fresh processes
+	alone        bool   // too large for both at once: each turn is a process of its own
 }
 
 func (r row) key() string { return r.Name + " " + r.Peer }
@@ -68,6 +70,8 @@ func rows(cache string) []row {
 	step("switch", "Switch, 8 experts, 4+4 layers, SST-2 64", "random", "random", "fp32", "≥ 4")
 	step("switch", "Switch, 8 experts, 4+4 layers, SST-2 64", "random", "random", "bf16", "≥ 4")
 	step("switch-6", "Switch, 8 experts, 6+6 layers, SST-2 64", "random", "random", "fp32", "≥ 4")
+	step("switch-12", "Switch, 8 experts, 12+12 layers, SST-2 64", "random", "random", "fp32", "≥ 4")
+	list[len(list)-1].alone = true
 	step("t5-base", "T5-base SST-2", "random", "random", "fp32", "")
 	step("t5-base", "T5-base SST-2", "random", "random", "bf16", "")
 	eval := func(engine, order, reach string) {
@@ -118,18 +122,27 @@ func compare(args []string) error {
 		return err
 	}
 	sides := map[string]*peer.Process{}
-	side := func(script string) (*peer.Process, error) {
+	start := func(script string) (*peer.Process, error) {
+		if filepath.Ext(script) == "" {
+			return peer.Start(self, "serve")
+		}
+		return peer.Start(*python, filepath.Join("bench", "peers", script))
+	}
+	ask := func(script string, q request) (a answer, err error) {
 		if sides[script] == nil {
-			args := []string{*python, filepath.Join("bench", "peers", script)}
-			if filepath.Ext(script) == "" {
-				args = []string{self, "serve"}
-			}
-			var err error
-			if sides[script], err = peer.Start(args[0], args[1:]...); err != nil {
-				return nil, err
+			if sides[script], err = start(script); err != nil {
+				return a, err
 			}
 		}
-		return sides[script], nil
+		return peer.Ask[answer](sides[script], q)
+	}
+	askAlone := func(script string, q request) (a answer, err error) {
+		p, err := start(script)
+		if err != nil {
+			return a, err
+		}
+		a, err = peer.Ask[answer](p, q)
+		return a, errors.Join(err, p.Close())
 	}
 	defer func() {
 		for _, p := range sides {
@@ -145,17 +158,13 @@ func compare(args []string) error {
 		if !chosen.MatchString(r.key()) {
 			continue
 		}
-		if r.memory {
+		switch {
+		case r.memory:
 			r, err = r.measureMemory(self, *python, set)
-		} else {
-			var ours, other *peer.Process
-			if ours, err = side("ours"); err != nil {
-				return err
-			}
-			if other, err = side(cmp.Or(r.script, "ours again")); err != nil {
-				return err
-			}
-			err = r.measure(ours, other, *rounds, set)
+		case r.alone:
+			err = r.measure(askAlone, *rounds, set)
+		default:
+			err = r.measure(ask, *rounds, set)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.Name, err)
@@ -178,12 +187,12 @@ func (r row) share() string {
 	return fmt.Sprintf("%.2f of %.2f", r.Ratio/r.Work, r.Work)
 }
 
-// measure alternates both sides.
-func (r *row) measure(ours, other *peer.Process, rounds int, set *task.Encoded) error {
+// measure alternates both sides; ask asks one of them, by the peer's script or a name.
+func (r *row) measure(ask func(side string, q request) (answer, error), rounds int, set *task.Encoded) error {
 	var a, b, ratios []float64
 	for round := range rounds {
 		q, p := r.ours, r.theirs
-		if round > 0 {
+		if round > 0 && !r.alone {
 			q.Warmup, p.Warmup = 0, 0 // the models live on
 		}
 		if !q.Ours {
@@ -197,11 +206,11 @@ func (r *row) measure(ours, other *peer.Process, rounds int, set *task.Encoded) 
 			}
 		}
 		time.Sleep(results.Settle)
-		x, err := peer.Ask[answer](ours, q)
+		x, err := ask("ours", q)
 		if err != nil {
 			return err
 		}
-		y, err := peer.Ask[answer](other, p)
+		y, err := ask(cmp.Or(r.script, "ours again"), p)
 		if err != nil {
 			return err
 		}

@@ -57,8 +57,8 @@ def tokenize(model, sentences):
 
 
 def load(model, ffn=None, attn="sdpa", seed=0, labels=2):
-    """A classifier: minilm (new head), bert-base, t5-base, switch or switch-6 (random
-    weights) or a folder.
+    """A classifier: minilm (new head), bert-base, t5-base, switch, switch-6 or
+    switch-12 (random weights) or a folder.
     With ffn, every MLP keeps its first ffn units: right for timing only."""
     torch.manual_seed(seed)
     if model.startswith("switch"):

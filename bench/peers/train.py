@@ -2,7 +2,7 @@
 
     echo '{"model": "minilm", "steps": 5}' | python bench/peers/train.py
 
-Request, with defaults: {"model": "minilm"|"bert-base"|"t5-base"|"switch"|"switch-6"|PATH, "mode": "random",
+Request, with defaults: {"model": "minilm"|"bert-base"|"t5-base"|"switch"|"switch-6"|"switch-12"|PATH, "mode": "random",
 "prec": "fp32"|"bf16", "threads": 2, "steps": 10, "warmup": 2, "batch": 32,
 "ffn": null, "seed": 0, "attn": "best"|"sdpa"|"eager", "rows": null}
     mode    random   random batches, each padded to its longest sentence

@@ -21,15 +21,16 @@ func switchShape(layers int) string {
 // encoderDecoders are the shapes of encoder–decoders, with BERT's ids of padding
 // and of the end of a text; the peers' are in bench/peers/common.py.
 var encoderDecoders = map[string]string{
-	"switch":   switchShape(4), // the whole would leave no memory for the peer's on a small machine
-	"switch-6": switchShape(6),
+	"switch":    switchShape(4), // the whole leaves no memory for the peer's on a small machine
+	"switch-6":  switchShape(6),
+	"switch-12": switchShape(12),
 	"t5-base": `{"model_type": "t5", "vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12,
 "feed_forward_proj": "relu", "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 102}`,
 }
 
 // New loads MiniLM from its directory, or makes a random model of the shape of
-// minilm, bert-base, switch (switch-base-8 with 4 + 4 of its layers), switch-6 or
-// t5-base, a classifier with frozen routers. MLPs have ffn units unless that is 0;
+// minilm, bert-base, switch (switch-base-8 with 4 + 4 of its layers), switch-6,
+// switch-12 (all of them) or t5-base, a classifier with frozen routers. MLPs have ffn units unless that is 0;
 // of a fused model the last two thirds have a quarter, with P.
 func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(minilm)
