@@ -19,8 +19,9 @@ const pairBlock, innerBlock = 128, 16
 //	⟨G_i, G_j⟩ = Σ_t∈i Σ_s∈j (x_t·x_s)(δ_t·δ_s),
 //
 // with T_i·T_j·(in + out) products, or by parameters, with in·out products once
-// G_i and G_j are built, which are then read at the given precision. The examples must be sorted by length. They are put
-// into blocks, and each pair of blocks goes the cheaper way.
+// G_i and G_j are built, which are then read at the given precision. The examples
+// must be sorted by length. They are put into blocks, and each pair of blocks goes
+// the cheaper way.
 func sgd(ctx context.Context, pool *kernel.Pool, layers []layer, offsets []int32, block int, prec kernel.Precision, progress func(float64)) ([]float32, error) {
 	n := len(offsets) - 1
 	s := &pairs{pool: pool, offsets: offsets, n: n, block: block, prec: prec, k: make([]float32, n*n),

@@ -30,8 +30,8 @@ var encoderDecoders = map[string]string{
 
 // New loads MiniLM from its directory, or makes a random model of the shape of
 // minilm, bert-base, switch (switch-base-8 with 4 + 4 of its layers), switch-6,
-// switch-12 (all of them) or t5-base, a classifier with frozen routers. MLPs have ffn units unless that is 0;
-// of a fused model the last two thirds have a quarter, with P.
+// switch-12 (all of them) or t5-base, a classifier with frozen routers. MLPs have ffn
+// units unless that is 0; of a fused model the last two thirds have a quarter, with P.
 func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(minilm)
 	if err != nil {
