@@ -19,8 +19,7 @@ type Pool struct {
 	workers int
 	wake    []chan struct{}
 	job     Job
-	n       int64
-	next    atomic.Int64
+	shares  []share       // what is left to each worker
 	gate    atomic.Int64  // the workers inside; plus gateOpen while a Run takes them in, plus asleep
 	empty   chan struct{} // told by the last one to leave when Run is asleep
 	spins   int           // how often to look again before going to sleep
@@ -38,7 +37,7 @@ func NewPool(workers int) *Pool {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{workers: workers, wake: make([]chan struct{}, workers), empty: make(chan struct{}, 1), scratch: make([]*Scratch, workers)}
+	p := &Pool{workers: workers, wake: make([]chan struct{}, workers), shares: make([]share, workers), empty: make(chan struct{}, 1), scratch: make([]*Scratch, workers)}
 	if workers <= runtime.GOMAXPROCS(0) {
 		p.spins = maxSpins
 	}
@@ -77,8 +76,9 @@ const (
 	maxSpins = 1000
 )
 
-// Run calls j.Do for i = 0 … n-1 and returns when all have returned. Iterations
-// are handed out in order, one at a time, to whichever worker is free.
+// Run calls j.Do for i = 0 … n-1 and returns when all have returned. Each worker
+// begins with its own share, the w-th part of the iterations in order, and then helps
+// where work is left: what it wrote in one Run it finds in its own cache in the next.
 //
 // Run waits for workers that have begun, never for one to begin: on a busy
 // machine a worker may wake when all is done, and then finds the gate closed.
@@ -86,11 +86,14 @@ func (p *Pool) Run(n int, j Job) {
 	if n <= 0 {
 		return
 	}
-	p.job, p.n = j, int64(n)
-	p.next.Store(0)
+	p.job = j
+	active := min(p.workers, n)
+	for w := range active {
+		p.shares[w].set(w*n/active, (w+1)*n/active)
+	}
 	if n > 1 {
 		p.gate.Store(gateOpen)
-		for w := 1; w < min(p.workers, n); w++ {
+		for w := 1; w < active; w++ {
 			select {
 			case p.wake[w] <- struct{}{}:
 			default: // an earlier call has not reached it yet
@@ -153,12 +156,52 @@ func (p *Pool) help(w int) bool {
 }
 
 func (p *Pool) work(w int) {
-	for {
-		i := p.next.Add(1) - 1
-		if i >= p.n {
-			return
+	own := &p.shares[w]
+	for i, ok := own.first(); ok; i, ok = own.first() {
+		p.job.Do(i, w)
+	}
+	for d := range p.shares {
+		other := &p.shares[(w+d)%len(p.shares)]
+		for i, ok := other.last(); ok; i, ok = other.last() {
+			p.job.Do(i, w)
 		}
-		p.job.Do(int(i), w)
+	}
+}
+
+// share is a range of iterations, of which its owner takes the first and others the
+// last. It fills a cache line and the one fetched with it, as its owner keeps writing.
+type share struct {
+	ends atomic.Uint64 // from in the upper half, to in the lower one
+	_    [120]byte
+}
+
+func (s *share) set(from, to int) { s.ends.Store(uint64(from)<<32 | uint64(to)) }
+
+// first takes the first iteration left, if there is one.
+func (s *share) first() (i int, ok bool) {
+	for {
+		ends := s.ends.Load()
+		from, to := ends>>32, ends&(1<<32-1)
+		if from >= to {
+			return 0, false
+		}
+		if s.ends.CompareAndSwap(ends, ends+1<<32) {
+			return int(from), true
+		}
+	}
+}
+
+// last takes the last one.
+func (s *share) last() (i int, ok bool) {
+	for {
+		ends := s.ends.Load()
+		from, to := ends>>32, ends&(1<<32-1)
+		if from >= to {
+			return 0, false
+		}
+		if s.ends.CompareAndSwap(ends, ends-1) {
+			return int(to) - 1, true
+		}
 	}
 }
 
