@@ -77,16 +77,28 @@ type builder struct {
 	alloc   bool // false: names and shapes only
 	head    bool // what is stated now belongs to the task head
 	conv    bool // the layers stated now are stored transposed, as Conv1D
+	memory  memory
+	shared  *memory // of another model, to be used in place of new memory; nil: none
 	tensors []Tensor
 	weights []*nn.Weight
 	blocks  []*Block
 }
 
+// memory is what a model's tensors lie in, in the order of its making.
+type memory struct {
+	weights []*nn.Weight
+	fixed   [][]float32
+}
+
 func (b *builder) weight(rows, cols int) *nn.Weight {
 	w := &nn.Weight{Rows: rows, Cols: cols}
-	if b.alloc {
+	switch {
+	case b.shared != nil:
+		w = b.shared.weights[len(b.memory.weights)]
+	case b.alloc:
 		w = nn.NewWeight(rows, cols)
 	}
+	b.memory.weights = append(b.memory.weights, w)
 	b.weights = append(b.weights, w)
 	return w
 }
@@ -163,7 +175,7 @@ func (b *builder) norm(name string) *nn.Norm {
 
 func (b *builder) embedding(rows int, name string) *nn.Weight {
 	w := b.matrix(b.cfg.Hidden, rows, name)
-	if b.alloc {
+	if b.alloc && b.shared == nil {
 		w.Touched = nn.NewRowSet(rows)
 	}
 	return w
@@ -172,9 +184,13 @@ func (b *builder) embedding(rows int, name string) *nn.Weight {
 // fixed states a tensor of n values that is not trained.
 func (b *builder) fixed(name string, n int) []float32 {
 	t := Tensor{Name: name, Shape: []int{n}}
-	if b.alloc {
+	switch {
+	case b.shared != nil:
+		t.Fixed = b.shared.fixed[len(b.memory.fixed)]
+	case b.alloc:
 		t.Fixed = make([]float32, n)
 	}
+	b.memory.fixed = append(b.memory.fixed, t.Fixed)
 	b.tensors = append(b.tensors, t)
 	return t.Fixed
 }

@@ -15,6 +15,7 @@ type Model struct {
 	Blocks  []*Block     // MLPs, in order of depth
 	family  *family
 	net     network
+	memory  memory
 
 	// RouterLosses has Loss add the routers' losses of a model with mixtures of
 	// experts, weighted as the configuration says; meant for trained routers.
@@ -143,16 +144,33 @@ func New(c *Config) (*Model, error) {
 	if err := checkHead(c); err != nil {
 		return nil, err
 	}
+	return build(c, nil), nil
+}
+
+// Share returns another model on m's weights, packed as they are now, for a
+// goroutine of its own: a model serves one pass at a time, as it keeps what it works
+// with. While others run none may train.
+func (m *Model) Share() *Model {
+	s := build(m.Config, &m.memory)
+	s.RouterLosses = m.RouterLosses
+	for i, w := range s.Weights {
+		*w = *m.Weights[i] // what is a view of a weight has been made anew
+	}
+	return s
+}
+
+// build makes a model, on new memory unless it is to share another's.
+func build(c *Config, shared *memory) *Model {
 	f := families[c.Type]
-	b := &builder{cfg: c, alloc: true}
+	b := &builder{cfg: c, alloc: true, shared: shared}
 	m := &Model{Config: c, family: f, net: f.build(b)}
-	m.Tensors, m.Weights, m.Blocks = b.tensors, b.weights, b.blocks
+	m.Tensors, m.Weights, m.Blocks, m.memory = b.tensors, b.weights, b.blocks, b.memory
 	for i := range m.Tensors {
 		if p := m.Tensors[i].Param; p != nil {
 			m.Params = append(m.Params, p)
 		}
 	}
-	return m, nil
+	return m
 }
 
 // Forward runs the model on a batch and returns the logits (sequences ×

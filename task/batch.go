@@ -222,11 +222,7 @@ func Shuffle(seed uint64, epoch, n int) []int32 {
 // LengthSorted returns batches for evaluation: all rows from the longest to the
 // shortest, each batch of up to so many tokens, and at least one row.
 func LengthSorted(e *Encoded, tokens int) [][]int32 {
-	order := make([]int32, e.Len())
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortStableFunc(order, func(a, b int32) int { return e.Length(int(b)) - e.Length(int(a)) })
+	order := longestFirst(e)
 	var batches [][]int32
 	for from := 0; from < len(order); {
 		to, sum := from, 0
@@ -238,4 +234,29 @@ func LengthSorted(e *Encoded, tokens int) [][]int32 {
 		from = to
 	}
 	return batches
+}
+
+// EqualParts returns all rows from the longest to the shortest in up to so many
+// batches of as equal numbers of tokens as whole rows allow.
+func EqualParts(e *Encoded, parts int) [][]int32 {
+	order := longestFirst(e)
+	var batches [][]int32
+	from, sum := 0, 0
+	for i, r := range order {
+		sum += e.Length(int(r))
+		if sum*parts >= (len(batches)+1)*e.Tokens() || i == len(order)-1 {
+			batches = append(batches, order[from:i+1:i+1])
+			from = i + 1
+		}
+	}
+	return batches
+}
+
+func longestFirst(e *Encoded) []int32 {
+	order := make([]int32, e.Len())
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return e.Length(int(b)) - e.Length(int(a)) })
+	return order
 }

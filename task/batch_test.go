@@ -109,6 +109,37 @@ func TestLengthSorted(t *testing.T) {
 	}
 }
 
+func TestEqualParts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows := rapid.IntRange(1, 200).Draw(t, "rows")
+		parts := rapid.IntRange(1, 20).Draw(t, "parts")
+		e := Encode(letters{}, examples(rows), 0, nil)
+		batches := EqualParts(e, parts)
+		if len(batches) > parts {
+			t.Fatalf("%d batches, expected at most %d", len(batches), parts)
+		}
+		var seen []int32
+		longest := e.Length(int(batches[0][0]))
+		for _, batch := range batches {
+			sum := 0
+			for _, r := range batch {
+				sum += e.Length(int(r))
+			}
+			if sum*parts >= e.Tokens()+longest*parts {
+				t.Errorf("a batch of %d tokens of %d in %d parts", sum, e.Tokens(), parts)
+			}
+			seen = append(seen, batch...)
+		}
+		if !slices.IsSortedFunc(seen, func(a, b int32) int { return e.Length(int(b)) - e.Length(int(a)) }) {
+			t.Error("a row is longer than one before it")
+		}
+		slices.Sort(seen)
+		if !slices.Equal(seen, identity(rows)) {
+			t.Error("not every row once")
+		}
+	})
+}
+
 func identity(n int) []int32 {
 	x := make([]int32, n)
 	for i := range x {

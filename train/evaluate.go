@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"sync"
 
 	"mlpfusion/kernel"
 	"mlpfusion/model"
@@ -9,12 +10,22 @@ import (
 	"mlpfusion/task"
 )
 
-// evalTokens is the size of an evaluation batch: enough rows for the matrix
-// products, few enough that a layer's activations stay in cache.
+// evalTokens is the size of a batch that all workers evaluate together: enough rows
+// for the matrix products, few enough that a layer's activations stay in cache.
 const evalTokens = 1024
+
+// laneTokens is about the size of a batch that a worker evaluates alone.
+const laneTokens = 512
 
 // Evaluator computes logits and losses without recording gradients.
 type Evaluator struct {
+	pool  *kernel.Pool
+	whole *lane   // on all workers
+	alone []*lane // of each worker
+}
+
+// lane is what it takes to evaluate one batch at a time.
+type lane struct {
 	tape  *nn.Tape
 	batch task.Batch
 	in    model.Input
@@ -22,46 +33,86 @@ type Evaluator struct {
 
 // NewEvaluator returns an evaluator that works on the pool.
 func NewEvaluator(pool *kernel.Pool, prec kernel.Precision) *Evaluator {
-	e := &Evaluator{tape: nn.NewTape(pool)}
-	e.tape.Prec = prec
+	e := &Evaluator{pool: pool, whole: newLane(pool, prec)}
+	for range pool.Workers() {
+		e.alone = append(e.alone, newLane(kernel.NewPool(1), prec))
+	}
 	return e
 }
 
+func newLane(pool *kernel.Pool, prec kernel.Precision) *lane {
+	l := &lane{tape: nn.NewTape(pool)}
+	l.tape.Prec = prec
+	return l
+}
+
 // Logits returns the model's outputs for every row of the data (rows × labels),
-// in the data's order. progress may be nil. While it runs on more than one batch the
+// in the data's order. progress may be nil; its calls do not overlap.
+//
+// A single batch is the work of all workers. Of several each takes whole ones: they
+// need not wait for each other then, nor fetch what another has written. Meanwhile the
 // model's matrices are packed, once for all, but not those of experts.
 func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) ([]float32, error) {
 	labels := len(m.Config.Labels)
 	if data.LabelWords != nil {
 		labels = len(data.LabelWords)
 	}
-	logits := make([]float32, data.Len()*labels)
-	batches := task.LengthSorted(data, evalTokens)
-	if len(batches) > 1 { // a single one, as a line of predict, would only copy them
-		m.Pack(e.tape.Pool, e.tape.Prec, false)
-		defer m.Unpack()
+	j := &logitsJob{ctx: ctx, data: data, labels: labels, logits: make([]float32, data.Len()*labels), progress: progress}
+	if data.Tokens() <= laneTokens {
+		j.batches, j.lanes, j.models = task.EqualParts(data, 1), []*lane{e.whole}, []*model.Model{m}
+		for i := range j.batches {
+			j.Do(i, 0)
+		}
+		return j.logits, ctx.Err()
 	}
-	done := 0
-	for _, rows := range batches {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	workers := e.pool.Workers()
+	rounds := (data.Tokens() + workers*laneTokens - 1) / (workers * laneTokens)
+	j.batches, j.lanes = task.EqualParts(data, rounds*workers), e.alone
+	m.Pack(e.pool, e.whole.tape.Prec, false)
+	defer m.Unpack()
+	for range workers {
+		j.models = append(j.models, m.Share())
+	}
+	e.pool.Run(len(j.batches), j)
+	return j.logits, ctx.Err()
+}
+
+// logitsJob evaluates batches, each on the lane and the model of the worker.
+type logitsJob struct {
+	ctx     context.Context
+	data    *task.Encoded
+	batches [][]int32
+	lanes   []*lane
+	models  []*model.Model
+	labels  int
+	logits  []float32
+
+	reporting sync.Mutex
+	progress  func(done, total int)
+	done      int
+}
+
+func (j *logitsJob) Do(i, w int) {
+	if j.ctx.Err() != nil {
+		return
+	}
+	rows := j.batches[i]
+	out := j.lanes[w].forward(j.models[w], j.data, rows)
+	for i, r := range rows {
+		row, to := out.Data[i*out.Cols:(i+1)*out.Cols], j.logits[int(r)*j.labels:(int(r)+1)*j.labels]
+		if j.data.LabelWords == nil {
+			copy(to, row)
 		}
-		out := e.forward(m, data, rows)
-		for i, r := range rows {
-			row, to := out.Data[i*out.Cols:(i+1)*out.Cols], logits[int(r)*labels:(int(r)+1)*labels]
-			if data.LabelWords == nil {
-				copy(to, row)
-			}
-			for c, word := range data.LabelWords { // how likely the decoder begins with it
-				to[c] = row[word]
-			}
-		}
-		done += len(rows)
-		if progress != nil {
-			progress(done, data.Len())
+		for c, word := range j.data.LabelWords { // how likely the decoder begins with it
+			to[c] = row[word]
 		}
 	}
-	return logits, nil
+	if j.progress != nil {
+		j.reporting.Lock()
+		defer j.reporting.Unlock()
+		j.done += len(rows)
+		j.progress(j.done, j.data.Len())
+	}
 }
 
 // Likelihood returns the log-likelihood of all of the data's target tokens under
@@ -72,9 +123,9 @@ func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.E
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err
 		}
-		e.fill(data, rows)
-		sum += m.Loss(e.tape, nn.KernelFunction, &e.in, nil)
-		for _, id := range e.batch.Targets {
+		e.whole.fill(data, rows)
+		sum += m.Loss(e.whole.tape, nn.KernelFunction, &e.whole.in, nil)
+		for _, id := range e.whole.batch.Targets {
 			if id >= 0 {
 				targets++
 			}
@@ -88,17 +139,17 @@ func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.E
 }
 
 // forward returns the outputs for a batch of rows, until the next call.
-func (e *Evaluator) forward(m *model.Model, data *task.Encoded, rows []int32) *nn.Tensor {
-	e.fill(data, rows)
+func (l *lane) forward(m *model.Model, data *task.Encoded, rows []int32) *nn.Tensor {
+	l.fill(data, rows)
 	if data.LabelWords != nil { // the decoder is to begin
-		e.in.Targets, e.in.DecoderIDs, e.in.DecoderOffsets = nil, nil, nil
+		l.in.Targets, l.in.DecoderIDs, l.in.DecoderOffsets = nil, nil, nil
 	}
-	return m.Forward(e.tape, &e.in)
+	return m.Forward(l.tape, &l.in)
 }
 
 // fill makes a batch of rows the next input.
-func (e *Evaluator) fill(data *task.Encoded, rows []int32) {
-	data.Fill(&e.batch, rows)
-	e.tape.Reset(0)
-	e.in = InputOf(&e.batch)
+func (l *lane) fill(data *task.Encoded, rows []int32) {
+	data.Fill(&l.batch, rows)
+	l.tape.Reset(0)
+	l.in = InputOf(&l.batch)
 }

@@ -38,3 +38,38 @@ func TestLogitsOfNow(t *testing.T) {
 		}
 	}
 }
+
+// TestLogitsByWorkers checks that many batches, which workers evaluate side by side,
+// give what forward passes over one row at a time do, to the last bit, of whatever
+// family and however many workers.
+func TestLogitsByWorkers(t *testing.T) {
+	for _, name := range []string{"bert", "bert-fused", "bert-svd", "distilbert", "roberta", "gpt2-classifier", "t5-label", "switch-label", "switch-fused"} {
+		m := load(t, name, model.LoadOptions{})
+		data := words(500, 3)
+		want := make([]float32, 0, len(m.Config.Labels)*data.Len())
+		one := newLane(kernel.NewPool(1), kernel.FP32)
+		for i := range data.Len() {
+			want = append(want, one.forward(m, data, []int32{int32(i)}).Data...)
+		}
+		for _, workers := range []int{1, 2, 5} {
+			pool := kernel.NewPool(workers)
+			defer pool.Close()
+			done := 0
+			got, err := NewEvaluator(pool, kernel.FP32).Logits(context.Background(), m, data, func(n, total int) {
+				if n <= done || total != data.Len() {
+					t.Errorf("%s, %d workers: progress %d of %d after %d", name, workers, n, total, done)
+				}
+				done = n
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, %d workers: logits differ from those of one row at a time", name, workers)
+			}
+			if done != data.Len() {
+				t.Errorf("%s, %d workers: progress ended at %d", name, workers, done)
+			}
+		}
+	}
+}

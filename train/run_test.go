@@ -392,7 +392,7 @@ func testNoAllocation(t *testing.T, prec kernel.Precision) {
 			t.Errorf("%s, precision %d: a training step allocates %g times", name, prec, n)
 		}
 		e := NewEvaluator(pool, prec)
-		batches := func() { e.forward(m, data, order) }
+		batches := func() { e.whole.forward(m, data, order) }
 		batches()
 		if n := testing.AllocsPerRun(20, batches); n != 0 {
 			t.Errorf("%s, precision %d: an evaluation batch allocates %g times", name, prec, n)

@@ -144,10 +144,10 @@ func TestTextAllocates(t *testing.T) {
 		if n := testing.AllocsPerRun(20, step); n != 0 {
 			t.Errorf("%s: a training step allocates %g times", name, n)
 		}
-		e := NewEvaluator(pool, kernel.FP32)
+		l := newLane(pool, kernel.FP32)
 		evaluate := func() {
-			e.fill(data, order)
-			m.Loss(e.tape, nn.KernelFunction, &e.in, nil)
+			l.fill(data, order)
+			m.Loss(l.tape, nn.KernelFunction, &l.in, nil)
 		}
 		evaluate()
 		if n := testing.AllocsPerRun(20, evaluate); n != 0 {
