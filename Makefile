@@ -43,7 +43,7 @@ bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results (ROWS
 	bash scripts/bench.sh $(PEER) $(MINILM) "$(ROWS)"
 
 profile: $(MINILM) ## pprof of a training step: step.prof (STEP=model/batches/precision)
-	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench 'Step/$(STEP)$$' -cpuprofile step.prof
+	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench 'Step/$(STEP)$$' -benchtime 5s -args -profile $(CURDIR)/step.prof
 
 generate: ## rebuild the assembly from its generators
 	$(GO) generate ./kernel

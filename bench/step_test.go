@@ -4,9 +4,11 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime/pprof"
 	"testing"
 	"time"
 
@@ -16,6 +18,8 @@ import (
 	"mlpfusion/task"
 	"mlpfusion/train"
 )
+
+var profile = flag.String("profile", "", "write a CPU profile of BenchmarkStep to `FILE`, without its first step")
 
 // BenchmarkStep is one fine-tuning step of MiniLM, or of a model of BERT-base's or
 // switch-base-8's shape (with 4 + 4 layers), on 32 sequences, Switch on 64, with the
@@ -91,7 +95,18 @@ func benchmarkStep(b *testing.B, shape, mode, prec string) {
 		}
 	}
 	s := train.NewStepper(pool, m, train.PaperOptimizer, precision(prec), 0)
-	s.Step(&batches[len(batches)-1], 1e-5) // takes the memory
+	s.Step(&batches[len(batches)-1], 1e-5) // takes the memory, which looks like work of AdamW's
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			b.Fatal(err)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	tokens, fastest := 0, time.Duration(math.MaxInt64)
 	for i := 0; b.Loop(); i++ {
 		t := &batches[i%len(batches)]
