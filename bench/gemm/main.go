@@ -8,9 +8,10 @@
 //	{"gflops":71.2,"best":73.0}
 //
 // shape is m, n, k; trans has an n or t each for A and B ("nt" is x·Wᵀ, a linear
-// layer); prec is fp32 or bf16, or "peak" for the speed of multiply-adds alone.
-// gflops is the median over the time, best the fastest run. With -packed B is
-// packed once, before the measurement.
+// layer); prec is fp32 or bf16, with " packed" behind it when B is packed once,
+// before the measurement, or "bf16 autocast", which differs from bf16 for a peer
+// only: its operands are float32 too. gflops is the median over the time, best the
+// fastest run.
 //
 // With -peer it starts a peer that speaks the same protocol, for example
 //
@@ -28,6 +29,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"mlpfusion/kernel"
@@ -55,15 +57,14 @@ func main() {
 	rounds := flag.Int("rounds", 5, "alternations of a comparison")
 	seconds := flag.Float64("seconds", 0.3, "time of one measurement of a comparison")
 	out := flag.String("out", "", "folder in which a comparison is kept")
-	packed := flag.Bool("packed", false, "pack B once, before the measurement")
 	only := flag.String("only", "", "compare only the shapes that match this regular expression, such as 'fp32 nt 425'")
 	bf16 := flag.Bool("bf16", false, "compare bfloat16 products too")
 	flag.Parse()
 	var err error
 	if *peer == "" {
-		err = serve(*packed)
+		err = serve()
 	} else {
-		err = compare(*peer, *rounds, *seconds, *out, *packed, *bf16, *only)
+		err = compare(*peer, *rounds, *seconds, *out, *bf16, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gemm:", err)
@@ -71,7 +72,7 @@ func main() {
 	}
 }
 
-func serve(packed bool) error {
+func serve() error {
 	in := bufio.NewScanner(os.Stdin)
 	out := json.NewEncoder(os.Stdout)
 	for in.Scan() {
@@ -79,33 +80,41 @@ func serve(packed bool) error {
 		if err := json.Unmarshal(in.Bytes(), &r); err != nil {
 			return fmt.Errorf("request %q: %w", in.Text(), err)
 		}
-		if err := out.Encode(measure(r, packed)); err != nil {
+		if err := out.Encode(measure(r)); err != nil {
 			return err
 		}
 	}
 	return in.Err()
 }
 
+// precision reads a request's prec.
+func precision(name string) (prec kernel.Precision, packed, ok bool) {
+	name, packed = strings.CutSuffix(name, " packed")
+	switch name {
+	case "fp32":
+		return kernel.FP32, packed, true
+	case "bf16", "bf16 autocast":
+		return kernel.BF16, packed, true
+	}
+	return 0, false, false
+}
+
 // measure repeats the product until the time is up.
-func measure(r request, packed bool) answer {
+func measure(r request) answer {
+	prec, packed, ok := precision(r.Prec)
+	if !ok || len(r.Trans) != 2 {
+		return answer{Error: fmt.Sprintf("unknown prec %q or trans %q", r.Prec, r.Trans)}
+	}
 	p := kernel.NewPool(r.Threads)
 	defer p.Close()
-	run, flops := peak(p), float64(r.Threads)*peakFLOPS
-	if r.Prec != "peak" {
-		prec, ok := map[string]kernel.Precision{"fp32": kernel.FP32, "bf16": kernel.BF16}[r.Prec]
-		if !ok || len(r.Trans) != 2 {
-			return answer{Error: fmt.Sprintf("unknown prec %q or trans %q", r.Prec, r.Trans)}
-		}
-		m, n, k := r.Shape[0], r.Shape[1], r.Shape[2]
-		a, b := matrix(m, k, r.Trans[0] == 't'), matrix(k, n, r.Trans[1] == 't')
-		c := make([]float32, m*n)
-		flops = 2 * float64(m) * float64(n) * float64(k)
-		run = func() { p.Gemm(prec, m, n, k, a, b, c, n, kernel.Epilogue{}) }
-		if packed {
-			w := p.PackB(prec, k, n, b)
-			run = func() { p.GemmPacked(m, a, w, c, n, kernel.Epilogue{}) }
-
-		}
+	m, n, k := r.Shape[0], r.Shape[1], r.Shape[2]
+	a, b := matrix(m, k, r.Trans[0] == 't'), matrix(k, n, r.Trans[1] == 't')
+	c := make([]float32, m*n)
+	flops := 2 * float64(m) * float64(n) * float64(k)
+	run := func() { p.Gemm(prec, m, n, k, a, b, c, n, kernel.Epilogue{}) }
+	if packed {
+		w := p.PackB(prec, k, n, b)
+		run = func() { p.GemmPacked(m, a, w, c, n, kernel.Epilogue{}) }
 	}
 	run()
 	var times []float64

@@ -1,7 +1,7 @@
 #include "textflag.h"
 
-// func fmaLoop256(n int)
-TEXT ·fmaLoop256(SB), NOSPLIT, $0-8
+// func floats256(n int)
+TEXT ·floats256(SB), NOSPLIT, $0-8
 	MOVQ n+0(FP), AX
 	VXORPS Y12, Y12, Y12
 	VXORPS Y0, Y0, Y0
@@ -34,8 +34,8 @@ loop:
 	VZEROUPPER
 	RET
 
-// func fmaLoop512(n int)
-TEXT ·fmaLoop512(SB), NOSPLIT, $0-8
+// func floats512(n int)
+TEXT ·floats512(SB), NOSPLIT, $0-8
 	MOVQ n+0(FP), AX
 	SHRQ $1, AX
 	VXORPS Y12, Y12, Y12
@@ -64,6 +64,46 @@ loop:
 	VFMADD231PS Z12, Z12, Z9
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
+	DECQ AX
+	JNE loop
+	VZEROUPPER
+	RET
+
+// PAIRS is VDPBF16PS Z12, Z12, into a register below 8 or from 8 on, which Go's
+// assembler lacks; r is C4 and 8 more for each register.
+#define PAIRS(r) BYTE $0x62; BYTE $0xd2; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $r
+#define PAIRS8(r) BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $r
+
+// func pairs(n int)
+TEXT ·pairs(SB), NOSPLIT, $0-8
+	MOVQ n+0(FP), AX
+	SHRQ $2, AX
+	VXORPS Y12, Y12, Y12
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+loop:
+	PAIRS(0xc4)
+	PAIRS(0xcc)
+	PAIRS(0xd4)
+	PAIRS(0xdc)
+	PAIRS(0xe4)
+	PAIRS(0xec)
+	PAIRS(0xf4)
+	PAIRS(0xfc)
+	PAIRS8(0xc4)
+	PAIRS8(0xcc)
+	PAIRS8(0xd4)
+	PAIRS8(0xdc)
 	DECQ AX
 	JNE loop
 	VZEROUPPER

@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package fma
+
+func floats(n int) { floatsGo(n) }
+
+func pairs(n int) { floatsGo(n) }
