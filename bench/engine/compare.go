@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/fma"
 	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 	"mlpfusion/task"
@@ -28,7 +29,8 @@ type row struct {
 	Ratio float64 `json:"ratio"` // median of the rounds' ratios; above 1 we are faster, or smaller
 	Least float64 `json:"least"` // of the rounds
 	Most  float64 `json:"most"`
-	Work  float64 `json:"work,omitempty"` // ours against ours: the ratio of the operations
+	Work  float64 `json:"work,omitempty"`  // ours against ours: the ratio of the operations
+	Limit float64 `json:"limit,omitempty"` // against a peer: the ratio at the peak, see atPeak; median of the rounds
 
 	ours, theirs request
 	script       string // of the peer; "": ours against ours
@@ -169,7 +171,7 @@ func compare(args []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.Name, err)
 		}
-		fmt.Fprintf(os.Stderr, "%-38s %-18s ours %9.4g theirs %9.4g ratio %.2f (%.2f … %.2f) %s\n", r.Name, r.Peer, r.Ours, r.Their, r.Ratio, r.Least, r.Most, r.share())
+		fmt.Fprintf(os.Stderr, "%-38s %-18s ours %9.4g theirs %9.4g ratio %.2f (%.2f … %.2f) at the peak %s %s\n", r.Name, r.Peer, r.Ours, r.Their, r.Ratio, r.Least, r.Most, known(r.Limit), r.share())
 		// Kept at once: a run may be ended before its last row.
 		if text, err = results.Write(*out, "engine", []row{r}, row.key, table); err != nil {
 			return err
@@ -187,9 +189,10 @@ func (r row) share() string {
 	return fmt.Sprintf("%.2f of %.2f", r.Ratio/r.Work, r.Work)
 }
 
-// measure alternates both sides; ask asks one of them, by the peer's script or a name.
+// measure alternates both sides and, against a peer, the peak; ask asks one of them,
+// by the peer's script or a name.
 func (r *row) measure(ask func(side string, q request) (answer, error), rounds int, set *task.Encoded) error {
-	var a, b, ratios []float64
+	var a, b, ratios, limits []float64
 	for round := range rounds {
 		q, p := r.ours, r.theirs
 		if round > 0 && !r.alone {
@@ -214,21 +217,48 @@ func (r *row) measure(ask func(side string, q request) (answer, error), rounds i
 		if err != nil {
 			return err
 		}
+		middle := results.Median
 		if q.Ours {
-			a, b, ratios = append(a, x.Sentences), append(b, y.Sentences), append(ratios, x.Sentences/y.Sentences)
-			continue
+			x.Seconds, y.Seconds = 1/x.Sentences, 1/y.Sentences
+			a, b = append(a, x.Sentences), append(b, y.Sentences)
+		} else {
+			if p.Rows == nil {
+				// Other batches of other lengths: time by token, for as many.
+				middle = mean
+				x.Seconds, y.Seconds = mean(x.All), mean(y.All)*x.Tokens/y.Tokens
+			}
+			a, b = append(a, x.Seconds), append(b, y.Seconds)
 		}
-		if r.script == "" && x.FLOPs != y.FLOPs {
-			r.Work = y.FLOPs / x.FLOPs
+		ratios = append(ratios, y.Seconds/x.Seconds)
+		if r.script != "" {
+			limits = append(limits, atPeak(q, y.Seconds, middle(x.FLOPs)))
+		} else if mine, other := middle(x.FLOPs), middle(y.FLOPs); mine != other {
+			r.Work = other / mine
 		}
-		if p.Rows == nil {
-			// Other batches of other lengths: time by token, for as many.
-			x.Seconds, y.Seconds = mean(x.All), mean(y.All)*x.Tokens/y.Tokens
-		}
-		a, b, ratios = append(a, x.Seconds), append(b, y.Seconds), append(ratios, y.Seconds/x.Seconds)
 	}
 	r.Ours, r.Their, r.Ratio, r.Least, r.Most = results.Median(a), results.Median(b), results.Median(ratios), slices.Min(ratios), slices.Max(ratios)
+	r.Limit = results.Median(limits)
 	return nil
+}
+
+// atPeak is the ratio if our products, of so many operations, ran at the machine's
+// peak of multiply-adds, which it measures, and all else took no time: the limit for
+// every engine that computes the same products. It is 0 where the peak is not known.
+func atPeak(q request, theirs, flops float64) float64 {
+	time.Sleep(results.Settle)
+	return theirs * fma.Peak(prec(q), q.Threads) * 1e9 / flops
+}
+
+// atPeakNote says so above a table.
+const atPeakNote = "At the peak: the ratio if our matrix products ran at the machine's peak of multiply-adds (in registers,\n" +
+	"on as many threads, measured in each round; of bfloat16 with VDPBF16PS) and all else took no time.\n\n"
+
+// known is a number that is 0 when it is not known.
+func known(x float64) string {
+	if x == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", x)
 }
 
 func mean(x []float64) float64 {
@@ -290,14 +320,14 @@ func (r row) measureMemory(self, python string, set *task.Encoded) (row, error) 
 // table is the Markdown of all rows.
 func table(m results.Machine, rows []row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Engine against peers\n\n%s\nSeconds a step or sentences a second, medians of alternating runs; above 1 ours is faster (or smaller).\n\n", m)
-	b.WriteString("| what | against | ours | theirs | ratio | of the rounds | to reach |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(&b, "# Engine against peers\n\n%s\nSeconds a step or sentences a second, medians of alternating runs; above 1 ours is faster (or smaller).\n"+atPeakNote, m)
+	b.WriteString("| what | against | ours | theirs | ratio | of the rounds | at the peak | to reach |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows {
 		ratio := fmt.Sprintf("%.2f", r.Ratio)
 		if r.Work != 0 {
 			ratio += " (" + r.share() + ")"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %.4g | %.4g | %s | %.2f … %.2f | %s |\n", r.Name, r.Peer, r.Ours, r.Their, ratio, r.Least, r.Most, r.Reach)
+		fmt.Fprintf(&b, "| %s | %s | %.4g | %.4g | %s | %.2f … %.2f | %s | %s |\n", r.Name, r.Peer, r.Ours, r.Their, ratio, r.Least, r.Most, known(r.Limit), r.Reach)
 	}
 	return b.String()
 }

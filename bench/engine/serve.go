@@ -14,7 +14,6 @@ import (
 	"mlpfusion/bench/internal/shapes"
 	"mlpfusion/internal/peak"
 	"mlpfusion/kernel"
-	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/tokenize"
 	"mlpfusion/train"
@@ -47,7 +46,7 @@ type answer struct {
 	Sentences float64   `json:"sentences_per_second,omitempty"`
 	Tokens    float64   `json:"tokens_per_step,omitempty"`
 	Peak      float64   `json:"peak_rss_mb"`
-	FLOPs     float64   `json:"flops_per_step,omitempty"` // ours
+	FLOPs     []float64 `json:"flops,omitempty"` // ours: of the products of each step, or of a sentence
 	Error     string    `json:"error,omitempty"`
 }
 
@@ -175,56 +174,11 @@ func (s *server) steps(q request) (a answer, err error) {
 		if i >= q.Warmup {
 			a.All = append(a.All, time.Since(start).Seconds())
 			tokens += batches[i].Tokens()
-			a.FLOPs += flops(s.stepper.Model, &batches[i]) / float64(q.Steps)
+			a.FLOPs = append(a.FLOPs, stepFLOPs(s.stepper.Model, &batches[i]))
 		}
 	}
 	a.Seconds, a.Tokens = results.Median(a.All), float64(tokens)/float64(len(a.All))
 	return a, nil
-}
-
-// flops counts the multiplications and additions of a step's matrix products:
-// the backward pass has two for each of the forward pass. Of the last layer only
-// the first token of a sequence goes through queries, attention and MLP, and keys
-// and values are never made (nn.Tape.AttendOne).
-func flops(m *model.Model, b *task.Batch) float64 {
-	if m.Config.T5 != nil {
-		return switchFLOPs(m, b)
-	}
-	h, heads := float64(m.Config.Hidden), float64(m.Config.Heads)
-	tokens, firsts := float64(b.Tokens()), float64(len(b.Offsets)-1)
-	var pairs float64
-	for i := range len(b.Offsets) - 1 {
-		n := float64(b.Offsets[i+1] - b.Offsets[i])
-		pairs += n * n
-	}
-	var sum float64
-	for i, block := range m.Blocks { // one a layer
-		rows, scores := tokens, 2*pairs*h
-		if i == len(m.Blocks)-1 {
-			rows, scores = firsts, 2*tokens*heads*h
-		}
-		sum += rows*(4*h*h+2*h*float64(block.Width)) + scores
-	}
-	return 6 * sum
-}
-
-// switchFLOPs is flops for the step that has just run on a Switch Transformer with
-// a label head, whose decoder reads one token.
-func switchFLOPs(m *model.Model, b *task.Batch) float64 {
-	c := m.Config
-	h, inner := float64(c.Hidden), float64(c.Heads*c.T5.HeadDim)
-	tokens, starts := float64(b.Tokens()), float64(len(b.Offsets)-1)
-	var pairs float64
-	for i := range len(b.Offsets) - 1 {
-		n := float64(b.Offsets[i+1] - b.Offsets[i])
-		pairs += n * n
-	}
-	sum := float64(c.Layers) * (tokens*4*h*inner + 2*pairs*inner)
-	sum += float64(c.T5.DecoderLayers) * (starts*8*h*inner + 2*tokens*float64(c.Heads)*h)
-	for _, block := range m.Blocks {
-		sum += float64(block.MLP.X.Rows) * 2 * h * float64(block.Width)
-	}
-	return 6 * sum
 }
 
 func (s *server) evaluate(q request) (a answer, err error) {
@@ -239,5 +193,10 @@ func (s *server) evaluate(q request) (a answer, err error) {
 		}
 	}
 	a.Sentences = results.Median(a.All)
+	var all task.Batch // as one: the products of an encoder do not depend on how it is cut
+	for _, o := range s.dev.Offsets {
+		all.Offsets = append(all.Offsets, int32(o))
+	}
+	a.FLOPs = []float64{forwardFLOPs(s.stepper.Model, &all) / float64(s.dev.Len())}
 	return a, nil
 }
