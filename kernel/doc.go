@@ -18,9 +18,10 @@
 // avx512, avx512bf16, amx). Each function then runs its best implementation at
 // or below that level. The vector functions have one source for AVX2 and AVX-512
 // with the vector width as a parameter: 8 or 16 lanes, the last elements under a
-// mask, so that nothing outside a slice is read or written. Levels that the
-// machine lacks are skipped by name in the tests; _generate/emulate.sh runs the
-// AVX-512 ones in an emulator.
+// mask, so that nothing outside a slice is read or written. Only GELU and GELUTanh
+// have two forms, as AVX-512 looks them up in a table. Levels that the machine lacks
+// are skipped by name in the tests; _generate/emulate.sh runs the AVX-512 ones in an
+// emulator.
 //
 // # Results
 //

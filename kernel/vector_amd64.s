@@ -5856,247 +5856,427 @@ done263:
 // func geluAVX512(v []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·geluAVX512(SB), NOSPLIT, $0-24
-	MOVQ v_base+0(FP), AX
-	MOVQ v_len+8(FP), CX
-	XORQ DX, DX
+	MOVQ    v_base+0(FP), AX
+	VMOVUPS geluTable<>+0(SB), Z0
+	VMOVUPS geluTable<>+64(SB), Z1
+	VMOVUPS geluTable<>+128(SB), Z2
+	VMOVUPS geluTable<>+192(SB), Z3
+	VMOVUPS geluTable<>+256(SB), Z4
+	VMOVUPS geluTable<>+320(SB), Z5
+	VMOVUPS geluTable<>+384(SB), Z6
+	VMOVUPS geluTable<>+448(SB), Z7
+	VMOVUPS geluTable<>+512(SB), Z8
+	VMOVUPS geluTable<>+576(SB), Z9
+	VMOVUPS geluTable<>+640(SB), Z10
+	VMOVUPS geluTable<>+704(SB), Z11
+	MOVQ    v_len+8(FP), CX
+	XORQ    DX, DX
 
 loop264:
-	CMPQ         CX, $0x00000010
-	JLT          end265
-	VMOVUPS      (AX)(DX*4), Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMOVUPS      const3f800000<>+0(SB), Z1
-	VMULPS       constbf000000<>+0(SB), Z2, Z5
-	VMULPS       Z2, Z5, Z5
-	VMOVUPS      constc2b00000<>+0(SB), Z6
-	VMAXPS       Z5, Z6, Z6
-	VMOVUPS      const4b40007f<>+0(SB), Z5
-	VMOVUPS      Z5, Z5
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z6, Z5
-	VPSLLD       $0x17, Z5, Z7
-	VSUBPS       const4b40007f<>+0(SB), Z5, Z5
-	VFNMADD231PS const3f318000<>+0(SB), Z5, Z6
-	VFNMADD231PS constb95e8083<>+0(SB), Z5, Z6
-	VMOVUPS      const3ab5121a<>+0(SB), Z5
-	VFMADD213PS  const3c091cf1<>+0(SB), Z6, Z5
-	VFMADD213PS  const3d2aac79<>+0(SB), Z6, Z5
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z6, Z5
-	VFMADD213PS  const3efffffe<>+0(SB), Z6, Z5
-	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
-	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
-	VMULPS       Z7, Z5, Z5
-	VANDPS       const7fffffff<>+0(SB), Z2, Z6
-	VMOVUPS      Z1, Z7
-	VFMADD231PS  const3eb33333<>+0(SB), Z6, Z7
-	VDIVPS       Z7, Z1, Z6
-	VMOVUPS      constbcee9960<>+0(SB), Z7
-	VFMADD213PS  const3e135340<>+0(SB), Z6, Z7
-	VFMADD213PS  constbe82d180<>+0(SB), Z6, Z7
-	VFMADD213PS  const3e22be5f<>+0(SB), Z6, Z7
-	VFMADD213PS  constbcbbe6bd<>+0(SB), Z6, Z7
-	VFMADD213PS  const3dd7ed3b<>+0(SB), Z6, Z7
-	VFMADD213PS  const3df57531<>+0(SB), Z6, Z7
-	VFMADD213PS  const3e0f3738<>+0(SB), Z6, Z7
-	VFMADD213PS  const3e0ef8f5<>+0(SB), Z6, Z7
-	VMULPS       Z6, Z7, Z6
-	VMULPS       Z5, Z6, Z6
-	VSUBPS       Z6, Z1, Z1
-	VPMOVD2M     Z2, K1
-	VBLENDMPS    Z6, Z1, K1, Z3
-	VMULPS       const3ecc422a<>+0(SB), Z5, Z1
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMULPS       Z1, Z3, Z0
-	VMOVUPS      Z0, (AX)(DX*4)
-	ADDQ         $0x00000010, DX
-	SUBQ         $0x00000010, CX
-	JMP          loop264
+	CMPQ        CX, $0x00000010
+	JLT         end265
+	VMOVUPS     (AX)(DX*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VMOVUPS     Z15, (AX)(DX*4)
+	ADDQ        $0x00000010, DX
+	SUBQ        $0x00000010, CX
+	JMP         loop264
 
 end265:
-	TESTQ        CX, CX
-	JZ           done266
-	MOVL         $0xffffffff, BX
-	BZHIL        CX, BX, BX
-	KMOVW        BX, K1
-	VMOVUPS.Z    (AX)(DX*4), K1, Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMOVUPS      const3f800000<>+0(SB), Z1
-	VMULPS       constbf000000<>+0(SB), Z2, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      constc2b00000<>+0(SB), Z5
-	VMAXPS       Z3, Z5, Z5
-	VMOVUPS      const4b40007f<>+0(SB), Z3
-	VMOVUPS      Z3, Z3
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z5, Z3
-	VPSLLD       $0x17, Z3, Z6
-	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
-	VFNMADD231PS const3f318000<>+0(SB), Z3, Z5
-	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z5
-	VMOVUPS      const3ab5121a<>+0(SB), Z3
-	VFMADD213PS  const3c091cf1<>+0(SB), Z5, Z3
-	VFMADD213PS  const3d2aac79<>+0(SB), Z5, Z3
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z5, Z3
-	VFMADD213PS  const3efffffe<>+0(SB), Z5, Z3
-	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
-	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
-	VMULPS       Z6, Z3, Z3
-	VANDPS       const7fffffff<>+0(SB), Z2, Z5
-	VMOVUPS      Z1, Z6
-	VFMADD231PS  const3eb33333<>+0(SB), Z5, Z6
-	VDIVPS       Z6, Z1, Z5
-	VMOVUPS      constbcee9960<>+0(SB), Z6
-	VFMADD213PS  const3e135340<>+0(SB), Z5, Z6
-	VFMADD213PS  constbe82d180<>+0(SB), Z5, Z6
-	VFMADD213PS  const3e22be5f<>+0(SB), Z5, Z6
-	VFMADD213PS  constbcbbe6bd<>+0(SB), Z5, Z6
-	VFMADD213PS  const3dd7ed3b<>+0(SB), Z5, Z6
-	VFMADD213PS  const3df57531<>+0(SB), Z5, Z6
-	VFMADD213PS  const3e0f3738<>+0(SB), Z5, Z6
-	VFMADD213PS  const3e0ef8f5<>+0(SB), Z5, Z6
-	VMULPS       Z5, Z6, Z5
-	VMULPS       Z3, Z5, Z5
-	VSUBPS       Z5, Z1, Z1
-	VPMOVD2M     Z2, K2
-	VBLENDMPS    Z5, Z1, K2, Z4
-	VMULPS       const3ecc422a<>+0(SB), Z3, Z1
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMULPS       Z1, Z4, Z0
-	VMOVUPS      Z0, K1, (AX)(DX*4)
+	TESTQ       CX, CX
+	JZ          done266
+	MOVL        $0xffffffff, BX
+	BZHIL       CX, BX, BX
+	KMOVW       BX, K1
+	VMOVUPS.Z   (AX)(DX*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VMOVUPS     Z15, K1, (AX)(DX*4)
 
 done266:
 	VZEROUPPER
 	RET
 
+DATA geluTable<>+0(SB)/4, $0x80000000
+DATA geluTable<>+4(SB)/4, $0xbdcd765d
+DATA geluTable<>+8(SB)/4, $0xbe1df8a2
+DATA geluTable<>+12(SB)/4, $0xbe2e0cc0
+DATA geluTable<>+16(SB)/4, $0xbe227686
+DATA geluTable<>+20(SB)/4, $0xbe073b51
+DATA geluTable<>+24(SB)/4, $0xbdcd3b52
+DATA geluTable<>+28(SB)/4, $0xbd8f9270
+DATA geluTable<>+32(SB)/4, $0xbd3a5e7c
+DATA geluTable<>+36(SB)/4, $0xbce1524d
+DATA geluTable<>+40(SB)/4, $0xbc7e590f
+DATA geluTable<>+44(SB)/4, $0xbc064197
+DATA geluTable<>+48(SB)/4, $0xbb84b34c
+DATA geluTable<>+52(SB)/4, $0xbaf5cdae
+DATA geluTable<>+56(SB)/4, $0xba557028
+DATA geluTable<>+60(SB)/4, $0xb9add5e0
+DATA geluTable<>+64(SB)/4, $0xb904d6bd
+DATA geluTable<>+68(SB)/4, $0xb83e880c
+DATA geluTable<>+72(SB)/4, $0xb7804203
+DATA geluTable<>+76(SB)/4, $0xb6a21b39
+DATA geluTable<>+80(SB)/4, $0xb5c05e5d
+DATA geluTable<>+84(SB)/4, $0xb4d659ef
+DATA geluTable<>+88(SB)/4, $0xb3e049ec
+DATA geluTable<>+92(SB)/4, $0xb2dc656c
+DATA geluTable<>+96(SB)/4, $0xb1cb64b3
+DATA geluTable<>+100(SB)/4, $0xb0b049c0
+DATA geluTable<>+104(SB)/4, $0xaf8f821f
+DATA geluTable<>+108(SB)/4, $0xae5b73dc
+DATA geluTable<>+112(SB)/4, $0xad1d9a58
+DATA geluTable<>+116(SB)/4, $0xabd4a034
+DATA geluTable<>+120(SB)/4, $0xaa86b932
+DATA geluTable<>+124(SB)/4, $0x80000000
+DATA geluTable<>+128(SB)/4, $0xbf000000
+DATA geluTable<>+132(SB)/4, $0xbe9bf806
+DATA geluTable<>+136(SB)/4, $0xbe07af5c
+DATA geluTable<>+140(SB)/4, $0xba4af8ef
+DATA geluTable<>+144(SB)/4, $0x3daaa14d
+DATA geluTable<>+148(SB)/4, $0x3dfb35ff
+DATA geluTable<>+152(SB)/4, $0x3e028749
+DATA geluTable<>+156(SB)/4, $0x3de32d40
+DATA geluTable<>+160(SB)/4, $0x3dae8e03
+DATA geluTable<>+164(SB)/4, $0x3d7270f2
+DATA geluTable<>+168(SB)/4, $0x3d1a0e15
+DATA geluTable<>+172(SB)/4, $0x3cb47316
+DATA geluTable<>+176(SB)/4, $0x3c43b7ad
+DATA geluTable<>+180(SB)/4, $0x3bc52d74
+DATA geluTable<>+184(SB)/4, $0x3b38ed48
+DATA geluTable<>+188(SB)/4, $0x3aa1b803
+DATA geluTable<>+192(SB)/4, $0x3a04075b
+DATA geluTable<>+196(SB)/4, $0x394972a9
+DATA geluTable<>+200(SB)/4, $0x388fb750
+DATA geluTable<>+204(SB)/4, $0x37bfdf8f
+DATA geluTable<>+208(SB)/4, $0x36efcfcc
+DATA geluTable<>+212(SB)/4, $0x360c59f0
+DATA geluTable<>+216(SB)/4, $0x3519e81f
+DATA geluTable<>+220(SB)/4, $0x341e27f4
+DATA geluTable<>+224(SB)/4, $0x33185642
+DATA geluTable<>+228(SB)/4, $0x32099069
+DATA geluTable<>+232(SB)/4, $0x30e8f755
+DATA geluTable<>+236(SB)/4, $0x2fb9006d
+DATA geluTable<>+240(SB)/4, $0x2e89cc43
+DATA geluTable<>+244(SB)/4, $0x2d409077
+DATA geluTable<>+248(SB)/4, $0x2bfc7597
+DATA geluTable<>+252(SB)/4, $0x80000000
+DATA geluTable<>+256(SB)/4, $0x3ecc41dd
+DATA geluTable<>+260(SB)/4, $0x3ebfc955
+DATA geluTable<>+264(SB)/4, $0x3e9db994
+DATA geluTable<>+268(SB)/4, $0x3e5da341
+DATA geluTable<>+272(SB)/4, $0x3df7c7e6
+DATA geluTable<>+276(SB)/4, $0x3d23a8ec
+DATA geluTable<>+280(SB)/4, $0xbc849dec
+DATA geluTable<>+284(SB)/4, $0xbd3bbcd0
+DATA geluTable<>+288(SB)/4, $0xbd5d25bd
+DATA geluTable<>+292(SB)/4, $0xbd4712a0
+DATA geluTable<>+296(SB)/4, $0xbd189172
+DATA geluTable<>+300(SB)/4, $0xbccf30c1
+DATA geluTable<>+304(SB)/4, $0xbc7e2490
+DATA geluTable<>+308(SB)/4, $0xbc0e5393
+DATA geluTable<>+312(SB)/4, $0xbb928df1
+DATA geluTable<>+316(SB)/4, $0xbb0b5db7
+DATA geluTable<>+320(SB)/4, $0xba759216
+DATA geluTable<>+324(SB)/4, $0xb9c8ea6f
+DATA geluTable<>+328(SB)/4, $0xb918ebfc
+DATA geluTable<>+332(SB)/4, $0xb858db14
+DATA geluTable<>+336(SB)/4, $0xb78f651a
+DATA geluTable<>+340(SB)/4, $0xb6b102fe
+DATA geluTable<>+344(SB)/4, $0xb5cc1bc3
+DATA geluTable<>+348(SB)/4, $0xb4dbf99e
+DATA geluTable<>+352(SB)/4, $0xb3ddb288
+DATA geluTable<>+356(SB)/4, $0xb2d107e5
+DATA geluTable<>+360(SB)/4, $0xb1b873ce
+DATA geluTable<>+364(SB)/4, $0xb09860b9
+DATA geluTable<>+368(SB)/4, $0xaf6bc333
+DATA geluTable<>+372(SB)/4, $0xae2ad70f
+DATA geluTable<>+376(SB)/4, $0xace7f6d3
+DATA geluTable<>+380(SB)/4, $0x80000000
+DATA geluTable<>+384(SB)/4, $0xa77147b2
+DATA geluTable<>+388(SB)/4, $0xbd81eb71
+DATA geluTable<>+392(SB)/4, $0xbde15215
+DATA geluTable<>+396(SB)/4, $0xbe047ffe
+DATA geluTable<>+400(SB)/4, $0xbdf7c70f
+DATA geluTable<>+404(SB)/4, $0xbdbdf489
+DATA geluTable<>+408(SB)/4, $0xbd6818bc
+DATA geluTable<>+412(SB)/4, $0xbcc1437a
+DATA geluTable<>+416(SB)/4, $0xb454c245
+DATA geluTable<>+420(SB)/4, $0x3c4f31fe
+DATA geluTable<>+424(SB)/4, $0x3c869e18
+DATA geluTable<>+428(SB)/4, $0x3c7345a7
+DATA geluTable<>+432(SB)/4, $0x3c358792
+DATA geluTable<>+436(SB)/4, $0x3bec584b
+DATA geluTable<>+440(SB)/4, $0x3b899e83
+DATA geluTable<>+444(SB)/4, $0x3b115379
+DATA geluTable<>+448(SB)/4, $0x3a8c54a9
+DATA geluTable<>+452(SB)/4, $0x39f9340b
+DATA geluTable<>+456(SB)/4, $0x394c42b5
+DATA geluTable<>+460(SB)/4, $0x389afef9
+DATA geluTable<>+464(SB)/4, $0x37da3dbc
+DATA geluTable<>+468(SB)/4, $0x370ecb45
+DATA geluTable<>+472(SB)/4, $0x362de53d
+DATA geluTable<>+476(SB)/4, $0x35454bd1
+DATA geluTable<>+480(SB)/4, $0x3450bc22
+DATA geluTable<>+484(SB)/4, $0x334e15d6
+DATA geluTable<>+488(SB)/4, $0x323dfff6
+DATA geluTable<>+492(SB)/4, $0x3123a9e0
+DATA geluTable<>+496(SB)/4, $0x3003c7a1
+DATA geluTable<>+500(SB)/4, $0x2ec67358
+DATA geluTable<>+504(SB)/4, $0x2d8bc8d3
+DATA geluTable<>+508(SB)/4, $0x80000000
+DATA geluTable<>+512(SB)/4, $0xbd87934b
+DATA geluTable<>+516(SB)/4, $0xbd6a6546
+DATA geluTable<>+520(SB)/4, $0xbd0a9540
+DATA geluTable<>+524(SB)/4, $0xbb9e1b70
+DATA geluTable<>+528(SB)/4, $0x3ca3bceb
+DATA geluTable<>+532(SB)/4, $0x3d0b5986
+DATA geluTable<>+536(SB)/4, $0x3d133cd5
+DATA geluTable<>+540(SB)/4, $0x3cecd5c0
+DATA geluTable<>+544(SB)/4, $0x3c93899f
+DATA geluTable<>+548(SB)/4, $0x3bfd687a
+DATA geluTable<>+552(SB)/4, $0x3a129295
+DATA geluTable<>+556(SB)/4, $0xbb4a2c54
+DATA geluTable<>+560(SB)/4, $0xbb84601d
+DATA geluTable<>+564(SB)/4, $0xbb662ef5
+DATA geluTable<>+568(SB)/4, $0xbb22e3a6
+DATA geluTable<>+572(SB)/4, $0xbac78ad8
+DATA geluTable<>+576(SB)/4, $0xba597b41
+DATA geluTable<>+580(SB)/4, $0xb9d611a6
+DATA geluTable<>+584(SB)/4, $0xb9400cca
+DATA geluTable<>+588(SB)/4, $0xb89dffa4
+DATA geluTable<>+592(SB)/4, $0xb7ef6ca0
+DATA geluTable<>+596(SB)/4, $0xb72799b1
+DATA geluTable<>+600(SB)/4, $0xb6594fa8
+DATA geluTable<>+604(SB)/4, $0xb582b906
+DATA geluTable<>+608(SB)/4, $0xb492268d
+DATA geluTable<>+612(SB)/4, $0xb398086a
+DATA geluTable<>+616(SB)/4, $0xb2934d30
+DATA geluTable<>+620(SB)/4, $0xb1850a5e
+DATA geluTable<>+624(SB)/4, $0xb0603082
+DATA geluTable<>+628(SB)/4, $0xaf30533c
+DATA geluTable<>+632(SB)/4, $0xae0185e4
+DATA geluTable<>+636(SB)/4, $0x80000000
+DATA geluTable<>+640(SB)/4, $0x2a4a8473
+DATA geluTable<>+644(SB)/4, $0x3c639430
+DATA geluTable<>+648(SB)/4, $0x3cb74a34
+DATA geluTable<>+652(SB)/4, $0x3cba6258
+DATA geluTable<>+656(SB)/4, $0x3c83de6a
+DATA geluTable<>+660(SB)/4, $0x3bcb41c5
+DATA geluTable<>+664(SB)/4, $0xbb305fff
+DATA geluTable<>+668(SB)/4, $0xbc01514e
+DATA geluTable<>+672(SB)/4, $0xbc12eebe
+DATA geluTable<>+676(SB)/4, $0xbbeacb94
+DATA geluTable<>+680(SB)/4, $0xbb8bfac6
+DATA geluTable<>+684(SB)/4, $0xbadbc213
+DATA geluTable<>+688(SB)/4, $0xb726c775
+DATA geluTable<>+692(SB)/4, $0x3a3f0819
+DATA geluTable<>+696(SB)/4, $0x3a5d840f
+DATA geluTable<>+700(SB)/4, $0x3a30400e
+DATA geluTable<>+704(SB)/4, $0x39e57c5b
+DATA geluTable<>+708(SB)/4, $0x39815e55
+DATA geluTable<>+712(SB)/4, $0x3901a66d
+DATA geluTable<>+716(SB)/4, $0x386a5f3e
+DATA geluTable<>+720(SB)/4, $0x37c0cc83
+DATA geluTable<>+724(SB)/4, $0x37113a84
+DATA geluTable<>+728(SB)/4, $0x36493834
+DATA geluTable<>+732(SB)/4, $0x35809e85
+DATA geluTable<>+736(SB)/4, $0x34981716
+DATA geluTable<>+740(SB)/4, $0x33a6adc8
+DATA geluTable<>+744(SB)/4, $0x32a9904d
+DATA geluTable<>+748(SB)/4, $0x31a05562
+DATA geluTable<>+752(SB)/4, $0x308d1146
+DATA geluTable<>+756(SB)/4, $0x2f6730a1
+DATA geluTable<>+760(SB)/4, $0x2e309360
+DATA geluTable<>+764(SB)/4, $0x80000000
+GLOBL geluTable<>(SB), RODATA|NOPTR, $768
+
+DATA const40f80000<>+0(SB)/4, $0x40f80000
+DATA const40f80000<>+4(SB)/4, $0x40f80000
+DATA const40f80000<>+8(SB)/4, $0x40f80000
+DATA const40f80000<>+12(SB)/4, $0x40f80000
+DATA const40f80000<>+16(SB)/4, $0x40f80000
+DATA const40f80000<>+20(SB)/4, $0x40f80000
+DATA const40f80000<>+24(SB)/4, $0x40f80000
+DATA const40f80000<>+28(SB)/4, $0x40f80000
+DATA const40f80000<>+32(SB)/4, $0x40f80000
+DATA const40f80000<>+36(SB)/4, $0x40f80000
+DATA const40f80000<>+40(SB)/4, $0x40f80000
+DATA const40f80000<>+44(SB)/4, $0x40f80000
+DATA const40f80000<>+48(SB)/4, $0x40f80000
+DATA const40f80000<>+52(SB)/4, $0x40f80000
+DATA const40f80000<>+56(SB)/4, $0x40f80000
+DATA const40f80000<>+60(SB)/4, $0x40f80000
+GLOBL const40f80000<>(SB), RODATA|NOPTR, $64
+
+DATA const4a400000<>+0(SB)/4, $0x4a400000
+DATA const4a400000<>+4(SB)/4, $0x4a400000
+DATA const4a400000<>+8(SB)/4, $0x4a400000
+DATA const4a400000<>+12(SB)/4, $0x4a400000
+DATA const4a400000<>+16(SB)/4, $0x4a400000
+DATA const4a400000<>+20(SB)/4, $0x4a400000
+DATA const4a400000<>+24(SB)/4, $0x4a400000
+DATA const4a400000<>+28(SB)/4, $0x4a400000
+DATA const4a400000<>+32(SB)/4, $0x4a400000
+DATA const4a400000<>+36(SB)/4, $0x4a400000
+DATA const4a400000<>+40(SB)/4, $0x4a400000
+DATA const4a400000<>+44(SB)/4, $0x4a400000
+DATA const4a400000<>+48(SB)/4, $0x4a400000
+DATA const4a400000<>+52(SB)/4, $0x4a400000
+DATA const4a400000<>+56(SB)/4, $0x4a400000
+DATA const4a400000<>+60(SB)/4, $0x4a400000
+GLOBL const4a400000<>(SB), RODATA|NOPTR, $64
+
 // func geluDerivAVX512(v []float32, deriv []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·geluDerivAVX512(SB), NOSPLIT, $0-48
-	MOVQ v_base+0(FP), AX
-	MOVQ deriv_base+24(FP), CX
-	MOVQ v_len+8(FP), DX
-	XORQ BX, BX
+	MOVQ    v_base+0(FP), AX
+	MOVQ    deriv_base+24(FP), CX
+	VMOVUPS geluTable<>+0(SB), Z0
+	VMOVUPS geluTable<>+64(SB), Z1
+	VMOVUPS geluTable<>+128(SB), Z2
+	VMOVUPS geluTable<>+192(SB), Z3
+	VMOVUPS geluTable<>+256(SB), Z4
+	VMOVUPS geluTable<>+320(SB), Z5
+	VMOVUPS geluTable<>+384(SB), Z6
+	VMOVUPS geluTable<>+448(SB), Z7
+	VMOVUPS geluTable<>+512(SB), Z8
+	VMOVUPS geluTable<>+576(SB), Z9
+	VMOVUPS geluTable<>+640(SB), Z10
+	VMOVUPS geluTable<>+704(SB), Z11
+	MOVQ    v_len+8(FP), DX
+	XORQ    BX, BX
 
 loop267:
-	CMPQ         DX, $0x00000010
-	JLT          end268
-	VMOVUPS      (AX)(BX*4), Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMOVUPS      const3f800000<>+0(SB), Z1
-	VMULPS       constbf000000<>+0(SB), Z2, Z5
-	VMULPS       Z2, Z5, Z5
-	VMOVUPS      constc2b00000<>+0(SB), Z6
-	VMAXPS       Z5, Z6, Z6
-	VMOVUPS      const4b40007f<>+0(SB), Z5
-	VMOVUPS      Z5, Z5
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z6, Z5
-	VPSLLD       $0x17, Z5, Z7
-	VSUBPS       const4b40007f<>+0(SB), Z5, Z5
-	VFNMADD231PS const3f318000<>+0(SB), Z5, Z6
-	VFNMADD231PS constb95e8083<>+0(SB), Z5, Z6
-	VMOVUPS      const3ab5121a<>+0(SB), Z5
-	VFMADD213PS  const3c091cf1<>+0(SB), Z6, Z5
-	VFMADD213PS  const3d2aac79<>+0(SB), Z6, Z5
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z6, Z5
-	VFMADD213PS  const3efffffe<>+0(SB), Z6, Z5
-	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
-	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
-	VMULPS       Z7, Z5, Z5
-	VANDPS       const7fffffff<>+0(SB), Z2, Z6
-	VMOVUPS      Z1, Z7
-	VFMADD231PS  const3eb33333<>+0(SB), Z6, Z7
-	VDIVPS       Z7, Z1, Z6
-	VMOVUPS      constbcee9960<>+0(SB), Z7
-	VFMADD213PS  const3e135340<>+0(SB), Z6, Z7
-	VFMADD213PS  constbe82d180<>+0(SB), Z6, Z7
-	VFMADD213PS  const3e22be5f<>+0(SB), Z6, Z7
-	VFMADD213PS  constbcbbe6bd<>+0(SB), Z6, Z7
-	VFMADD213PS  const3dd7ed3b<>+0(SB), Z6, Z7
-	VFMADD213PS  const3df57531<>+0(SB), Z6, Z7
-	VFMADD213PS  const3e0f3738<>+0(SB), Z6, Z7
-	VFMADD213PS  const3e0ef8f5<>+0(SB), Z6, Z7
-	VMULPS       Z6, Z7, Z6
-	VMULPS       Z5, Z6, Z6
-	VSUBPS       Z6, Z1, Z1
-	VPMOVD2M     Z2, K1
-	VBLENDMPS    Z6, Z1, K1, Z3
-	VMULPS       const3ecc422a<>+0(SB), Z5, Z1
-	VMOVUPS      constc1a00000<>+0(SB), Z5
-	VMAXPS       Z0, Z5, Z5
-	VMULPS       Z5, Z3, Z0
-	VMOVUPS      Z3, Z5
-	VFMADD231PS  Z1, Z2, Z5
-	VMOVUPS      Z0, (AX)(BX*4)
-	VMOVUPS      Z5, (CX)(BX*4)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, DX
-	JMP          loop267
+	CMPQ        DX, $0x00000010
+	JLT         end268
+	VMOVUPS     (AX)(BX*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VMOVAPS     Z15, Z20
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VPXORD      const80000000<>+0(SB), Z20, Z12
+	VADDPS      const3f800000<>+0(SB), Z20, K1, Z12
+	VMOVUPS     Z15, (AX)(BX*4)
+	VMOVUPS     Z12, (CX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, DX
+	JMP         loop267
 
 end268:
-	TESTQ        DX, DX
-	JZ           done269
-	MOVL         $0xffffffff, SI
-	BZHIL        DX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (AX)(BX*4), K1, Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMOVUPS      const3f800000<>+0(SB), Z1
-	VMULPS       constbf000000<>+0(SB), Z2, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      constc2b00000<>+0(SB), Z5
-	VMAXPS       Z3, Z5, Z5
-	VMOVUPS      const4b40007f<>+0(SB), Z3
-	VMOVUPS      Z3, Z3
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z5, Z3
-	VPSLLD       $0x17, Z3, Z6
-	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
-	VFNMADD231PS const3f318000<>+0(SB), Z3, Z5
-	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z5
-	VMOVUPS      const3ab5121a<>+0(SB), Z3
-	VFMADD213PS  const3c091cf1<>+0(SB), Z5, Z3
-	VFMADD213PS  const3d2aac79<>+0(SB), Z5, Z3
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z5, Z3
-	VFMADD213PS  const3efffffe<>+0(SB), Z5, Z3
-	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
-	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
-	VMULPS       Z6, Z3, Z3
-	VANDPS       const7fffffff<>+0(SB), Z2, Z5
-	VMOVUPS      Z1, Z6
-	VFMADD231PS  const3eb33333<>+0(SB), Z5, Z6
-	VDIVPS       Z6, Z1, Z5
-	VMOVUPS      constbcee9960<>+0(SB), Z6
-	VFMADD213PS  const3e135340<>+0(SB), Z5, Z6
-	VFMADD213PS  constbe82d180<>+0(SB), Z5, Z6
-	VFMADD213PS  const3e22be5f<>+0(SB), Z5, Z6
-	VFMADD213PS  constbcbbe6bd<>+0(SB), Z5, Z6
-	VFMADD213PS  const3dd7ed3b<>+0(SB), Z5, Z6
-	VFMADD213PS  const3df57531<>+0(SB), Z5, Z6
-	VFMADD213PS  const3e0f3738<>+0(SB), Z5, Z6
-	VFMADD213PS  const3e0ef8f5<>+0(SB), Z5, Z6
-	VMULPS       Z5, Z6, Z5
-	VMULPS       Z3, Z5, Z5
-	VSUBPS       Z5, Z1, Z1
-	VPMOVD2M     Z2, K2
-	VBLENDMPS    Z5, Z1, K2, Z4
-	VMULPS       const3ecc422a<>+0(SB), Z3, Z1
-	VMOVUPS      constc1a00000<>+0(SB), Z3
-	VMAXPS       Z0, Z3, Z3
-	VMULPS       Z3, Z4, Z0
-	VMOVUPS      Z4, Z3
-	VFMADD231PS  Z1, Z2, Z3
-	VMOVUPS      Z0, K1, (AX)(BX*4)
-	VMOVUPS      Z3, K1, (CX)(BX*4)
+	TESTQ       DX, DX
+	JZ          done269
+	MOVL        $0xffffffff, SI
+	BZHIL       DX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX)(BX*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VMOVAPS     Z15, Z0
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VPXORD      const80000000<>+0(SB), Z0, Z1
+	VADDPS      const3f800000<>+0(SB), Z0, K2, Z1
+	VMOVUPS     Z15, K1, (AX)(BX*4)
+	VMOVUPS     Z1, K1, (CX)(BX*4)
 
 done269:
 	VZEROUPPER
@@ -6105,211 +6285,391 @@ done269:
 // func geluTanhAVX512(v []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-24
-	MOVQ v_base+0(FP), AX
-	MOVQ v_len+8(FP), CX
-	XORQ DX, DX
+	MOVQ    v_base+0(FP), AX
+	VMOVUPS geluTanhTable<>+0(SB), Z0
+	VMOVUPS geluTanhTable<>+64(SB), Z1
+	VMOVUPS geluTanhTable<>+128(SB), Z2
+	VMOVUPS geluTanhTable<>+192(SB), Z3
+	VMOVUPS geluTanhTable<>+256(SB), Z4
+	VMOVUPS geluTanhTable<>+320(SB), Z5
+	VMOVUPS geluTanhTable<>+384(SB), Z6
+	VMOVUPS geluTanhTable<>+448(SB), Z7
+	VMOVUPS geluTanhTable<>+512(SB), Z8
+	VMOVUPS geluTanhTable<>+576(SB), Z9
+	VMOVUPS geluTanhTable<>+640(SB), Z10
+	VMOVUPS geluTanhTable<>+704(SB), Z11
+	MOVQ    v_len+8(FP), CX
+	XORQ    DX, DX
 
 loop270:
-	CMPQ         CX, $0x00000010
-	JLT          end271
-	VMOVUPS      (AX)(DX*4), Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMULPS       Z2, Z2, Z1
-	VMOVUPS      const3d922279<>+0(SB), Z5
-	VFMADD213PS  const3fcc422a<>+0(SB), Z1, Z5
-	VMULPS       Z2, Z5, Z1
-	VMOVUPS      const3f800000<>+0(SB), Z2
-	VORPS        const80000000<>+0(SB), Z1, Z5
-	VMOVUPS      constc2b00000<>+0(SB), Z6
-	VMAXPS       Z5, Z6, Z6
-	VMOVUPS      const4b40007f<>+0(SB), Z5
-	VMOVUPS      Z5, Z5
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z6, Z5
-	VPSLLD       $0x17, Z5, Z7
-	VSUBPS       const4b40007f<>+0(SB), Z5, Z5
-	VFNMADD231PS const3f318000<>+0(SB), Z5, Z6
-	VFNMADD231PS constb95e8083<>+0(SB), Z5, Z6
-	VMOVUPS      const3ab5121a<>+0(SB), Z5
-	VFMADD213PS  const3c091cf1<>+0(SB), Z6, Z5
-	VFMADD213PS  const3d2aac79<>+0(SB), Z6, Z5
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z6, Z5
-	VFMADD213PS  const3efffffe<>+0(SB), Z6, Z5
-	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
-	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
-	VMULPS       Z7, Z5, Z5
-	VPMOVD2M     Z1, K1
-	VBLENDMPS    Z5, Z2, K1, Z3
-	VADDPS       Z5, Z2, Z1
-	VDIVPS       Z1, Z3, Z1
-	VMOVUPS      constc1a00000<>+0(SB), Z2
-	VMAXPS       Z0, Z2, Z2
-	VMULPS       Z2, Z1, Z0
-	VMOVUPS      Z0, (AX)(DX*4)
-	ADDQ         $0x00000010, DX
-	SUBQ         $0x00000010, CX
-	JMP          loop270
+	CMPQ        CX, $0x00000010
+	JLT         end271
+	VMOVUPS     (AX)(DX*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VMOVUPS     Z15, (AX)(DX*4)
+	ADDQ        $0x00000010, DX
+	SUBQ        $0x00000010, CX
+	JMP         loop270
 
 end271:
-	TESTQ        CX, CX
-	JZ           done272
-	MOVL         $0xffffffff, BX
-	BZHIL        CX, BX, BX
-	KMOVW        BX, K1
-	VMOVUPS.Z    (AX)(DX*4), K1, Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMULPS       Z2, Z2, Z1
-	VMOVUPS      const3d922279<>+0(SB), Z3
-	VFMADD213PS  const3fcc422a<>+0(SB), Z1, Z3
-	VMULPS       Z2, Z3, Z1
-	VMOVUPS      const3f800000<>+0(SB), Z2
-	VORPS        const80000000<>+0(SB), Z1, Z3
-	VMOVUPS      constc2b00000<>+0(SB), Z5
-	VMAXPS       Z3, Z5, Z5
-	VMOVUPS      const4b40007f<>+0(SB), Z3
-	VMOVUPS      Z3, Z3
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z5, Z3
-	VPSLLD       $0x17, Z3, Z6
-	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
-	VFNMADD231PS const3f318000<>+0(SB), Z3, Z5
-	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z5
-	VMOVUPS      const3ab5121a<>+0(SB), Z3
-	VFMADD213PS  const3c091cf1<>+0(SB), Z5, Z3
-	VFMADD213PS  const3d2aac79<>+0(SB), Z5, Z3
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z5, Z3
-	VFMADD213PS  const3efffffe<>+0(SB), Z5, Z3
-	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
-	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
-	VMULPS       Z6, Z3, Z3
-	VPMOVD2M     Z1, K2
-	VBLENDMPS    Z3, Z2, K2, Z4
-	VADDPS       Z3, Z2, Z1
-	VDIVPS       Z1, Z4, Z1
-	VMOVUPS      constc1a00000<>+0(SB), Z2
-	VMAXPS       Z0, Z2, Z2
-	VMULPS       Z2, Z1, Z0
-	VMOVUPS      Z0, K1, (AX)(DX*4)
+	TESTQ       CX, CX
+	JZ          done272
+	MOVL        $0xffffffff, BX
+	BZHIL       CX, BX, BX
+	KMOVW       BX, K1
+	VMOVUPS.Z   (AX)(DX*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VMOVUPS     Z15, K1, (AX)(DX*4)
 
 done272:
 	VZEROUPPER
 	RET
 
+DATA geluTanhTable<>+0(SB)/4, $0x80000000
+DATA geluTanhTable<>+4(SB)/4, $0xbdcd7702
+DATA geluTanhTable<>+8(SB)/4, $0xbe1dfd26
+DATA geluTanhTable<>+12(SB)/4, $0xbe2e1ed2
+DATA geluTanhTable<>+16(SB)/4, $0xbe229e91
+DATA geluTanhTable<>+20(SB)/4, $0xbe0775ee
+DATA geluTanhTable<>+24(SB)/4, $0xbdcdad6b
+DATA geluTanhTable<>+28(SB)/4, $0xbd8fc770
+DATA geluTanhTable<>+32(SB)/4, $0xbd39f7c5
+DATA geluTanhTable<>+36(SB)/4, $0xbcded553
+DATA geluTanhTable<>+40(SB)/4, $0xbc7723ff
+DATA geluTanhTable<>+44(SB)/4, $0xbbfd126e
+DATA geluTanhTable<>+48(SB)/4, $0xbb6e6150
+DATA geluTanhTable<>+52(SB)/4, $0xbacd9a65
+DATA geluTanhTable<>+56(SB)/4, $0xba218853
+DATA geluTanhTable<>+60(SB)/4, $0xb965e708
+DATA geluTanhTable<>+64(SB)/4, $0xb8935102
+DATA geluTanhTable<>+68(SB)/4, $0xb7a8f6b1
+DATA geluTanhTable<>+72(SB)/4, $0xb6ac5c3d
+DATA geluTanhTable<>+76(SB)/4, $0xb59b65ba
+DATA geluTanhTable<>+80(SB)/4, $0xb476146a
+DATA geluTanhTable<>+84(SB)/4, $0xb32a03c5
+DATA geluTanhTable<>+88(SB)/4, $0xb1cbac13
+DATA geluTanhTable<>+92(SB)/4, $0xb0522aa9
+DATA geluTanhTable<>+96(SB)/4, $0xaeb996fd
+DATA geluTanhTable<>+100(SB)/4, $0xad0b561d
+DATA geluTanhTable<>+104(SB)/4, $0xab30b79f
+DATA geluTanhTable<>+108(SB)/4, $0xa93c1168
+DATA geluTanhTable<>+112(SB)/4, $0xa726d85f
+DATA geluTanhTable<>+116(SB)/4, $0xa4f527e0
+DATA geluTanhTable<>+120(SB)/4, $0xa2942c95
+DATA geluTanhTable<>+124(SB)/4, $0x80000000
+DATA geluTanhTable<>+128(SB)/4, $0xbf000000
+DATA geluTanhTable<>+132(SB)/4, $0xbe9bfa8c
+DATA geluTanhTable<>+136(SB)/4, $0xbe07d02f
+DATA geluTanhTable<>+140(SB)/4, $0xba8b2a36
+DATA geluTanhTable<>+144(SB)/4, $0x3da9e913
+DATA geluTanhTable<>+148(SB)/4, $0x3dfadd6b
+DATA geluTanhTable<>+152(SB)/4, $0x3e02c69e
+DATA geluTanhTable<>+156(SB)/4, $0x3de48cf5
+DATA geluTanhTable<>+160(SB)/4, $0x3db054cf
+DATA geluTanhTable<>+164(SB)/4, $0x3d7568f1
+DATA geluTanhTable<>+168(SB)/4, $0x3d1b731d
+DATA geluTanhTable<>+172(SB)/4, $0x3cb3ce3a
+DATA geluTanhTable<>+176(SB)/4, $0x3c3dcb84
+DATA geluTanhTable<>+180(SB)/4, $0x3bb6551d
+DATA geluTanhTable<>+184(SB)/4, $0x3b1ec538
+DATA geluTanhTable<>+188(SB)/4, $0x3a7964ae
+DATA geluTanhTable<>+192(SB)/4, $0x39afb379
+DATA geluTanhTable<>+196(SB)/4, $0x38dccaf1
+DATA geluTanhTable<>+200(SB)/4, $0x37f5f919
+DATA geluTanhTable<>+204(SB)/4, $0x36f1738e
+DATA geluTanhTable<>+208(SB)/4, $0x35cf8c98
+DATA geluTanhTable<>+212(SB)/4, $0x349b410f
+DATA geluTanhTable<>+216(SB)/4, $0x3348db3e
+DATA geluTanhTable<>+220(SB)/4, $0x31df4909
+DATA geluTanhTable<>+224(SB)/4, $0x3053ee1e
+DATA geluTanhTable<>+228(SB)/4, $0x2eaaa576
+DATA geluTanhTable<>+232(SB)/4, $0x2ce7a2a9
+DATA geluTanhTable<>+236(SB)/4, $0x2b03a897
+DATA geluTanhTable<>+240(SB)/4, $0x28f90f44
+DATA geluTanhTable<>+244(SB)/4, $0x26c2bd4f
+DATA geluTanhTable<>+248(SB)/4, $0x247a1c1d
+DATA geluTanhTable<>+252(SB)/4, $0x80000000
+DATA geluTanhTable<>+256(SB)/4, $0x3ecc41dc
+DATA geluTanhTable<>+260(SB)/4, $0x3ebfbada
+DATA geluTanhTable<>+264(SB)/4, $0x3e9d91c6
+DATA geluTanhTable<>+268(SB)/4, $0x3e5d5792
+DATA geluTanhTable<>+272(SB)/4, $0x3df7f672
+DATA geluTanhTable<>+276(SB)/4, $0x3d2643ca
+DATA geluTanhTable<>+280(SB)/4, $0xbc79fcf1
+DATA geluTanhTable<>+284(SB)/4, $0xbd38e3b0
+DATA geluTanhTable<>+288(SB)/4, $0xbd5cedb4
+DATA geluTanhTable<>+292(SB)/4, $0xbd497ada
+DATA geluTanhTable<>+296(SB)/4, $0xbd1c26f7
+DATA geluTanhTable<>+300(SB)/4, $0xbcd543dc
+DATA geluTanhTable<>+304(SB)/4, $0xbc821f38
+DATA geluTanhTable<>+308(SB)/4, $0xbc0e844e
+DATA geluTanhTable<>+312(SB)/4, $0xbb8c1309
+DATA geluTanhTable<>+316(SB)/4, $0xbaf66cac
+DATA geluTanhTable<>+320(SB)/4, $0xba413291
+DATA geluTanhTable<>+324(SB)/4, $0xb9865831
+DATA geluTanhTable<>+328(SB)/4, $0xb8a4d5be
+DATA geluTanhTable<>+332(SB)/4, $0xb7b16d27
+DATA geluTanhTable<>+336(SB)/4, $0xb6a6929f
+DATA geluTanhTable<>+340(SB)/4, $0xb58796ca
+DATA geluTanhTable<>+344(SB)/4, $0xb43e3b25
+DATA geluTanhTable<>+348(SB)/4, $0xb2e499c5
+DATA geluTanhTable<>+352(SB)/4, $0xb169d62f
+DATA geluTanhTable<>+356(SB)/4, $0xafca5410
+DATA geluTanhTable<>+360(SB)/4, $0xae1325bf
+DATA geluTanhTable<>+364(SB)/4, $0xac32c015
+DATA geluTanhTable<>+368(SB)/4, $0xaa342d5a
+DATA geluTanhTable<>+372(SB)/4, $0xa815b7f1
+DATA geluTanhTable<>+376(SB)/4, $0xa5cbc524
+DATA geluTanhTable<>+380(SB)/4, $0x80000000
+DATA geluTanhTable<>+384(SB)/4, $0x27b835c5
+DATA geluTanhTable<>+388(SB)/4, $0xbd827435
+DATA geluTanhTable<>+392(SB)/4, $0xbde1b1ca
+DATA geluTanhTable<>+396(SB)/4, $0xbe043b33
+DATA geluTanhTable<>+400(SB)/4, $0xbdf658c9
+DATA geluTanhTable<>+404(SB)/4, $0xbdbc9c13
+DATA geluTanhTable<>+408(SB)/4, $0xbd67d97a
+DATA geluTanhTable<>+412(SB)/4, $0xbcc6a53f
+DATA geluTanhTable<>+416(SB)/4, $0xba7a87eb
+DATA geluTanhTable<>+420(SB)/4, $0x3c44376d
+DATA geluTanhTable<>+424(SB)/4, $0x3c85f138
+DATA geluTanhTable<>+428(SB)/4, $0x3c79b2fc
+DATA geluTanhTable<>+432(SB)/4, $0x3c3e47a4
+DATA geluTanhTable<>+436(SB)/4, $0x3bf94f1c
+DATA geluTanhTable<>+440(SB)/4, $0x3b8eef89
+DATA geluTanhTable<>+444(SB)/4, $0x3b104532
+DATA geluTanhTable<>+448(SB)/4, $0x3a803bdb
+DATA geluTanhTable<>+452(SB)/4, $0x39c84d78
+DATA geluTanhTable<>+456(SB)/4, $0x3908f663
+DATA geluTanhTable<>+460(SB)/4, $0x382343d5
+DATA geluTanhTable<>+464(SB)/4, $0x3728cfbe
+DATA geluTanhTable<>+468(SB)/4, $0x36169c30
+DATA geluTanhTable<>+472(SB)/4, $0x34e69f2c
+DATA geluTanhTable<>+476(SB)/4, $0x3396ab10
+DATA geluTanhTable<>+480(SB)/4, $0x322703f0
+DATA geluTanhTable<>+484(SB)/4, $0x309c22b9
+DATA geluTanhTable<>+488(SB)/4, $0x2ef4b8de
+DATA geluTanhTable<>+492(SB)/4, $0x2d1fcb1d
+DATA geluTanhTable<>+496(SB)/4, $0x2b2ccc0c
+DATA geluTanhTable<>+500(SB)/4, $0x2919c48e
+DATA geluTanhTable<>+504(SB)/4, $0x26dfca3a
+DATA geluTanhTable<>+508(SB)/4, $0x80000000
+DATA geluTanhTable<>+512(SB)/4, $0xbd883c5a
+DATA geluTanhTable<>+516(SB)/4, $0xbd6ae9fe
+DATA geluTanhTable<>+520(SB)/4, $0xbd096460
+DATA geluTanhTable<>+524(SB)/4, $0xbb8d1753
+DATA geluTanhTable<>+528(SB)/4, $0x3ca5cac5
+DATA geluTanhTable<>+532(SB)/4, $0x3d09e8c0
+DATA geluTanhTable<>+536(SB)/4, $0x3d102ccf
+DATA geluTanhTable<>+540(SB)/4, $0x3ce8284b
+DATA geluTanhTable<>+544(SB)/4, $0x3c9399b7
+DATA geluTanhTable<>+548(SB)/4, $0x3c06ea8b
+DATA geluTanhTable<>+552(SB)/4, $0x3a9613a1
+DATA geluTanhTable<>+556(SB)/4, $0xbb3545f3
+DATA geluTanhTable<>+560(SB)/4, $0xbb851951
+DATA geluTanhTable<>+564(SB)/4, $0xbb74474a
+DATA geluTanhTable<>+568(SB)/4, $0xbb315eb0
+DATA geluTanhTable<>+572(SB)/4, $0xbad8331c
+DATA geluTanhTable<>+576(SB)/4, $0xba61c75b
+DATA geluTanhTable<>+580(SB)/4, $0xb9cb78ae
+DATA geluTanhTable<>+584(SB)/4, $0xb91e7c8a
+DATA geluTanhTable<>+588(SB)/4, $0xb8552120
+DATA geluTanhTable<>+592(SB)/4, $0xb776baee
+DATA geluTanhTable<>+596(SB)/4, $0xb674f91a
+DATA geluTanhTable<>+600(SB)/4, $0xb54fb54b
+DATA geluTanhTable<>+604(SB)/4, $0xb415ae14
+DATA geluTanhTable<>+608(SB)/4, $0xb2b66c23
+DATA geluTanhTable<>+612(SB)/4, $0xb13b026a
+DATA geluTanhTable<>+616(SB)/4, $0xafa05ff8
+DATA geluTanhTable<>+620(SB)/4, $0xade4d008
+DATA geluTanhTable<>+624(SB)/4, $0xac070038
+DATA geluTanhTable<>+628(SB)/4, $0xaa02fc7c
+DATA geluTanhTable<>+632(SB)/4, $0xa7cfc3d3
+DATA geluTanhTable<>+636(SB)/4, $0x80000000
+DATA geluTanhTable<>+640(SB)/4, $0xaa97e356
+DATA geluTanhTable<>+644(SB)/4, $0x3c685910
+DATA geluTanhTable<>+648(SB)/4, $0x3cb9ea4b
+DATA geluTanhTable<>+652(SB)/4, $0x3cba6327
+DATA geluTanhTable<>+656(SB)/4, $0x3c8085cc
+DATA geluTanhTable<>+660(SB)/4, $0x3bbb9082
+DATA geluTanhTable<>+664(SB)/4, $0xbb3722bd
+DATA geluTanhTable<>+668(SB)/4, $0xbbf6d095
+DATA geluTanhTable<>+672(SB)/4, $0xbc0acbb6
+DATA geluTanhTable<>+676(SB)/4, $0xbbe29eaa
+DATA geluTanhTable<>+680(SB)/4, $0xbb8f640b
+DATA geluTanhTable<>+684(SB)/4, $0xbb007f24
+DATA geluTanhTable<>+688(SB)/4, $0xb97db757
+DATA geluTanhTable<>+692(SB)/4, $0x3a2be920
+DATA geluTanhTable<>+696(SB)/4, $0x3a6ad746
+DATA geluTanhTable<>+700(SB)/4, $0x3a46dabc
+DATA geluTanhTable<>+704(SB)/4, $0x3a02bb03
+DATA geluTanhTable<>+708(SB)/4, $0x398d635f
+DATA geluTanhTable<>+712(SB)/4, $0x390070cc
+DATA geluTanhTable<>+716(SB)/4, $0x38459987
+DATA geluTanhTable<>+720(SB)/4, $0x378104f3
+DATA geluTanhTable<>+724(SB)/4, $0x368ef009
+DATA geluTanhTable<>+728(SB)/4, $0x35860d65
+DATA geluTanhTable<>+732(SB)/4, $0x345426d9
+DATA geluTanhTable<>+736(SB)/4, $0x330d14e7
+DATA geluTanhTable<>+740(SB)/4, $0x319cfbc3
+DATA geluTanhTable<>+744(SB)/4, $0x30116e1a
+DATA geluTanhTable<>+748(SB)/4, $0x2e5f2fce
+DATA geluTanhTable<>+752(SB)/4, $0x2c8d182b
+DATA geluTanhTable<>+756(SB)/4, $0x2a9229c7
+DATA geluTanhTable<>+760(SB)/4, $0x2876b6bf
+DATA geluTanhTable<>+764(SB)/4, $0x80000000
+GLOBL geluTanhTable<>(SB), RODATA|NOPTR, $768
+
 // func geluTanhDerivAVX512(v []float32, deriv []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·geluTanhDerivAVX512(SB), NOSPLIT, $0-48
-	MOVQ v_base+0(FP), AX
-	MOVQ deriv_base+24(FP), CX
-	MOVQ v_len+8(FP), DX
-	XORQ BX, BX
+	MOVQ    v_base+0(FP), AX
+	MOVQ    deriv_base+24(FP), CX
+	VMOVUPS geluTanhTable<>+0(SB), Z0
+	VMOVUPS geluTanhTable<>+64(SB), Z1
+	VMOVUPS geluTanhTable<>+128(SB), Z2
+	VMOVUPS geluTanhTable<>+192(SB), Z3
+	VMOVUPS geluTanhTable<>+256(SB), Z4
+	VMOVUPS geluTanhTable<>+320(SB), Z5
+	VMOVUPS geluTanhTable<>+384(SB), Z6
+	VMOVUPS geluTanhTable<>+448(SB), Z7
+	VMOVUPS geluTanhTable<>+512(SB), Z8
+	VMOVUPS geluTanhTable<>+576(SB), Z9
+	VMOVUPS geluTanhTable<>+640(SB), Z10
+	VMOVUPS geluTanhTable<>+704(SB), Z11
+	MOVQ    v_len+8(FP), DX
+	XORQ    BX, BX
 
 loop273:
-	CMPQ         DX, $0x00000010
-	JLT          end274
-	VMOVUPS      (AX)(BX*4), Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMULPS       Z2, Z2, Z1
-	VMOVUPS      const3d922279<>+0(SB), Z5
-	VFMADD213PS  const3fcc422a<>+0(SB), Z1, Z5
-	VMULPS       Z2, Z5, Z5
-	VMOVUPS      const3f800000<>+0(SB), Z6
-	VORPS        const80000000<>+0(SB), Z5, Z7
-	VMOVUPS      constc2b00000<>+0(SB), Z8
-	VMAXPS       Z7, Z8, Z8
-	VMOVUPS      const4b40007f<>+0(SB), Z7
-	VMOVUPS      Z7, Z7
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z8, Z7
-	VPSLLD       $0x17, Z7, Z9
-	VSUBPS       const4b40007f<>+0(SB), Z7, Z7
-	VFNMADD231PS const3f318000<>+0(SB), Z7, Z8
-	VFNMADD231PS constb95e8083<>+0(SB), Z7, Z8
-	VMOVUPS      const3ab5121a<>+0(SB), Z7
-	VFMADD213PS  const3c091cf1<>+0(SB), Z8, Z7
-	VFMADD213PS  const3d2aac79<>+0(SB), Z8, Z7
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z8, Z7
-	VFMADD213PS  const3efffffe<>+0(SB), Z8, Z7
-	VFMADD213PS  const3f800000<>+0(SB), Z8, Z7
-	VFMADD213PS  const3f800000<>+0(SB), Z8, Z7
-	VMULPS       Z9, Z7, Z7
-	VPMOVD2M     Z5, K1
-	VBLENDMPS    Z7, Z6, K1, Z3
-	VADDPS       Z7, Z6, Z5
-	VDIVPS       Z5, Z6, Z5
-	VMULPS       Z5, Z3, Z6
-	VMULPS       Z5, Z7, Z7
-	VMULPS       Z5, Z7, Z5
-	VMOVUPS      constc1a00000<>+0(SB), Z7
-	VMAXPS       Z0, Z7, Z7
-	VMULPS       Z7, Z6, Z0
-	VMOVUPS      const3e5b33b6<>+0(SB), Z7
-	VFMADD213PS  const3fcc422a<>+0(SB), Z1, Z7
-	VMULPS       Z5, Z2, Z1
-	VMOVUPS      Z6, Z2
-	VFMADD231PS  Z7, Z1, Z2
-	VMOVUPS      Z0, (AX)(BX*4)
-	VMOVUPS      Z2, (CX)(BX*4)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, DX
-	JMP          loop273
+	CMPQ        DX, $0x00000010
+	JLT         end274
+	VMOVUPS     (AX)(BX*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VMOVAPS     Z15, Z20
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VPXORD      const80000000<>+0(SB), Z20, Z12
+	VADDPS      const3f800000<>+0(SB), Z20, K1, Z12
+	VMOVUPS     Z15, (AX)(BX*4)
+	VMOVUPS     Z12, (CX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, DX
+	JMP         loop273
 
 end274:
-	TESTQ        DX, DX
-	JZ           done275
-	MOVL         $0xffffffff, SI
-	BZHIL        DX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (AX)(BX*4), K1, Z0
-	VMOVUPS      constc1a00000<>+0(SB), Z1
-	VMAXPS       Z0, Z1, Z1
-	VMOVUPS      const41a00000<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z2
-	VMULPS       Z2, Z2, Z1
-	VMOVUPS      const3d922279<>+0(SB), Z3
-	VFMADD213PS  const3fcc422a<>+0(SB), Z1, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      const3f800000<>+0(SB), Z5
-	VORPS        const80000000<>+0(SB), Z3, Z6
-	VMOVUPS      constc2b00000<>+0(SB), Z7
-	VMAXPS       Z6, Z7, Z7
-	VMOVUPS      const4b40007f<>+0(SB), Z6
-	VMOVUPS      Z6, Z6
-	VFMADD231PS  const3fb8aa3b<>+0(SB), Z7, Z6
-	VPSLLD       $0x17, Z6, Z8
-	VSUBPS       const4b40007f<>+0(SB), Z6, Z6
-	VFNMADD231PS const3f318000<>+0(SB), Z6, Z7
-	VFNMADD231PS constb95e8083<>+0(SB), Z6, Z7
-	VMOVUPS      const3ab5121a<>+0(SB), Z6
-	VFMADD213PS  const3c091cf1<>+0(SB), Z7, Z6
-	VFMADD213PS  const3d2aac79<>+0(SB), Z7, Z6
-	VFMADD213PS  const3e2aaa49<>+0(SB), Z7, Z6
-	VFMADD213PS  const3efffffe<>+0(SB), Z7, Z6
-	VFMADD213PS  const3f800000<>+0(SB), Z7, Z6
-	VFMADD213PS  const3f800000<>+0(SB), Z7, Z6
-	VMULPS       Z8, Z6, Z6
-	VPMOVD2M     Z3, K2
-	VBLENDMPS    Z6, Z5, K2, Z4
-	VADDPS       Z6, Z5, Z3
-	VDIVPS       Z3, Z5, Z3
-	VMULPS       Z3, Z4, Z4
-	VMULPS       Z3, Z6, Z5
-	VMULPS       Z3, Z5, Z3
-	VMOVUPS      constc1a00000<>+0(SB), Z5
-	VMAXPS       Z0, Z5, Z5
-	VMULPS       Z5, Z4, Z0
-	VMOVUPS      const3e5b33b6<>+0(SB), Z5
-	VFMADD213PS  const3fcc422a<>+0(SB), Z1, Z5
-	VMULPS       Z3, Z2, Z1
-	VMOVUPS      Z4, Z2
-	VFMADD231PS  Z5, Z1, Z2
-	VMOVUPS      Z0, K1, (AX)(BX*4)
-	VMOVUPS      Z2, K1, (CX)(BX*4)
+	TESTQ       DX, DX
+	JZ          done275
+	MOVL        $0xffffffff, SI
+	BZHIL       DX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX)(BX*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VMOVAPS     Z15, Z0
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VPXORD      const80000000<>+0(SB), Z0, Z1
+	VADDPS      const3f800000<>+0(SB), Z0, K2, Z1
+	VMOVUPS     Z15, K1, (AX)(BX*4)
+	VMOVUPS     Z1, K1, (CX)(BX*4)
 
 done275:
 	VZEROUPPER

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -10,9 +12,16 @@ import (
 type activation struct {
 	name string
 	emit func(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual)
+	gate gate // AVX-512 looks up one that is given, in half emit's time; see table
 }
 
-var activations = []activation{{"gelu", gelu}, {"geluTanh", geluTanh}, {"relu", relu}, {"silu", silu}, {"tanh", tanh}}
+var activations = []activation{
+	{"gelu", gelu, geluGate},
+	{"geluTanh", geluTanh, geluTanhGate},
+	{"relu", relu, nil},
+	{"silu", silu, nil}, // its tail is too long for a table
+	{"tanh", tanh, nil},
+}
 
 func activate(w lanes, a activation, deriv bool) {
 	name, params, doc := a.name, "v []float32", "replaces v_i by σ(v_i)."
@@ -25,8 +34,13 @@ func activate(w lanes, a activation, deriv bool) {
 	if deriv {
 		to = slice("deriv")
 	}
+	emit := func(x VecVirtual) (f, d VecVirtual) { return a.emit(w, x, deriv) }
+	if w == avx512 && a.gate != nil {
+		t := w.table(a.name, a.gate)
+		emit = func(x VecVirtual) (f, d VecVirtual) { return t.gate(x, deriv) }
+	}
 	w.loop(length("v"), 1, func(s span, _ int) {
-		f, d := a.emit(w, s.from(v), deriv)
+		f, d := emit(s.from(v))
 		s.to(v, f)
 		if deriv {
 			s.to(to, d)
@@ -47,10 +61,18 @@ func gelu(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
 	return f, d
 }
 
-// geluTanh is x·s with s = (1+tanh u)/2 = sigmoid(2u), 2u = √(8/π)·(x + 0.044715·x³);
+// geluGate is gelu in float64, for its table.
+func geluGate(x float64) (f, d float64) {
+	cdf, pdf := math.Erfc(-x/math.Sqrt2)/2, math.Exp(-x*x/2)/math.Sqrt(2*math.Pi)
+	return x * cdf, cdf + x*pdf
+}
+
+const geluTanhC, geluTanhK = 1.5957691216057308, 0.044715
+
+// geluTanh is x·s with s = (1+tanh u)/2 = sigmoid(2u), 2u = c·(x + k·x³), c = √(8/π);
 // its derivative is s + x·s·(1−s)·(2u)'.
 func geluTanh(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
-	const c, k = 1.5957691216057308, 0.044715
+	const c, k = geluTanhC, geluTanhK
 	z := w.clamp(x, 20) // s is 0 or 1 beyond
 	square := w.mul(z, z)
 	u := w.mul(w.polynomial(square, c, c*k), z)
@@ -61,6 +83,13 @@ func geluTanh(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
 		d = w.fma(w.mul(z, r), slope, s)
 	}
 	return f, d
+}
+
+// geluTanhGate is geluTanh in float64, for its table.
+func geluTanhGate(x float64) (f, d float64) {
+	const c, k = geluTanhC, geluTanhK
+	s := 1 / (1 + math.Exp(-c*x*(1+k*x*x)))
+	return x * s, s + x*s*(1-s)*c*(1+3*k*x*x)
 }
 
 // silu is x·s with s = sigmoid(x); its derivative is s + x·s·(1−s).
