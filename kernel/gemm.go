@@ -75,7 +75,7 @@ func (s *Scratch) Gemm(prec Precision, m, n, k int, a, b Mat, c []float32, ldc i
 		}
 	}
 	for i := range s.gemm.tasks() {
-		s.gemm.do(i, s)
+		s.gemm.do(i, s, i+1 < s.gemm.tasks())
 	}
 	s.gemm = gemmJob{}
 }
@@ -114,16 +114,17 @@ func (g *gemmJob) run() {
 }
 
 // Do computes block i on worker w.
-func (g *gemmJob) Do(i, w int) { g.do(i, g.pool.scratch[w]) }
+func (g *gemmJob) Do(i, w int) { g.do(i, g.pool.scratch[w], g.pool.shares[w].left()) }
 
-func (g *gemmJob) do(i int, s *Scratch) {
+// do computes block i; more tells that the same worker will have the next one.
+func (g *gemmJob) do(i int, s *Scratch, more bool) {
 	i0, j0 := i/g.strips*g.rows, i%g.strips*g.cols
 	i1, j1 := min(i0+g.rows, g.m), min(j0+g.cols, g.n)
 	if g.kernel == nil {
 		gemmPortable(i0, i1, g, grow(&s.c, g.n))
 		return
 	}
-	s.block(g.kernel, g, i0, i1, j0, j1)
+	s.block(g.kernel, g, i0, i1, j0, j1, more)
 }
 
 func (g *gemmJob) tasks() int {

@@ -124,7 +124,10 @@ func blocks(n, size, unit int) int { return part(n, max(1, (n+size-1)/size), uni
 // block computes rows i0 ≤ i < i1 and columns j0 ≤ j < j1 of the product; j0 is
 // a multiple of nr. Every element is the same sum in the same order whatever
 // the block: k in steps of one, in blocks that depend on k alone.
-func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
+//
+// While the microkernel runs it asks for what of B will be packed next: the next block
+// of k or, if more columns follow, their first.
+func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int, more bool) {
 	args := &s.args
 	kc := blocks(g.k, t.kc, t.kUnit())
 	args.alpha = g.ep.alpha()
@@ -151,15 +154,24 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int) {
 			args.accum = 1
 		}
 		var panels []float32
+		places := 0 // of B, to be asked for during a block of rows
 		switch {
 		case k == 0 || few:
 		case g.packed != nil:
 			panels = g.packed.panels(k0, k, j0)
 		default:
 			panels = s.packB(t, g, k0, k, j0, j1)
+			switch {
+			case k0+kc < g.k:
+				args.next = g.later(k0+kc, min(kc, g.k-k0-kc), j0, j1-j0)
+			case more && j1 < g.n:
+				args.next = g.later(0, min(kc, g.k), j1, min(j1-j0, g.n-j1))
+			}
+			places = args.next.places * mc / (i1 - i0 + mc - 1)
 		}
 		for i := i0; i < i1; i += mc {
 			ie := min(i+mc, i1)
+			args.next.places = places
 			if k > 0 {
 				s.tiles(t, g, i, ie, k0, k, j0, j1, panels)
 			}
@@ -252,6 +264,18 @@ func (g *gemmJob) ahead(k0, k, j0, n int) ahead {
 		return ahead{uintptr(unsafe.Pointer(&g.b.Data[j0*g.b.Stride+k0])), row, n, n, column*4 - n*row, n * ((k + column - 1) / column)}
 	}
 	return ahead{uintptr(unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j0])), row, k, k, 0, k}
+}
+
+// later returns where the same part of B lies in the order of memory, for what is
+// packed from the caches later.
+func (g *gemmJob) later(k0, k, j0, n int) ahead {
+	const place = 32 // floats in 128 bytes
+	rows, columns, at := k, n, k0*g.b.Stride+j0
+	if g.b.T {
+		rows, columns, at = n, k, j0*g.b.Stride+k0
+	}
+	across := (columns + place - 1) / place
+	return ahead{uintptr(unsafe.Pointer(&g.b.Data[at])), place * 4, across, across, (g.b.Stride - across*place) * 4, rows * across}
 }
 
 // packB packs k rows of columns j0 ≤ j < j1 of B.

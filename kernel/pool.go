@@ -177,6 +177,12 @@ type share struct {
 
 func (s *share) set(from, to int) { s.ends.Store(uint64(from)<<32 | uint64(to)) }
 
+// left tells whether there are iterations left.
+func (s *share) left() bool {
+	ends := s.ends.Load()
+	return ends>>32 < ends&(1<<32-1)
+}
+
 // first takes the first iteration left, if there is one.
 func (s *share) first() (i int, ok bool) {
 	for {
