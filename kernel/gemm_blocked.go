@@ -124,9 +124,7 @@ func blocks(n, size, unit int) int { return part(n, max(1, (n+size-1)/size), uni
 // block computes rows i0 ≤ i < i1 and columns j0 ≤ j < j1 of the product; j0 is
 // a multiple of nr. Every element is the same sum in the same order whatever
 // the block: k in steps of one, in blocks that depend on k alone.
-//
-// While the microkernel runs it asks for what of B will be packed next: the next block
-// of k or, if more columns follow, their first.
+// While the microkernel runs it asks for what will be packed of B next (see later).
 func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int, more bool) {
 	args := &s.args
 	kc := blocks(g.k, t.kc, t.kUnit())
@@ -161,13 +159,9 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int, more bool
 			panels = g.packed.panels(k0, k, j0)
 		default:
 			panels = s.packB(t, g, k0, k, j0, j1)
-			switch {
-			case k0+kc < g.k:
-				args.next = g.later(k0+kc, min(kc, g.k-k0-kc), j0, j1-j0)
-			case more && j1 < g.n:
-				args.next = g.later(0, min(kc, g.k), j1, min(j1-j0, g.n-j1))
-			}
-			places = args.next.places * mc / (i1 - i0 + mc - 1)
+			args.next = g.later(k0, kc, j0, j1, more)
+			parts := (i1 - i0 + mc - 1) / mc
+			places = (args.next.places + parts - 1) / parts
 		}
 		for i := i0; i < i1; i += mc {
 			ie := min(i+mc, i1)
@@ -266,14 +260,23 @@ func (g *gemmJob) ahead(k0, k, j0, n int) ahead {
 	return ahead{uintptr(unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j0])), row, k, k, 0, k}
 }
 
-// later returns where the same part of B lies in the order of memory, for what is
-// packed from the caches later.
-func (g *gemmJob) later(k0, k, j0, n int) ahead {
-	const place = 32 // floats in 128 bytes
-	rows, columns, at := k, n, k0*g.b.Stride+j0
-	if g.b.T {
-		rows, columns, at = n, k, j0*g.b.Stride+k0
+// later returns where that lies, in the order of memory, which will be packed after the
+// block of k from k0 on of columns j0 ≤ j < j1: the next block of k or, if the same
+// worker goes on to more columns, their first.
+func (g *gemmJob) later(k0, kc, j0, j1 int, more bool) ahead {
+	n := j1 - j0
+	switch k0 += kc; {
+	case k0 < g.k:
+	case more && j1 < g.n:
+		k0, j0, n = 0, j1, min(n, g.n-j1)
+	default:
+		return ahead{}
 	}
+	rows, columns, at := min(kc, g.k-k0), n, k0*g.b.Stride+j0
+	if g.b.T {
+		rows, columns, at = n, rows, j0*g.b.Stride+k0
+	}
+	const place = 32 // floats in 128 bytes
 	across := (columns + place - 1) / place
 	return ahead{uintptr(unsafe.Pointer(&g.b.Data[at])), place * 4, across, across, (g.b.Stride - across*place) * 4, rows * across}
 }
