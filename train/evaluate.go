@@ -14,8 +14,9 @@ import (
 // for the matrix products, few enough that a layer's activations stay in cache.
 const evalTokens = 1024
 
-// laneTokens is about the size of a batch that a worker evaluates alone.
-const laneTokens = 512
+// A worker evaluates batches of about laneTokens alone, and fewer than laneLeast not: it
+// would read all weights for them.
+const laneTokens, laneLeast = 512, 128
 
 // Evaluator computes logits and losses without recording gradients.
 type Evaluator struct {
@@ -49,7 +50,7 @@ func newLane(pool *kernel.Pool, prec kernel.Precision) *lane {
 // Logits returns the model's outputs for every row of the data (rows × labels),
 // in the data's order. progress may be nil; its calls do not overlap.
 //
-// A single batch is the work of all workers. Of several each takes whole ones: they
+// What makes one batch is the work of all workers. Of more each takes whole ones: they
 // need not wait for each other then, nor fetch what another has written. Meanwhile the
 // model's matrices are packed, once for all, but not those of experts.
 func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) ([]float32, error) {
@@ -58,14 +59,14 @@ func (e *Evaluator) Logits(ctx context.Context, m *model.Model, data *task.Encod
 		labels = len(data.LabelWords)
 	}
 	j := &logitsJob{ctx: ctx, data: data, labels: labels, logits: make([]float32, data.Len()*labels), progress: progress}
-	if data.Tokens() <= laneTokens {
+	workers := e.pool.Workers()
+	if data.Tokens() <= max(laneTokens, workers*laneLeast) {
 		j.batches, j.lanes, j.models = task.EqualParts(data, 1), []*lane{e.whole}, []*model.Model{m}
 		for i := range j.batches {
 			j.Do(i, 0)
 		}
 		return j.logits, ctx.Err()
 	}
-	workers := e.pool.Workers()
 	rounds := (data.Tokens() + workers*laneTokens - 1) / (workers * laneTokens)
 	j.batches, j.lanes = task.EqualParts(data, rounds*workers), e.alone
 	m.Pack(e.pool, e.whole.tape.Prec, false)
