@@ -88,7 +88,7 @@ func serve(in io.Reader, out io.Writer) error {
 func (s *server) load() error {
 	tok, err := tokenize.Load(minilm())
 	if err != nil {
-		return err
+		return fmt.Errorf("MLPFUSION_MINILM: %w", err)
 	}
 	spec, err := task.Lookup("sst2")
 	if err != nil {
