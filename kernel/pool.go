@@ -156,13 +156,9 @@ func (p *Pool) help(w int) bool {
 }
 
 func (p *Pool) work(w int) {
-	own := &p.shares[w]
-	for i, ok := own.first(); ok; i, ok = own.first() {
-		p.job.Do(i, w)
-	}
 	for d := range p.shares {
-		other := &p.shares[(w+d)%len(p.shares)]
-		for i, ok := other.last(); ok; i, ok = other.last() {
+		s := &p.shares[(w+d)%len(p.shares)]
+		for i, ok := s.take(d == 0); ok; i, ok = s.take(d == 0) {
 			p.job.Do(i, w)
 		}
 	}
@@ -180,33 +176,21 @@ func (s *share) set(from, to int) { s.ends.Store(uint64(from)<<32 | uint64(to)) 
 // left tells whether there are iterations left.
 func (s *share) left() bool {
 	ends := s.ends.Load()
-	return ends>>32 < ends&(1<<32-1)
+	return ends>>32 < uint64(uint32(ends))
 }
 
-// first takes the first iteration left, if there is one.
-func (s *share) first() (i int, ok bool) {
+// take takes the first or the last iteration left, if there is one.
+func (s *share) take(first bool) (i int, ok bool) {
 	for {
 		ends := s.ends.Load()
-		from, to := ends>>32, ends&(1<<32-1)
-		if from >= to {
+		from, to := int(ends>>32), int(uint32(ends))
+		switch {
+		case from >= to:
 			return 0, false
-		}
-		if s.ends.CompareAndSwap(ends, ends+1<<32) {
-			return int(from), true
-		}
-	}
-}
-
-// last takes the last one.
-func (s *share) last() (i int, ok bool) {
-	for {
-		ends := s.ends.Load()
-		from, to := ends>>32, ends&(1<<32-1)
-		if from >= to {
-			return 0, false
-		}
-		if s.ends.CompareAndSwap(ends, ends-1) {
-			return int(to) - 1, true
+		case first && s.ends.CompareAndSwap(ends, ends+1<<32):
+			return from, true
+		case !first && s.ends.CompareAndSwap(ends, ends-1):
+			return to - 1, true
 		}
 	}
 }
