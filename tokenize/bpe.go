@@ -1,7 +1,9 @@
 package tokenize
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -59,6 +61,58 @@ func newBPE(vocab map[string]int32, merges [][2]string, o bpeOptions) (*bpe, err
 		m.bytes = newByteTokens(vocab)
 	}
 	return m, nil
+}
+
+func parseBPE(f *modelFile) (model, map[string]int32, error) {
+	vocab, unk, err := f.vocab()
+	if err != nil {
+		return nil, nil, err
+	}
+	for key, v := range map[string]*string{"continuing_subword_prefix": f.Prefix, "end_of_word_suffix": f.Suffix} {
+		if v != nil && *v != "" {
+			return nil, nil, fmt.Errorf("model.%s: expected none (not implemented for BPE), found %q", key, *v)
+		}
+	}
+	if f.Dropout != nil && *f.Dropout != 0 {
+		return nil, nil, fmt.Errorf("model.dropout: expected none (not implemented), found %v", *f.Dropout)
+	}
+	merges, err := parseMerges(f.Merges)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := newBPE(vocab, merges, bpeOptions{unk, f.FuseUnk, f.ByteFallback, f.IgnoreMerges})
+	if err != nil {
+		return nil, nil, fmt.Errorf("model.merges: %w", err)
+	}
+	return m, vocab, nil
+}
+
+// parseMerges reads ["a b", …] or [["a", "b"], …].
+func parseMerges(raw json.RawMessage) ([][2]string, error) {
+	var lines []string
+	if json.Unmarshal(raw, &lines) == nil {
+		merges := make([][2]string, len(lines))
+		for i, l := range lines {
+			parts := strings.Split(l, " ")
+			if len(parts) != 2 {
+				return nil, fmt.Errorf("model.merges[%d]: expected two tokens with a space between, found %q", i, l)
+			}
+			merges[i] = [2]string(parts)
+		}
+		return merges, nil
+	}
+	var pairs [][]string
+	if err := json.Unmarshal(raw, &pairs); err != nil {
+		return nil, fmt.Errorf("model.merges: expected pairs of tokens: %w", err)
+	}
+	merges := make([][2]string, len(pairs))
+	for i, p := range pairs {
+		if len(p) != 2 {
+			return nil, fmt.Errorf("model.merges[%d]: expected two tokens, found %q", i, p)
+		}
+		merges[i] = [2]string(p)
+	}
+	return merges, nil
 }
 
 // symbol is one token of the piece so far, in a doubly linked list.

@@ -2,6 +2,7 @@ package tokenize
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"unicode/utf8"
@@ -27,6 +28,25 @@ func newCharsMap(blob []byte) (*charsMap, error) {
 	m := &charsMap{units: make([]uint32, size/4), texts: blob[4+size:]}
 	for i := range m.units {
 		m.units[i] = binary.LittleEndian.Uint32(blob[4+4*i:])
+	}
+	return m, nil
+}
+
+func parsePrecompiled(c component) (normalizer, error) {
+	var o struct {
+		Type string
+		Map  string `json:"precompiled_charsmap"`
+	}
+	if err := c.options(&o); err != nil {
+		return nil, err
+	}
+	blob, err := base64.StdEncoding.DecodeString(o.Map)
+	if err != nil {
+		return nil, fmt.Errorf("%s.precompiled_charsmap: expected base64: %w", c.key, err)
+	}
+	m, err := newCharsMap(blob)
+	if err != nil {
+		return nil, fmt.Errorf("%s.precompiled_charsmap: %w", c.key, err)
 	}
 	return m, nil
 }

@@ -1,12 +1,23 @@
 package tokenize
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
 
 // decoder turns the tokens of Decode into others; at the end they are joined.
 type decoder func(tokens []string) []string
+
+var decoderKinds = kinds[decoder]{
+	"ByteFallback": constant[decoder](decodeBytes),
+	"ByteLevel":    parseByteLevelDecoder,
+	"Fuse":         constant[decoder](decodeFuse),
+	"Metaspace":    parseMetaspaceDecoder,
+	"Replace":      parseReplaceDecoder,
+	"Strip":        parseStripDecoder,
+	"WordPiece":    parseWordPieceDecoder,
+}
 
 func join(tokens []string, spaced bool) string {
 	if spaced {
@@ -38,6 +49,15 @@ func decodeWordPiece(prefix string, cleanup bool) decoder {
 	}
 }
 
+func parseWordPieceDecoder(c component) (decoder, error) {
+	o := struct {
+		Type, Prefix string
+		Cleanup      bool
+	}{Prefix: "##", Cleanup: true}
+	err := c.options(&o)
+	return decodeWordPiece(o.Prefix, o.Cleanup), err
+}
+
 var runeByte = func() map[rune]byte {
 	m := make(map[rune]byte, 256)
 	for b, r := range byteRune {
@@ -63,6 +83,13 @@ func decodeByteLevel(tokens []string) []string {
 	return []string{Valid(string(text))}
 }
 
+// parseByteLevelDecoder reads the options of the pre-tokenizer of the same name,
+// none of which counts here.
+func parseByteLevelDecoder(c component) (decoder, error) {
+	_, err := parseByteLevel(c)
+	return decodeByteLevel, err
+}
+
 func decodeMetaspace(replacement, prepend string) decoder {
 	return func(tokens []string) []string {
 		for i, t := range tokens {
@@ -76,6 +103,11 @@ func decodeMetaspace(replacement, prepend string) decoder {
 	}
 }
 
+func parseMetaspaceDecoder(c component) (decoder, error) {
+	m, err := parseMetaspace(c)
+	return decodeMetaspace(m.replacement, m.prepend), err
+}
+
 func decodeReplace(n replace) decoder {
 	return func(tokens []string) []string {
 		for i, t := range tokens {
@@ -83,6 +115,11 @@ func decodeReplace(n replace) decoder {
 		}
 		return tokens
 	}
+}
+
+func parseReplaceDecoder(c component) (decoder, error) {
+	r, err := parseReplace(c)
+	return decodeReplace(r), err
 }
 
 func decodeFuse(tokens []string) []string { return []string{strings.Join(tokens, "")} }
@@ -102,6 +139,20 @@ func decodeStrip(content string, start, stop int) decoder {
 		}
 		return tokens
 	}
+}
+
+func parseStripDecoder(c component) (decoder, error) {
+	var o struct {
+		Type, Content string
+		Start, Stop   int
+	}
+	if err := c.options(&o); err != nil {
+		return nil, err
+	}
+	if o.Content == "" {
+		return nil, fmt.Errorf("%s.content: expected a character, found none", c.key)
+	}
+	return decodeStrip(o.Content, o.Start, o.Stop), nil
 }
 
 // decodeBytes reads runs of <0x00> … <0xFF> back to text; a run that is not

@@ -254,14 +254,14 @@ func loadWordPiece(c *config, data []byte) (*tokenizer, error) {
 	}
 	cls, sep, pad := c.token("cls_token", "[CLS]"), c.token("sep_token", "[SEP]"), c.token("pad_token", "[PAD]")
 	unk, mask := c.token("unk_token", "[UNK]"), c.token("mask_token", "[MASK]")
-	templates := bertTemplates
+	around := bertTemplates
 	if c.family("mpnet") {
 		cls, sep, pad = c.token("cls_token", "<s>"), c.token("sep_token", "</s>"), c.token("pad_token", "<pad>")
 		mask = c.token("mask_token", "<mask>")
 		if _, given := c.tokens["mask_token"]; !given {
 			mask.LStrip = true
 		}
-		templates = robertaTemplates
+		around = robertaTemplates
 	}
 	added, err := c.withVocab(vocab, pad, unk, cls, sep, mask)
 	if err != nil {
@@ -296,7 +296,7 @@ func loadWordPiece(c *config, data []byte) (*tokenizer, error) {
 		decoders:      []decoder{decodeWordPiece("##", true)},
 		pad:           -1,
 	}
-	t.single, t.pair = templates(clsID, sepID)
+	t.templates = around(clsID, sepID)
 	if id, ok := vocab[pad.Content]; ok {
 		t.pad = id
 	}
@@ -352,7 +352,7 @@ func loadBPE(c *config, data []byte) (*tokenizer, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.single, t.pair = robertaTemplates(clsID, sepID)
+		t.templates = robertaTemplates(clsID, sepID)
 		if id, ok := vocab[pad.Content]; ok {
 			t.pad = id
 		}

@@ -7,10 +7,42 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
+var normalizerKinds = kinds[normalizer]{
+	"BertNormalizer": parseBertNormalizer,
+	"Lowercase":      constant[normalizer](lowercase{}),
+	"NFC":            constant[normalizer](normalForm{norm.NFC}),
+	"NFD":            constant[normalizer](normalForm{norm.NFD}),
+	"NFKC":           constant[normalizer](normalForm{norm.NFKC}),
+	"NFKD":           constant[normalizer](normalForm{norm.NFKD}),
+	"Precompiled":    parsePrecompiled,
+	"Prepend":        parsePrepend,
+	"Replace":        func(c component) (normalizer, error) { return parseReplace(c) },
+	"Strip":          parseStrip,
+	"StripAccents":   constant[normalizer](stripAccents{}),
+}
+
 // bertNormalizer is BERT's text cleaning: control characters out, white space
 // to ' ', spaces around ideographs, accents off, lower case.
 type bertNormalizer struct {
 	clean, ideographs, strip, lower bool
+}
+
+func parseBertNormalizer(c component) (normalizer, error) {
+	o := struct {
+		Type         string
+		CleanText    bool  `json:"clean_text"`
+		Ideographs   bool  `json:"handle_chinese_chars"`
+		StripAccents *bool `json:"strip_accents"`
+		Lowercase    bool
+	}{CleanText: true, Ideographs: true, Lowercase: true}
+	if err := c.options(&o); err != nil {
+		return nil, err
+	}
+	strip := o.Lowercase
+	if o.StripAccents != nil {
+		strip = *o.StripAccents
+	}
+	return bertNormalizer{o.CleanText, o.Ideographs, strip, o.Lowercase}, nil
 }
 
 func (n bertNormalizer) normalize(dst, src []byte) []byte {
@@ -139,6 +171,19 @@ type replace struct {
 	with string
 }
 
+func parseReplace(c component) (replace, error) {
+	var o struct {
+		Type    string
+		Pattern pattern
+		Content string
+	}
+	if err := c.options(&o); err != nil {
+		return replace{}, err
+	}
+	find, err := o.Pattern.matcher(c.key)
+	return replace{find, o.Content}, err
+}
+
 func (n replace) normalize(dst, src []byte) []byte {
 	for len(src) > 0 {
 		lo, hi := n.find(src)
@@ -154,6 +199,12 @@ func (n replace) normalize(dst, src []byte) []byte {
 // prepend puts a string before a text that is not empty.
 type prepend struct{ text string }
 
+func parsePrepend(c component) (normalizer, error) {
+	var o struct{ Type, Prepend string }
+	err := c.options(&o)
+	return prepend{o.Prepend}, err
+}
+
 func (n prepend) normalize(dst, src []byte) []byte {
 	if len(src) > 0 {
 		dst = append(dst, n.text...)
@@ -163,6 +214,16 @@ func (n prepend) normalize(dst, src []byte) []byte {
 
 // strip removes white space at the ends.
 type strip struct{ left, right bool }
+
+func parseStrip(c component) (normalizer, error) {
+	var o struct {
+		Type  string
+		Left  bool `json:"strip_left"`
+		Right bool `json:"strip_right"`
+	}
+	err := c.options(&o)
+	return strip{o.Left, o.Right}, err
+}
 
 func (n strip) normalize(dst, src []byte) []byte {
 	if n.left {

@@ -9,6 +9,17 @@ import (
 	"unicode/utf8"
 )
 
+var preTokenizerKinds = kinds[preTokenizer]{
+	"BertPreTokenizer": constant[preTokenizer](bertPreTokenizer{}),
+	"ByteLevel":        parseByteLevel,
+	"Digits":           parseDigits,
+	"Metaspace":        func(c component) (preTokenizer, error) { return parseMetaspace(c) },
+	"Punctuation":      parsePunctuation,
+	"Split":            parseSplit,
+	"Whitespace":       constant[preTokenizer](whitespace{}),
+	"WhitespaceSplit":  constant[preTokenizer](splitter{matchRunes(isSpace, false), "Removed", false}),
+}
+
 // bertPreTokenizer splits at white space and around each punctuation mark.
 type bertPreTokenizer struct{}
 
@@ -203,6 +214,17 @@ func gpt2Kind(text []byte) (kind byte, size int) {
 // printable character.
 type byteLevel struct{ prefixSpace, pattern bool }
 
+func parseByteLevel(c component) (preTokenizer, error) {
+	o := struct {
+		Type        string
+		PrefixSpace bool `json:"add_prefix_space"`
+		TrimOffsets bool `json:"trim_offsets"`
+		UseRegex    bool `json:"use_regex"`
+	}{PrefixSpace: true, UseRegex: true}
+	err := c.options(&o)
+	return byteLevel{o.PrefixSpace, o.UseRegex}, err
+}
+
 func (p byteLevel) split(text []byte, _ bool, out *pieces) {
 	if p.prefixSpace && len(text) > 0 && text[0] != ' ' {
 		text = slices.Concat([]byte{' '}, text)
@@ -251,6 +273,43 @@ type metaspace struct {
 	cut         bool
 }
 
+// parseMetaspace reads the pre-tokenizer and decoder of this name, in the
+// present form and in the older one with add_prefix_space.
+func parseMetaspace(c component) (metaspace, error) {
+	o := struct {
+		Type        string
+		Replacement string
+		Prepend     string `json:"prepend_scheme"`
+		Split       *bool
+		PrefixSpace *bool  `json:"add_prefix_space"`
+		StrRep      string `json:"str_rep"`
+	}{Replacement: "▁", Prepend: "always"}
+	if err := c.options(&o); err != nil {
+		return metaspace{}, err
+	}
+	if o.PrefixSpace != nil && !*o.PrefixSpace {
+		o.Prepend = "never"
+	}
+	if !slices.Contains([]string{"always", "first", "never"}, o.Prepend) {
+		return metaspace{}, fmt.Errorf("%s.prepend_scheme: expected always, first or never, found %q", c.key, o.Prepend)
+	}
+	if utf8.RuneCountInString(o.Replacement) != 1 {
+		return metaspace{}, fmt.Errorf("%s.replacement: expected one character, found %q", c.key, o.Replacement)
+	}
+	return metaspace{o.Replacement, o.Prepend, o.Split == nil || *o.Split}, nil
+}
+
+// checkFirst refuses a Metaspace that puts '▁' before the first piece only
+// behind pre-tokenizers that may have removed the beginning of the input.
+func checkFirst(all []preTokenizer) error {
+	for i, p := range all {
+		if m, ok := p.(metaspace); ok && m.prepend == "first" && i > 0 {
+			return fmt.Errorf(`pre_tokenizer.pretokenizers[%d].prepend_scheme: expected "always" or "never" behind another pre-tokenizer, found "first"`, i)
+		}
+	}
+	return nil
+}
+
 func (p metaspace) split(text []byte, start bool, out *pieces) {
 	if (p.prepend == "always" || p.prepend == "first" && start) &&
 		text[0] != ' ' && !bytes.HasPrefix(text, []byte(p.replacement)) {
@@ -279,6 +338,53 @@ type splitter struct {
 	find      matcher
 	behaviour string
 	invert    bool // what lies between the matches counts as the matches
+}
+
+func parseSplit(c component) (preTokenizer, error) {
+	var o struct {
+		Type     string
+		Pattern  pattern
+		Behavior string
+		Invert   bool
+	}
+	if err := c.options(&o); err != nil {
+		return nil, err
+	}
+	find, err := o.Pattern.matcher(c.key)
+	if err != nil {
+		return nil, err
+	}
+	return newSplitter(c, find, o.Behavior, o.Invert)
+}
+
+func parsePunctuation(c component) (preTokenizer, error) {
+	o := struct{ Type, Behavior string }{Behavior: "Isolated"}
+	if err := c.options(&o); err != nil {
+		return nil, err
+	}
+	return newSplitter(c, matchRunes(isPunctuation, false), o.Behavior, false)
+}
+
+func parseDigits(c component) (preTokenizer, error) {
+	var o struct {
+		Type       string
+		Individual bool `json:"individual_digits"`
+	}
+	if err := c.options(&o); err != nil {
+		return nil, err
+	}
+	behaviour := "Contiguous"
+	if o.Individual {
+		behaviour = "Isolated"
+	}
+	return newSplitter(c, matchRunes(isNumeric, false), behaviour, false)
+}
+
+func newSplitter(c component, find matcher, behaviour string, invert bool) (preTokenizer, error) {
+	if !slices.Contains(behaviours, behaviour) {
+		return nil, fmt.Errorf("%s.behavior: expected one of %s, found %q", c.key, strings.Join(behaviours, ", "), behaviour)
+	}
+	return splitter{find, behaviour, invert}, nil
 }
 
 var behaviours = []string{"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"}

@@ -159,7 +159,6 @@ func newT5(m *spieceModel, pad, eos string, extra int, added []addedToken) (*tok
 	if id, ok := vocab[pad]; ok {
 		t.pad = id
 	}
-	t.single = template{{part: 1}, {id: end}}
-	t.pair = template{{part: 1}, {id: end}, {part: 2}, {id: end}}
+	t.templates = templates{template{{part: 1}, {id: end}}, template{{part: 1}, {id: end}, {part: 2}, {id: end}}}
 	return t, t.setVocab(vocab, added)
 }

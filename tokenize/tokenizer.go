@@ -1,9 +1,6 @@
 package tokenize
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // Encoding is one input, or a pair, as token ids with the special tokens added.
 type Encoding struct {
@@ -83,9 +80,9 @@ type tokenizer struct {
 	normalizers   []normalizer
 	preTokenizers []preTokenizer
 	model         model
-	single, pair  template
-	decoders      []decoder
-	truncateLeft  bool
+	templates
+	decoders     []decoder
+	truncateLeft bool
 
 	tokens  map[int32]string // every id's token
 	special map[int32]bool   // ids that Decode leaves out
@@ -191,59 +188,4 @@ func (t *tokenizer) Decode(ids []int32) string {
 		tokens = d(tokens)
 	}
 	return join(tokens, len(t.decoders) == 0)
-}
-
-// template says where the special tokens go around one text or two.
-type template []slot
-
-// slot is a special token, or the place of the first (part 1) or second (part
-// 2) text.
-type slot struct {
-	part int
-	id   int32
-	kind int32 // the token type of everything in the slot
-}
-
-// added counts the special tokens.
-func (t template) added() int {
-	n := 0
-	for _, s := range t {
-		if s.part == 0 {
-			n++
-		}
-	}
-	return n
-}
-
-func (t template) apply(a, b []int32) Encoding {
-	n := len(a) + len(b) + t.added()
-	e := Encoding{IDs: make([]int32, 0, n), Types: make([]int32, n)}
-	for _, s := range t {
-		from := len(e.IDs)
-		switch s.part {
-		case 0:
-			e.IDs = append(e.IDs, s.id)
-		case 1:
-			e.IDs = append(e.IDs, a...)
-		case 2:
-			e.IDs = append(e.IDs, b...)
-		}
-		if s.kind != 0 {
-			fill(e.Types[from:len(e.IDs)], s.kind)
-		}
-	}
-	return e
-}
-
-func fill(x []int32, v int32) {
-	for i := range x {
-		x[i] = v
-	}
-}
-
-// has says whether the template holds the given text exactly once.
-func (t template) has(part int) bool {
-	once := func(s slot) bool { return s.part == part }
-	i := slices.IndexFunc(t, once)
-	return i >= 0 && !slices.ContainsFunc(t[i+1:], once)
 }

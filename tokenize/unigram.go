@@ -1,6 +1,8 @@
 package tokenize
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -46,6 +48,48 @@ func newUnigram(vocab []scored, unk int32, byteFallback bool) (*unigram, error) 
 		m.bytes = newByteTokens(byToken)
 	}
 	return m, nil
+}
+
+func parseUnigram(f *modelFile) (model, map[string]int32, error) {
+	list, err := parseScored(f.Vocab)
+	if err != nil {
+		return nil, nil, err
+	}
+	unk := int32(-1)
+	if f.UnkID != nil {
+		if unk = *f.UnkID; unk < 0 || int(unk) >= len(list) {
+			return nil, nil, fmt.Errorf("model.unk_id: expected an id below %d, found %d", len(list), unk)
+		}
+	}
+	vocab := make(map[string]int32, len(list))
+	for i, v := range list {
+		vocab[v.token] = int32(i)
+	}
+	m, err := newUnigram(list, unk, f.ByteFallback)
+	if err != nil {
+		return nil, nil, fmt.Errorf("model.%w", err)
+	}
+	return m, vocab, nil
+}
+
+// parseScored reads [["token", score], …].
+func parseScored(raw json.RawMessage) ([]scored, error) {
+	var rows [][]any
+	if err := json.Unmarshal(raw, &rows); err != nil || len(rows) == 0 {
+		return nil, errors.New("model.vocab: expected a list of tokens with their scores, found none")
+	}
+	list := make([]scored, len(rows))
+	for i, row := range rows {
+		var ok, ok2 bool
+		if len(row) == 2 {
+			list[i].token, ok = row[0].(string)
+			list[i].score, ok2 = row[1].(float64)
+		}
+		if !ok || !ok2 {
+			return nil, fmt.Errorf("model.vocab[%d]: expected a token and its score, found %v", i, row)
+		}
+	}
+	return list, nil
 }
 
 // pathNode is the best way to reach one byte position.

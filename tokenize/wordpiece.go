@@ -1,6 +1,9 @@
 package tokenize
 
-import "unicode/utf8"
+import (
+	"errors"
+	"unicode/utf8"
+)
 
 // wordPiece splits a word into the longest vocabulary entries from left to
 // right (Wu et al. 2016); those after the first carry a prefix ("##"). A word
@@ -26,6 +29,25 @@ func newWordPiece(vocab map[string]int32, unk int32, prefix string, maxRunes int
 		}
 	}
 	return m, nil
+}
+
+func parseWordPiece(f *modelFile) (model, map[string]int32, error) {
+	vocab, unk, err := f.vocab()
+	if err != nil {
+		return nil, nil, err
+	}
+	if unk < 0 {
+		return nil, nil, errors.New("model.unk_token: expected a token of the vocabulary, found none")
+	}
+	prefix, maxRunes := "##", 100
+	if f.Prefix != nil {
+		prefix = *f.Prefix
+	}
+	if f.MaxRunes != nil {
+		maxRunes = *f.MaxRunes
+	}
+	m, err := newWordPiece(vocab, unk, prefix, maxRunes)
+	return m, vocab, err
 }
 
 func (m *wordPiece) encode(word []byte, _ *scratch, ids []int32) []int32 {
