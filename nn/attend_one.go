@@ -1,10 +1,6 @@
 package nn
 
-import (
-	"math"
-
-	"mlpfusion/kernel"
-)
+import "mlpfusion/kernel"
 
 // attendOne is attention of one query a sequence that makes neither keys nor
 // values of its tokens x. With K = x·Wkᵀ + bk and V = x·Wvᵀ + bv, of a head
@@ -40,16 +36,14 @@ type attendOne struct {
 // AttendOne returns what Attention does for one query a sequence, whose keys and
 // values kv makes of x: (sequences × heads·dim). q has a row for each sequence,
 // offsets mark the sequences in the rows of x, none of them empty. kv's outputs
-// are the keys, then the values. Of the options it heeds Heads, Dim, Scale and
-// Drop.
+// are the keys, then the values. Of the options it heeds Heads, KVHeads, Dim, Scale
+// and Drop.
 func (t *Tape) AttendOne(q, x *Tensor, kv *Linear, offsets []int32, opt AttentionOptions) *Tensor {
 	y := t.New(q.Rows, opt.Heads*opt.Dim)
 	y.constant = q.constant && x.constant && kv.W.Frozen
 	op := t.attendOnes.next()
 	*op = attendOne{AttentionOptions: opt, t: t, q: q, x: x, y: y, kv: kv, off: offsets, prec: t.Prec}
-	if op.Scale == 0 {
-		op.Scale = float32(1 / math.Sqrt(float64(opt.Dim)))
-	}
+	op.complete()
 	for i := range q.Rows {
 		op.longest = max(op.longest, int(offsets[i+1]-offsets[i]))
 	}
@@ -72,13 +66,18 @@ func (t *Tape) AttendOne(q, x *Tensor, kv *Linear, offsets []int32, opt Attentio
 	return y
 }
 
-// keys and values are a head's rows of a matrix of kv (dim × hidden).
-func (o *attendOne) keys(w []float32, h int) kernel.Mat {
-	c := o.kv.W.Cols
-	return kernel.Mat{Data: w[h*o.Dim*c:][:o.Dim*c], Stride: c}
+// keys and values are the rows of a matrix of kv (dim × hidden) that query head h
+// attends to.
+func (o *attendOne) keys(w []float32, h int) kernel.Mat { return o.rows(w, h/o.group()) }
+
+func (o *attendOne) values(w []float32, h int) kernel.Mat {
+	return o.rows(w, o.KVHeads+h/o.group())
 }
 
-func (o *attendOne) values(w []float32, h int) kernel.Mat { return o.keys(w, o.Heads+h) }
+func (o *attendOne) rows(w []float32, head int) kernel.Mat {
+	c := o.kv.W.Cols
+	return kernel.Mat{Data: w[head*o.Dim*c:][:o.Dim*c], Stride: c}
+}
 
 // ofHead are a head's columns of q, y or their gradients (sequences × dim).
 func (o *attendOne) ofHead(data []float32, h int) kernel.Mat {
@@ -90,8 +89,11 @@ func (o *attendOne) hidden(data []float32, h int) kernel.Mat {
 	return kernel.Mat{Data: data[h*o.x.Cols:], Stride: o.stride}
 }
 
-// bias returns a head's part of the values' bias or of its gradient.
-func (o *attendOne) bias(b []float32, h int) []float32 { return b[(o.Heads+h)*o.Dim:][:o.Dim] }
+// bias returns the part of the values' bias, or of its gradient, that query head h
+// attends to.
+func (o *attendOne) bias(b []float32, h int) []float32 {
+	return b[(o.KVHeads+h/o.group())*o.Dim:][:o.Dim]
+}
 
 // sequence is what belongs to one of them.
 type sequence struct {
@@ -178,27 +180,32 @@ func (o *attendOne) backward(t *Tape) {
 		}
 	}
 	t.workspace(o.Heads * o.longest)
-	t.Pool.Run(o.Heads, (*attendOneValuesGrad)(o))
+	t.Pool.Run(o.KVHeads, (*attendOneValuesGrad)(o))
 	t.Pool.Run(o.q.Rows, (*attendOneScoresGrad)(o))
-	t.Pool.Run(o.Heads, (*attendOneKeysGrad)(o))
+	t.Pool.Run(o.KVHeads, (*attendOneKeysGrad)(o))
 	t.release(o.y)
 }
 
 type attendOneValuesGrad attendOne
 
-// Do takes the gradients of a head's values and replaces z by its own.
-func (f *attendOneValuesGrad) Do(h, w int) {
+// Do takes the gradients of a head's values and replaces the z of the query heads
+// that attend to it by their own.
+func (f *attendOneValuesGrad) Do(kv, w int) {
 	o := (*attendOne)(f)
-	c, scratch, dy, z := o.x.Cols, o.t.Pool.Scratch(w), o.ofHead(o.y.Grad, h), o.hidden(o.z, h)
-	if !o.kv.W.Frozen {
-		scratch.Gemm(o.prec, o.Dim, c, o.y.Rows, transposed(dy), z, o.values(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Accumulate: o.addW, Stream: true})
-	}
-	if b := o.kv.B; b != nil && !b.Frozen {
-		for i := range o.y.Rows {
-			kernel.Axpy(o.sum[i*o.Heads+h], dy.Data[i*dy.Stride:][:o.Dim], o.bias(b.Grad, h))
+	c, scratch := o.x.Cols, o.t.Pool.Scratch(w)
+	for g := range o.group() {
+		h := kv*o.group() + g
+		dy, z := o.ofHead(o.y.Grad, h), o.hidden(o.z, h)
+		if !o.kv.W.Frozen {
+			scratch.Gemm(o.prec, o.Dim, c, o.y.Rows, transposed(dy), z, o.values(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Accumulate: o.addW || g > 0, Stream: true})
 		}
+		if b := o.kv.B; b != nil && !b.Frozen {
+			for i := range o.y.Rows {
+				kernel.Axpy(o.sum[i*o.Heads+h], dy.Data[i*dy.Stride:][:o.Dim], o.bias(b.Grad, h))
+			}
+		}
+		scratch.Gemm(o.prec, o.y.Rows, c, o.Dim, dy, o.values(o.kv.W.Data, h), z.Data, z.Stride, kernel.Epilogue{})
 	}
-	scratch.Gemm(o.prec, o.y.Rows, c, o.Dim, dy, o.values(o.kv.W.Data, h), z.Data, z.Stride, kernel.Epilogue{})
 }
 
 type attendOneScoresGrad attendOne
@@ -240,13 +247,16 @@ func (o *attendOne) addBias(dp []float32, i, n int) {
 
 type attendOneKeysGrad attendOne
 
-// Do takes the gradients of a head's query and keys.
-func (f *attendOneKeysGrad) Do(h, w int) {
+// Do takes the gradients of a head's keys and of the queries that attend to it.
+func (f *attendOneKeysGrad) Do(kv, w int) {
 	o := (*attendOne)(f)
-	c, scratch, dr := o.x.Cols, o.t.Pool.Scratch(w), o.hidden(o.r, h)
-	dq := o.ofHead(o.dq, h)
-	scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.kv.W.Data, h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
-	if !o.kv.W.Frozen {
-		scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW, Stream: true})
+	c, scratch := o.x.Cols, o.t.Pool.Scratch(w)
+	for g := range o.group() {
+		h := kv*o.group() + g
+		dr, dq := o.hidden(o.r, h), o.ofHead(o.dq, h)
+		scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.kv.W.Data, h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
+		if !o.kv.W.Frozen {
+			scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW || g > 0, Stream: true})
+		}
 	}
 }

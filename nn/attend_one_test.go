@@ -14,31 +14,28 @@ import (
 // results prove: output and all gradients, under the same dropout mask, with a
 // gradient that x and the matrix have already.
 func TestAttendOne(t *testing.T) {
-	const heads, dim, hidden = 3, 8, 20
+	const heads, dim, hidden = 4, 8, 20
 	offsets := []int32{0, 7, 8, 45}
 	queries := []int32{0, 1, 2, 3}
 	for _, c := range []struct {
-		bias bool
-		drop float32
-		prec kernel.Precision
-		off  float64
+		kvHeads int
+		bias    bool
+		drop    float32
+		prec    kernel.Precision
+		off     float64
 	}{
-		{true, 0, kernel.FP32, 1e-6}, {true, 0.3, kernel.FP32, 1e-6}, {false, 0.3, kernel.FP32, 1e-6},
+		{4, true, 0, kernel.FP32, 1e-6}, {4, true, 0.3, kernel.FP32, 1e-6}, {4, false, 0.3, kernel.FP32, 1e-6},
+		{2, true, 0.3, kernel.FP32, 1e-6}, {1, false, 0, kernel.FP32, 1e-6},
 		// Four products in a row, each of two inputs rounded by a 512th at most.
-		{true, 0.3, kernel.BF16, 8. / 512},
+		{4, true, 0.3, kernel.BF16, 8. / 512},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(5, 6))
-			random := func(n int, size float64) []float32 {
-				v := make([]float32, n)
-				for i := range v {
-					v[i] = float32(size * rng.NormFloat64())
-				}
-				return v
-			}
+			random := func(n int, size float64) []float32 { return normal(rng, n, size) }
+			keys := c.kvHeads * dim // columns of kv that are keys
 			n := int(offsets[len(offsets)-1])
 			x0, q0, dy := random(n*hidden, 1), random(3*heads*dim, 1), random(3*heads*dim, 1)
-			w0, b0, dx0, dw0 := random(2*heads*dim*hidden, 0.3), random(2*heads*dim, 1), random(n*hidden, 1), random(2*heads*dim*hidden, 1)
+			w0, b0, dx0, dw0 := random(2*keys*hidden, 0.3), random(2*keys, 1), random(n*hidden, 1), random(2*keys*hidden, 1)
 			run := func(workers int, one bool, prec kernel.Precision) (parts [][]float32) {
 				pool := kernel.NewPool(workers)
 				defer pool.Close()
@@ -49,25 +46,25 @@ func TestAttendOne(t *testing.T) {
 				copy(x.Data, x0)
 				copy(q.Data, q0)
 				x.Grad = slices.Clone(dx0)
-				kv := &Linear{W: &Weight{Data: w0, Grad: slices.Clone(dw0), Rows: 2 * heads * dim, Cols: hidden, written: true}}
+				kv := &Linear{W: &Weight{Data: w0, Grad: slices.Clone(dw0), Rows: 2 * keys, Cols: hidden, written: true}}
 				if c.bias {
 					kv.B = &Weight{Data: b0, Grad: random(len(b0), 1), Rows: 1, Cols: len(b0)} // a stale gradient
 				}
-				opt := AttentionOptions{Heads: heads, Dim: dim, Scale: 0.7, Drop: c.drop}
+				opt := AttentionOptions{Heads: heads, KVHeads: c.kvHeads, Dim: dim, Scale: 0.7, Drop: c.drop}
 				var y *Tensor
 				if one {
 					y = tape.AttendOne(q, x, kv, offsets, opt)
 				} else {
 					made := tape.Linear(x, kv, kernel.Identity, nil)
-					y = tape.Attention(Heads{X: q}, Heads{X: made}, Heads{X: made, Start: heads * dim}, queries, offsets, opt)
+					y = tape.Attention(Heads{X: q}, Heads{X: made}, Heads{X: made, Start: keys}, queries, offsets, opt)
 				}
 				parts = [][]float32{slices.Clone(y.Data)}
 				y.Grad = slices.Clone(dy)
 				tape.Backward()
 				parts = append(parts, q.Grad, x.Grad, kv.W.Grad)
 				if c.bias {
-					parts = append(parts, kv.B.Grad[heads*dim:])
-					for i, g := range kv.B.Grad[:heads*dim] {
+					parts = append(parts, kv.B.Grad[keys:])
+					for i, g := range kv.B.Grad[:keys] {
 						if one && g != 0 {
 							t.Fatalf("element %d of the key bias's gradient is %g: it moves all scores of a query alike", i, g)
 						}

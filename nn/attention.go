@@ -20,7 +20,13 @@ func (s Heads) at(data []float32, from, h, dim int) kernel.Mat {
 
 // AttentionOptions say how queries attend to keys.
 type AttentionOptions struct {
-	Heads, Dim int // Dim is the width of a head
+	// Heads is the number of heads of queries, Dim the width of each head; Heads·Dim
+	// may differ from the hidden size.
+	Heads, Dim int
+	// KVHeads is the number of heads of keys and values, which divides Heads: query
+	// heads h·Heads/KVHeads … attend to head h of these (grouped-query attention, arXiv
+	// 2305.13245). 0 means Heads.
+	KVHeads int
 	// Causal lets a query see the keys up to its own place only. The queries of a
 	// sequence stand at the last of its keys' places.
 	Causal bool
@@ -49,11 +55,27 @@ type attention struct {
 	dbias      []float32 // the same of each sequence and head
 }
 
+// group returns the number of query heads that share a head of keys and values.
+func (o *AttentionOptions) group() int { return o.Heads / o.KVHeads }
+
+// complete fills in what 0 stands for.
+func (o *AttentionOptions) complete() {
+	if o.Scale == 0 {
+		o.Scale = float32(1 / math.Sqrt(float64(o.Dim)))
+	}
+	if o.KVHeads == 0 {
+		o.KVHeads = o.Heads
+	}
+	if o.Heads%o.KVHeads != 0 {
+		panic("nn: attention whose KVHeads do not divide its Heads")
+	}
+}
+
 // Attention returns softmax(scale·Q·Kᵀ)·V for each sequence and head, with
-// dropout on the probabilities while training: (queries × heads·dim). keys mark
-// the sequences in the rows of k and v, queries those in the result and, without
-// LastQueries, in q. q, k and v may be columns of one tensor; nothing else may
-// consume those tensors.
+// dropout on the probabilities while training: (queries × heads·dim). q has
+// heads·dim columns, k and v have kvHeads·dim. keys mark the sequences in the rows
+// of k and v, queries those in the result and, without LastQueries, in q. q, k and
+// v may be columns of one tensor; nothing else may consume those tensors.
 //
 // The probabilities are not kept but computed again in the backward pass.
 func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOptions) *Tensor {
@@ -61,9 +83,7 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 	y.constant = q.X.constant && k.X != nil && k.X.constant && v.X.constant
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
-	if op.Scale == 0 {
-		op.Scale = float32(1 / math.Sqrt(float64(opt.Dim)))
-	}
+	op.complete()
 	most := 0 // scores of a sequence and head
 	for i := range len(queries) - 1 {
 		lk := op.keys(i)
@@ -80,6 +100,9 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 		op.Bias.spread(op.bias, op.longest)
 	}
 	t.workspace(3 * most)
+	if op.Past != nil && k.X != nil {
+		t.Pool.Run((len(queries)-1)*op.KVHeads, (*remember)(op))
+	}
 	t.Pool.Run((len(queries)-1)*opt.Heads, (*attentionForward)(op))
 	t.record(op)
 	return y
@@ -87,15 +110,14 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 
 // span is the part of a sequence and head in the operands.
 type span struct {
-	h      int // head
+	h, kv  int // head of the queries, and of the keys and values
 	y0, lq int // rows of the result
 	q0     int // the first of them in q
 	k0, lk int // rows of k and v
 }
 
-func (o *attention) span(i int) span {
-	seq := i / o.Heads
-	s := span{h: i % o.Heads, y0: int(o.qoff[seq]), lk: o.keys(seq)}
+func (o *attention) span(seq, head int) span {
+	s := span{h: head, kv: head / o.group(), y0: int(o.qoff[seq]), lk: o.keys(seq)}
 	s.lq = int(o.qoff[seq+1]) - s.y0
 	s.q0 = s.y0
 	if o.off != nil {
@@ -165,7 +187,7 @@ func (o *attention) biased(all []float32, p span, r, n int) []float32 {
 // probabilities computes softmax(Q·Kᵀ·scale + bias) of one sequence and head
 // into s.
 func (o *attention) probabilities(w int, p span, s []float32) {
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.h, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: o.Scale})
+	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.kv, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: o.Scale})
 	if !o.Causal && o.Bias == nil {
 		kernel.Softmax(s[:p.lq*p.lk], p.lk)
 		return
@@ -196,10 +218,7 @@ type attentionForward attention
 
 func (f *attentionForward) Do(i, w int) {
 	o := (*attention)(f)
-	p := o.span(i)
-	if o.Past != nil && o.k.X != nil {
-		o.add(i/o.Heads, p)
-	}
+	p := o.span(i/o.Heads, i%o.Heads)
 	if p.lk == 0 || p.lq == 0 {
 		return
 	}
@@ -219,7 +238,7 @@ func (o *attention) forward(w int, p span) {
 		o.drop(s, s, p)
 	}
 	out := o.y.Data[p.y0*o.y.Cols+p.h*o.Dim:]
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, o.Dim, p.lk, kernel.Mat{Data: s, Stride: p.lk}, o.v.at(o.v.X.Data, p.k0, p.h, o.Dim), out, o.y.Cols, kernel.Epilogue{})
+	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, o.Dim, p.lk, kernel.Mat{Data: s, Stride: p.lk}, o.v.at(o.v.X.Data, p.k0, p.kv, o.Dim), out, o.y.Cols, kernel.Epilogue{})
 }
 
 func (o *attention) backward(t *Tape) {
@@ -232,7 +251,7 @@ func (o *attention) backward(t *Tape) {
 	if o.Bias != nil && !o.Bias.Table.Frozen {
 		o.dbias = t.grads.get((len(o.off) - 1) * o.Heads * o.distances())
 	}
-	t.Pool.Run((len(o.off)-1)*o.Heads, (*attentionBackward)(o))
+	t.Pool.Run((len(o.off)-1)*o.KVHeads, (*attentionBackward)(o))
 	if o.dbias != nil {
 		o.Bias.gather(o.dbias, o.longest)
 		t.grads.put(o.dbias)
@@ -242,23 +261,29 @@ func (o *attention) backward(t *Tape) {
 
 type attentionBackward attention
 
+// Do takes the gradients of one sequence and one head of keys and values, with the
+// query heads that attend to it one after another.
 func (b *attentionBackward) Do(i, w int) {
 	o := (*attention)(b)
-	p := o.span(i)
-	o.clearUnused(p)
-	var dbias []float32
-	if o.dbias != nil {
-		dbias = o.dbias[i*o.distances() : (i+1)*o.distances()]
-		clear(dbias)
-	}
-	if p.lk == 0 || p.lq == 0 {
-		return
-	}
-	// The last block first: it reads all keys, whose gradients it writes and the
-	// others add to.
-	rows := o.blockRows(p.lq)
-	for r := (p.lq - 1) / rows * rows; r >= 0; r -= rows {
-		o.backwardBlock(w, o.block(p, r), dbias, r+rows < p.lq)
+	seq, kv := i/o.KVHeads, i%o.KVHeads
+	for g := range o.group() {
+		head := kv*o.group() + g
+		p := o.span(seq, head)
+		o.clearUnused(p)
+		var dbias []float32
+		if o.dbias != nil {
+			dbias = o.dbias[(seq*o.Heads+head)*o.distances():][:o.distances()]
+			clear(dbias)
+		}
+		if p.lk == 0 || p.lq == 0 {
+			continue
+		}
+		// The last block first: it reads all keys, whose gradients the first head
+		// writes there and all others add to.
+		rows := o.blockRows(p.lq)
+		for r := (p.lq - 1) / rows * rows; r >= 0; r -= rows {
+			o.backwardBlock(w, o.block(p, r), dbias, g > 0 || r+rows < p.lq)
+		}
 	}
 }
 
@@ -278,8 +303,8 @@ func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 	dy := kernel.Mat{Data: o.y.Grad[p.y0*o.y.Cols+p.h*dim:], Stride: o.y.Cols}
 	mat := func(x []float32) kernel.Mat { return kernel.Mat{Data: x, Stride: lk} }
 	// dV = Pᵀ·dY, dP = dY·Vᵀ
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, p.k0, p.h, dim).Data, o.v.X.Cols, kernel.Epilogue{Accumulate: add})
-	scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, p.k0, p.h, dim)), ds, lk, kernel.Epilogue{})
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, p.k0, p.kv, dim).Data, o.v.X.Cols, kernel.Epilogue{Accumulate: add})
+	scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, p.k0, p.kv, dim)), ds, lk, kernel.Epilogue{})
 	if o.Drop > 0 {
 		o.drop(ds, ds, p)
 	}
@@ -292,8 +317,8 @@ func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 		}
 	}
 	// dQ = scale·dS·K, dK = scale·dSᵀ·Q
-	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.h, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale})
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.h, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
+	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.kv, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale})
+	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.kv, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
 }
 
 // clearUnused makes the gradient zero where nothing flows back: of the rows of
@@ -303,8 +328,8 @@ func (o *attention) clearUnused(p span) {
 		o.q.clear(o.dq, p.k0, p.q0, p.h, o.Dim)
 	}
 	if p.lq == 0 {
-		o.k.clear(o.dk, p.k0, p.k0+p.lk, p.h, o.Dim)
-		o.v.clear(o.dv, p.k0, p.k0+p.lk, p.h, o.Dim)
+		o.k.clear(o.dk, p.k0, p.k0+p.lk, p.kv, o.Dim)
+		o.v.clear(o.dv, p.k0, p.k0+p.lk, p.kv, o.Dim)
 	}
 }
 

@@ -10,96 +10,199 @@ import (
 	"mlpfusion/kernel"
 )
 
-// TestCausalAttention compares output and gradients with the definition in
-// float64, for sequences of less and of more than a block of queries, of all
-// queries and of the last ones only.
-func TestCausalAttention(t *testing.T) {
-	const heads, dim = 2, 8
-	keys := []int32{0, 3, 3 + 2*causalBlock + 5, 3 + 3*causalBlock + 5}
-	for _, queries := range [][]int32{keys, {0, 1, 1 + causalBlock + 9, 1 + causalBlock + 9}} {
-		t.Run(fmt.Sprint(queries), func(t *testing.T) {
-			rows, n := int(keys[len(keys)-1]), int(queries[len(queries)-1])
-			rng := rand.New(rand.NewPCG(3, 4))
-			data := make([]float32, rows*3*heads*dim)
-			for i := range data {
-				data[i] = float32(rng.NormFloat64())
-			}
-			dy := make([]float32, n*heads*dim)
-			for i := range dy {
-				dy[i] = float32(rng.NormFloat64())
-			}
-			var first []float32
-			for _, workers := range []int{1, 3} {
-				pool := kernel.NewPool(workers)
-				defer pool.Close()
-				tape := NewTape(pool)
-				tape.Train = true
-				tape.Reset(0)
-				x := tape.New(rows, 3*heads*dim)
-				copy(x.Data, data)
-				part := func(i int) Heads { return Heads{X: x, Start: i * heads * dim} }
-				y := tape.Attention(part(0), part(1), part(2), queries, keys,
-					AttentionOptions{Heads: heads, Dim: dim, Causal: true, LastQueries: n < rows})
-				y.Grad = slices.Clone(dy)
-				tape.Backward()
-				got := append(slices.Clone(y.Data), x.Grad...)
-				if first != nil {
-					if !slices.Equal(got, first) {
-						t.Error("three workers' bytes differ from one's")
-					}
-					continue
-				}
-				first = got
-				wantY, wantX := causal(data, dy, queries, keys, heads, dim)
-				for i, want := range append(wantY, wantX...) {
-					if math.Abs(float64(got[i])-want) > 2e-5 {
-						t.Fatalf("element %d is %g, want %g", i, got[i], want)
-					}
-				}
-			}
-		})
-	}
+// attend is an attention to try: q, k and v side by side in x, and the gradient
+// dy of its result.
+type attend struct {
+	AttentionOptions
+	queries, keys []int32
+	x, dy         []float32
 }
 
-// causal computes attention and the gradient of ⟨y, dy⟩ by the definition.
-func causal(x, dy []float32, queries, keys []int32, heads, dim int) (y, dx []float64) {
-	cols := 3 * heads * dim
-	y, dx = make([]float64, len(dy)), make([]float64, len(x))
-	at := func(row, which, h, d int) int { return row*cols + (which*heads+h)*dim + d }
-	for seq := range len(keys) - 1 {
-		for q := queries[seq]; q < queries[seq+1]; q++ {
-			place := int(keys[seq+1] - queries[seq+1] + q)
-			for h := range heads {
-				first := int(keys[seq])
-				p := make([]float64, place-first+1)
+// newAttend fills x and dy at random.
+func newAttend(opt AttentionOptions, queries, keys []int32) *attend {
+	a := &attend{AttentionOptions: opt, queries: queries, keys: keys}
+	a.complete()
+	rng := rand.New(rand.NewPCG(3, 4))
+	a.x = normal(rng, int(keys[len(keys)-1])*a.cols(), 1)
+	a.dy = normal(rng, int(queries[len(queries)-1])*a.Heads*a.Dim, 1)
+	return a
+}
+
+// normal returns n random numbers of the given standard deviation.
+func normal(rng *rand.Rand, n int, size float64) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(size * rng.NormFloat64())
+	}
+	return v
+}
+
+func (a *attend) cols() int { return (a.Heads + 2*a.KVHeads) * a.Dim }
+
+// run returns the result and the gradient of x.
+func (a *attend) run(workers int, prec kernel.Precision) (y, dx []float32) {
+	pool := kernel.NewPool(workers)
+	defer pool.Close()
+	tape := NewTape(pool)
+	tape.Train, tape.Prec = true, prec
+	tape.Reset(0)
+	x := tape.New(len(a.x)/a.cols(), a.cols())
+	copy(x.Data, a.x)
+	out := tape.Attention(Heads{X: x}, Heads{X: x, Start: a.Heads * a.Dim}, Heads{X: x, Start: (a.Heads + a.KVHeads) * a.Dim}, a.queries, a.keys, a.AttentionOptions)
+	out.Grad = slices.Clone(a.dy)
+	tape.Backward()
+	return out.Data, x.Grad
+}
+
+// want computes the same in float64 by the definition.
+func (a *attend) want() (y, dx []float64) {
+	y, dx = make([]float64, len(a.dy)), make([]float64, len(a.x))
+	group := a.Heads / a.KVHeads
+	// at is where a head's element of queries (0), keys or values lies.
+	at := func(row, which, h, d int) int {
+		switch which {
+		case 1:
+			h = a.Heads + h/group
+		case 2:
+			h = a.Heads + a.KVHeads + h/group
+		}
+		return row*a.cols() + h*a.Dim + d
+	}
+	for seq := range len(a.keys) - 1 {
+		n, queries := int(a.keys[seq+1]-a.keys[seq]), int(a.queries[seq+1]-a.queries[seq])
+		first := int(a.keys[seq])
+		for i := range queries {
+			place := n - queries + i
+			row, out := i+first, int(a.queries[seq])+i
+			if a.LastQueries {
+				row = first + place
+			}
+			for h := range a.Heads {
+				p, seen := make([]float64, n), make([]bool, n)
 				var z float64
 				for k := range p {
-					for d := range dim {
-						p[k] += float64(x[at(place, 0, h, d)]) * float64(x[at(first+k, 1, h, d)]) / math.Sqrt(float64(dim))
+					if a.Causal && k > place {
+						continue
+					}
+					seen[k] = true
+					for d := range a.Dim {
+						p[k] += float64(a.x[at(row, 0, h, d)]) * float64(a.x[at(first+k, 1, h, d)]) * float64(a.Scale)
 					}
 					p[k] = math.Exp(p[k])
 					z += p[k]
 				}
-				dp, mean := make([]float64, len(p)), 0.0
+				dp, mean := make([]float64, n), 0.0
 				for k := range p {
+					if !seen[k] {
+						continue
+					}
 					p[k] /= z
-					for d := range dim {
-						o := (int(q)*heads+h)*dim + d
-						y[o] += p[k] * float64(x[at(first+k, 2, h, d)])
-						dp[k] += float64(dy[o]) * float64(x[at(first+k, 2, h, d)])
-						dx[at(first+k, 2, h, d)] += p[k] * float64(dy[o])
+					for d := range a.Dim {
+						o := (out*a.Heads+h)*a.Dim + d
+						v := at(first+k, 2, h, d)
+						y[o] += p[k] * float64(a.x[v])
+						dp[k] += float64(a.dy[o]) * float64(a.x[v])
+						dx[v] += p[k] * float64(a.dy[o])
 					}
 					mean += p[k] * dp[k]
 				}
 				for k := range p {
-					ds := p[k] * (dp[k] - mean) / math.Sqrt(float64(dim))
-					for d := range dim {
-						dx[at(place, 0, h, d)] += ds * float64(x[at(first+k, 1, h, d)])
-						dx[at(first+k, 1, h, d)] += ds * float64(x[at(place, 0, h, d)])
+					if !seen[k] {
+						continue
+					}
+					ds := p[k] * (dp[k] - mean) * float64(a.Scale)
+					for d := range a.Dim {
+						dx[at(row, 0, h, d)] += ds * float64(a.x[at(first+k, 1, h, d)])
+						dx[at(first+k, 1, h, d)] += ds * float64(a.x[at(row, 0, h, d)])
 					}
 				}
 			}
 		}
 	}
 	return y, dx
+}
+
+// TestAttention compares output and gradients with the definition in float64, for
+// sequences of less and of more than a block of queries, of all queries and of the
+// last ones only, with a head of keys for each head of queries or for several. The
+// width of all heads together is no matter.
+func TestAttention(t *testing.T) {
+	long := []int32{0, 3, 3 + 2*causalBlock + 5, 3 + 3*causalBlock + 5}
+	last := []int32{0, 1, 1 + causalBlock + 9, 1 + causalBlock + 9}
+	for name, a := range map[string]*attend{
+		"plain":               newAttend(AttentionOptions{Heads: 2, Dim: 8}, long, long),
+		"grouped":             newAttend(AttentionOptions{Heads: 6, KVHeads: 2, Dim: 5, Scale: 0.3}, long, long),
+		"causal":              newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true}, long, long),
+		"causal, last":        newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true, LastQueries: true}, last, long),
+		"causal, one of keys": newAttend(AttentionOptions{Heads: 3, KVHeads: 1, Dim: 8, Causal: true}, long, long),
+		"grouped, last":       newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, LastQueries: true}, last, long),
+	} {
+		t.Run(name, func(t *testing.T) {
+			y, dx := a.run(1, kernel.FP32)
+			wantY, wantX := a.want()
+			near(t, "output", y, wantY, 2e-5)
+			near(t, "gradient", dx, wantX, 2e-5)
+			for _, workers := range []int{2, 5} {
+				if y2, dx2 := a.run(workers, kernel.FP32); !slices.Equal(y, y2) || !slices.Equal(dx, dx2) {
+					t.Errorf("%d workers' bytes differ from one's", workers)
+				}
+			}
+		})
+	}
+}
+
+// near reports the first element that is more than off from what it should be.
+func near(t *testing.T, what string, got []float32, want []float64, off float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
+	}
+	for i, w := range want {
+		if !(math.Abs(float64(got[i])-w) <= off) {
+			t.Errorf("%s: element %d is %g, want %g", what, i, got[i], w)
+			return
+		}
+	}
+}
+
+// TestPast compares attention to a cache, which is filled token by token, in parts
+// or at once, with attention to all tokens; a sequence that is forked midway
+// included.
+func TestPast(t *testing.T) {
+	const tokens = 3*pageTokens + 5
+	for _, opt := range []AttentionOptions{{Heads: 2, Dim: 8, Causal: true}, {Heads: 6, KVHeads: 2, Dim: 8, Causal: true}} {
+		a := newAttend(opt, []int32{0, tokens}, []int32{0, tokens})
+		want, _ := a.run(1, kernel.FP32)
+		for _, part := range []int{1, 7, tokens} {
+			t.Run(fmt.Sprint(opt.KVHeads, part), func(t *testing.T) {
+				pool := kernel.NewPool(2)
+				defer pool.Close()
+				tape := NewTape(pool)
+				cache := NewCache(2, a.KVHeads, a.Dim)
+				s := cache.New()
+				for from := 0; from < tokens; from += part {
+					n := min(part, tokens-from)
+					if from > tokens/2 { // go on with a copy
+						fork := cache.Fork(s)
+						cache.Free(s)
+						s = fork
+					}
+					tape.Reset(0)
+					cache.Grow(s, n)
+					x := tape.New(n, a.cols())
+					copy(x.Data, a.x[from*a.cols():])
+					opt := a.AttentionOptions
+					opt.Past = &Past{Cache: cache, Layer: 1, Sequences: []int32{s}}
+					off := []int32{0, int32(n)}
+					y := tape.Attention(Heads{X: x}, Heads{X: x, Start: a.Heads * a.Dim}, Heads{X: x, Start: (a.Heads + a.KVHeads) * a.Dim}, off, off, opt)
+					cache.Grown(s)
+					for i, v := range y.Data {
+						if w := want[from*y.Cols+i]; !(math.Abs(float64(v-w)) <= 1e-5) {
+							t.Fatalf("from token %d on, element %d is %g, want %g", from, i, v, w)
+						}
+					}
+				}
+			})
+		}
+	}
 }

@@ -26,8 +26,8 @@ type cached struct {
 	coming int // tokens that are being added
 }
 
-// NewCache returns an empty cache for attention of the given shape in each of so
-// many layers.
+// NewCache returns an empty cache for attention with so many heads of keys and
+// values, each of width dim, in each of so many layers.
 func NewCache(layers, heads, dim int) *Cache {
 	return &Cache{layers: layers, heads: heads, dim: dim}
 }
@@ -146,25 +146,23 @@ type Past struct {
 func (t *Tape) Remember(k, v Heads, offsets []int32, opt AttentionOptions) {
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, k: k, v: v, off: offsets}
-	t.Pool.Run((len(offsets)-1)*opt.Heads, (*remember)(op))
+	op.complete()
+	t.Pool.Run((len(offsets)-1)*op.KVHeads, (*remember)(op))
 }
 
 type remember attention
 
-func (r *remember) Do(i, _ int) {
-	(*attention)(r).add(i/r.Heads, span{h: i % r.Heads})
-}
-
-// add writes one head's rows of k and v behind the tokens that sequence seq of the
+// Do writes one head's rows of k and v behind the tokens that a sequence of the
 // batch has.
-func (o *attention) add(seq int, p span) {
+func (o *remember) Do(i, _ int) {
+	seq, head := i/o.KVHeads, i%o.KVHeads
 	c, s := o.Past.Cache, o.Past.Sequences[seq]
 	from := int(o.off[seq])
 	at := c.sequences[s].tokens
 	for r := range int(o.off[seq+1]) - from {
 		page, row := (at+r)/pageTokens, (at+r)%pageTokens*o.Dim
-		copy(c.keys(s, page, o.Past.Layer, p.h)[row:row+o.Dim], o.k.at(o.k.X.Data, from+r, p.h, o.Dim).Data)
-		copy(c.values(s, page, o.Past.Layer, p.h)[row:row+o.Dim], o.v.at(o.v.X.Data, from+r, p.h, o.Dim).Data)
+		copy(c.keys(s, page, o.Past.Layer, head)[row:row+o.Dim], o.k.at(o.k.X.Data, from+r, head, o.Dim).Data)
+		copy(c.values(s, page, o.Past.Layer, head)[row:row+o.Dim], o.v.at(o.v.X.Data, from+r, head, o.Dim).Data)
 	}
 }
 
@@ -177,7 +175,7 @@ func (o *attention) recall(seq, w int, p span) {
 		query := o.q.at(o.q.X.Data, p.q0+r, p.h, o.Dim).Data[:o.Dim]
 		scores := o.t.work[w][:n]
 		for page := 0; page*pageTokens < n; page++ {
-			keys := c.keys(s, page, layer, p.h)
+			keys := c.keys(s, page, layer, p.kv)
 			part := scores[page*pageTokens : min(n, (page+1)*pageTokens)]
 			for i := range part {
 				part[i] = o.Scale * kernel.Dot(query, keys[i*o.Dim:(i+1)*o.Dim])
@@ -190,7 +188,7 @@ func (o *attention) recall(seq, w int, p span) {
 		y := o.y.Data[(p.y0+r)*o.y.Cols+p.h*o.Dim:][:o.Dim]
 		clear(y)
 		for page := 0; page*pageTokens < n; page++ {
-			values := c.values(s, page, layer, p.h)
+			values := c.values(s, page, layer, p.kv)
 			for i, score := range scores[page*pageTokens : min(n, (page+1)*pageTokens)] {
 				kernel.Axpy(score, values[i*o.Dim:(i+1)*o.Dim], y)
 			}
