@@ -173,7 +173,7 @@ const fusionKey = "mlpfusion"
 // fusionVersion is the newest version of the block that is understood.
 const fusionVersion = 1
 
-// The modes in which a checkpoint holds the cluster sizes P (design §2, §5).
+// The modes in which a checkpoint holds the cluster sizes P (docs/method.md).
 const (
 	ScaleKeep = "keep" // a tensor ….mlp_scale beside each fused block's weights
 	ScaleFold = "fold" // multiplied into the down projection

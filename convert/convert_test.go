@@ -137,7 +137,7 @@ func TestEveryMethod(t *testing.T) {
 	}
 }
 
-// TestDuplicates checks the exactness property of design §2 through files: a
+// TestDuplicates checks the exactness property of docs/method.md through files: a
 // model whose hidden units are copies of a few is fused without any change.
 func TestDuplicates(t *testing.T) {
 	for _, family := range []string{"bert", "gpt2"} {

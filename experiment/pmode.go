@@ -7,7 +7,7 @@ import (
 	"mlpfusion/nn"
 )
 
-// Treatments of P in training (design §2). All but Identity begin as the same
+// Treatments of P in training (docs/method.md). All but Identity begin as the same
 // function.
 const (
 	Keep     = "keep"     // P stays between activation and down projection

@@ -9,7 +9,7 @@ import (
 	"mlpfusion/kernel"
 )
 
-// A block of four hidden units of which two are alike, as in docs/fusion.md.
+// A block of four hidden units of which two are alike, as in docs/method.md.
 func Example() {
 	mlp := &fusion.MLP{
 		Hidden: 2, Width: 4, Act: kernel.ReLU,

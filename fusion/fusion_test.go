@@ -171,7 +171,8 @@ func TestSVDRank(t *testing.T) {
 	}
 }
 
-// design.md §2: when X has c distinct rows, fused and original are one function.
+// TestDuplicatesFuseExactly: when X has c distinct rows, fused and original are one
+// function (docs/method.md, "What is exact").
 func TestDuplicatesFuseExactly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawMLP(t)

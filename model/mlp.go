@@ -19,7 +19,7 @@ type MLP struct {
 	Scale             []float32 // P; nil: none
 	Step              []float32 // step multipliers of the units; nil: none
 	// Unscale, when it is 1/P, lets gradients pass P as if that were the identity:
-	// the ablation of design §2, for MLPs without a gate.
+	// an ablation (docs/method.md, "P in training"), for MLPs without a gate.
 	Unscale []float32
 
 	// Watched has a backward pass leave the gradient at the output in Y.Grad, and

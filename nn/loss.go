@@ -11,7 +11,7 @@ const (
 	// SquaredError is the mean over sequences of (logit − label)².
 	SquaredError
 	// KernelFunction is the function whose gradients make the neural tangent
-	// kernel (design §2): the sum over sequences of softmax(logits)[0], of the
+	// kernel (docs/method.md): the sum over sequences of softmax(logits)[0], of the
 	// logit itself when there is one, and of a language model's log-likelihood
 	// of the target.
 	KernelFunction

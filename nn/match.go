@@ -12,7 +12,7 @@ type match struct {
 // (tokens × hidden), summed over the hidden size and averaged over tokens, and
 // while training adds its gradient to x's. It is called between the forward
 // pass and Backward, on as many tensors as are to be matched: the loss of
-// layer-wise task-specific tuning (design §2). The target is a constant.
+// layer-wise task-specific tuning (docs/method.md). The target is a constant.
 func (t *Tape) Match(x, target *Tensor, weight float64) float64 {
 	if x.Rows != target.Rows || x.Cols != target.Cols {
 		panic("nn: Match of tensors of two shapes")

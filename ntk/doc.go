@@ -14,7 +14,7 @@
 // kernels do as training does: the products of hidden unit k's parameters count
 // a_k times, with a_k the unit's step multiplier (1 without one) and, for SGD,
 // divided by the cluster size P_k, by which fused units' learning rates have to
-// be divided ("P in training" in the design).
+// be divided ("P in training" in docs/method.md).
 //
 // The gradients themselves, n × parameters, are never held. A linear layer's
 // gradient is G_i = Σ_t δ_t·x_tᵀ over the example's tokens, so a batched backward

@@ -84,7 +84,7 @@ func repeated(t testing.TB) (original, fused *model.Model) {
 	})
 }
 
-// TestExact is the paper's claim (design §2, exactness): where the units are
+// TestExact is the paper's claim (docs/method.md, "What is exact"): where the units are
 // repeated ones, fusion with P kept has the original's outputs and kernels, to
 // float32's rounding through three layers, and in Adam's kernels to the rounding
 // of gradients to 2⁻¹⁶ of the largest (digits.go).

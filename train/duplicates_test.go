@@ -102,7 +102,7 @@ func units(m *model.Model, b *model.Block, f func(p *nn.Param, down bool)) {
 }
 
 // fold multiplies P into the down projections. Its columns' steps are then P_k
-// times one copy's if stepped, and all else as design §1, "P in training".
+// times one copy's if stepped, and all else as docs/method.md, "P in training", has it.
 func fold(m *model.Model, stepped bool) {
 	for _, b := range m.Blocks {
 		sizes := b.MLP.Scale
@@ -140,7 +140,7 @@ func divideSteps(m *model.Model) {
 	}
 }
 
-// TestSameTraining checks the exactness properties of design §2: a model of
+// TestSameTraining checks the exactness properties of docs/method.md: a model of
 // copied hidden units and its fused form, trained side by side, follow the same
 // function, with AdamW and P kept, with AdamW on the folded form with the step
 // multiplier P_k, and with SGD at the learning rate divided by P_k; with

@@ -364,7 +364,7 @@ func TestDiverged(t *testing.T) {
 	}
 }
 
-// TestNoAllocation checks design §4: a steady training step and a steady
+// TestNoAllocation checks what docs/architecture.md promises: a steady training step and a steady
 // evaluation batch allocate nothing, at both precisions.
 func TestNoAllocation(t *testing.T) {
 	for _, prec := range []kernel.Precision{kernel.FP32, kernel.BF16} {

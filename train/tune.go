@@ -15,7 +15,7 @@ import (
 var TuneOptimizer = OptimizerConfig{Beta1: PaperOptimizer.Beta1, Beta2: PaperOptimizer.Beta2, Eps: PaperOptimizer.Eps}
 
 // NewTuner returns a stepper for layer-wise task-specific tuning (the paper's
-// optional step, design §2): the student's fused MLPs learn to give the hidden
+// optional step, docs/method.md): the student's fused MLPs learn to give the hidden
 // states of the teacher, the original. The loss is the mean over layers of the
 // squared difference of hidden states, summed over the hidden size and averaged
 // over tokens. All other weights are frozen, labels are not looked at, and

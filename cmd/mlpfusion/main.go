@@ -19,7 +19,8 @@ import (
 
 func main() { os.Exit(run()) }
 
-// Exit codes: design §6, and the shell's own for an interrupt.
+// Exit codes: 1 for bad input and failures, 2 for wrong usage, and the shell's own for
+// an interrupt.
 const (
 	exitFailure     = 1
 	exitUsage       = 2
