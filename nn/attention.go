@@ -18,7 +18,8 @@ func (s Heads) at(data []float32, from, h, dim int) kernel.Mat {
 	return kernel.Mat{Data: data[from*s.X.Cols+s.Start+h*dim:], Stride: s.X.Cols}
 }
 
-// AttentionOptions say how queries attend to keys.
+// AttentionOptions say how queries attend to keys. The queries of a sequence stand at
+// the last of its keys' places.
 type AttentionOptions struct {
 	// Heads is the number of heads of queries, Dim the width of each head; Heads·Dim
 	// may differ from the hidden size.
@@ -27,13 +28,19 @@ type AttentionOptions struct {
 	// heads h·Heads/KVHeads … attend to head h of these (grouped-query attention, arXiv
 	// 2305.13245). 0 means Heads.
 	KVHeads int
-	// Causal lets a query see the keys up to its own place only. The queries of a
-	// sequence stand at the last of its keys' places.
+	// Causal lets a query see the keys up to its own place only.
 	Causal bool
+	// Window bounds how far a query sees; 0: no bound. With Causal these are the last
+	// Window keys, its own included (transformers' sliding_window of decoders), without
+	// it those up to Window places before and behind it, 2·Window + 1 in all (of
+	// ModernBERT, where it is half of local_attention). Work is done for blocks of
+	// queries, on the keys that one of them sees.
+	Window int
 	// LastQueries tells that q has a row for each key, of which only the last
 	// ones of each sequence are queries, as many as the offsets say.
 	LastQueries bool
 	Scale       float32 // of the scores; 0: 1/√Dim
+	Softcap     float32 // scaled scores s become Softcap·tanh(s/Softcap) (Gemma 2); 0: they stay
 	Drop        float32 // probability of dropout on the attention probabilities
 	// Bias is added to the scaled scores; nil: none.
 	Bias *PositionBias
@@ -84,11 +91,15 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
 	op.complete()
-	most := 0 // scores of a sequence and head
+	most := 0 // scores of a block of queries
 	for i := range len(queries) - 1 {
 		lk := op.keys(i)
 		op.longest = max(op.longest, lk)
-		most = max(most, lk*op.blockRows(int(queries[i+1]-queries[i])))
+		rows := op.blockRows(int(queries[i+1] - queries[i]))
+		if op.Window > 0 {
+			lk = min(lk, rows+2*op.Window)
+		}
+		most = max(most, rows*lk)
 	}
 	if t.Train {
 		op.offset = t.offset(opt.Heads * y.Rows * op.longest)
@@ -99,7 +110,7 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 		op.bias = t.floats(opt.Heads * op.distances())
 		op.Bias.spread(op.bias, op.longest)
 	}
-	t.workspace(3 * most)
+	t.workspace(4 * most) // scores, dropped ones, their gradient and the cap's derivative
 	if op.Past != nil && k.X != nil {
 		t.Pool.Run((len(queries)-1)*op.KVHeads, (*remember)(op))
 	}
@@ -114,6 +125,7 @@ type span struct {
 	y0, lq int // rows of the result
 	q0     int // the first of them in q
 	k0, lk int // rows of k and v
+	place  int // of the first query among these keys
 }
 
 func (o *attention) span(seq, head int) span {
@@ -126,31 +138,32 @@ func (o *attention) span(seq, head int) span {
 	if o.LastQueries {
 		s.q0 = int(o.off[seq+1]) - s.lq
 	}
+	s.place = s.lk - s.lq
 	return s
 }
 
-// causalBlock is the number of queries whose scores are computed at once where
-// later keys are not seen: fewer would make the products small, more would
-// compute scores that are thrown away.
-const causalBlock = 64
+// queryBlock is the number of queries whose scores are computed at once where they
+// do not see all keys: fewer would make the products small, more would compute scores
+// that are thrown away.
+const queryBlock = 64
 
 // blockRows is the number of a sequence's queries that go together.
 func (o *attention) blockRows(queries int) int {
-	if o.Causal && o.Past == nil {
-		return min(queries, causalBlock)
+	if o.Causal || o.Window > 0 {
+		return min(queries, queryBlock)
 	}
 	return queries
 }
 
-// block returns the queries from r0 on that go together, with the keys that the
-// last of them sees.
+// block returns the queries from r0 on that go together, with the keys that one of
+// them sees.
 func (o *attention) block(p span, r0 int) span {
 	b := p
 	b.lq = min(o.blockRows(p.lq), p.lq-r0)
 	b.y0, b.q0 = p.y0+r0, p.q0+r0
-	if o.Causal {
-		b.lk = p.lk - p.lq + r0 + b.lq
-	}
+	first, _ := o.seen(p, r0)
+	_, end := o.seen(p, r0+b.lq-1)
+	b.k0, b.lk, b.place = p.k0+first, end-first, p.place+r0-first
 	return b
 }
 
@@ -166,39 +179,61 @@ func (o *attention) keys(seq int) int {
 	return n
 }
 
-// seen is the number of keys that query r of a span sees: the first ones.
-func (o *attention) seen(p span, r int) int {
-	if o.Causal {
-		return p.lk - p.lq + r + 1
+// seen returns the keys of a span that its query r sees: [from, to).
+func (o *attention) seen(p span, r int) (from, to int) {
+	to = p.lk
+	switch at := p.place + r; {
+	case o.Causal:
+		to = at + 1
+		if o.Window > 0 {
+			from = max(0, to-o.Window)
+		}
+	case o.Window > 0:
+		from, to = max(0, at-o.Window), min(p.lk, at+o.Window+1)
 	}
-	return p.lk
+	return from, to
 }
 
 // distances is the number of distances between a query and a key: from
 // 1−longest to longest−1.
 func (o *attention) distances() int { return 2*o.longest - 1 }
 
-// biased returns the biases, or their gradients, of query r of a span: of all
-// sequence's n keys it sees.
-func (o *attention) biased(all []float32, p span, r, n int) []float32 {
-	return all[o.longest-1-(p.lk-p.lq+r):][:n]
+// biased returns the biases, or their gradients, of query r of a span and its keys
+// [from, to).
+func (o *attention) biased(all []float32, p span, r, from, to int) []float32 {
+	return all[o.longest-1-(p.place+r):][from:to]
 }
 
-// probabilities computes softmax(Q·Kᵀ·scale + bias) of one sequence and head
-// into s.
-func (o *attention) probabilities(w int, p span, s []float32) {
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.kv, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: o.Scale})
-	if !o.Causal && o.Bias == nil {
-		kernel.Softmax(s[:p.lq*p.lk], p.lk)
+// probabilities computes softmax(cap(Q·Kᵀ·scale) + bias) of a block into s and, unless
+// deriv is empty, the derivative of the cap.
+func (o *attention) probabilities(w int, p span, s, deriv []float32) {
+	alpha := o.Scale
+	if o.Softcap > 0 {
+		alpha /= o.Softcap
+	}
+	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.kv, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: alpha})
+	o.cap(s, deriv)
+	if !o.Causal && o.Window == 0 && o.Bias == nil {
+		kernel.Softmax(s, p.lk)
 		return
 	}
 	for r := range p.lq {
-		row, n := s[r*p.lk:(r+1)*p.lk], o.seen(p, r)
+		row := s[r*p.lk : (r+1)*p.lk]
+		from, to := o.seen(p, r)
 		if o.Bias != nil {
-			kernel.Add(row[:n], o.biased(o.bias[p.h*o.distances():], p, r, n))
+			kernel.Add(row[from:to], o.biased(o.bias[p.h*o.distances():], p, r, from, to))
 		}
-		kernel.Softmax(row[:n], n)
-		clear(row[n:])
+		clear(row[:from])
+		kernel.Softmax(row[from:to], to-from)
+		clear(row[to:])
+	}
+}
+
+// cap finishes scores that were divided by the cap, where there is one.
+func (o *attention) cap(s, deriv []float32) {
+	if o.Softcap > 0 {
+		kernel.Activate(kernel.Tanh, s, deriv, nil)
+		kernel.Scale(s, o.Softcap)
 	}
 }
 
@@ -233,7 +268,7 @@ func (f *attentionForward) Do(i, w int) {
 
 func (o *attention) forward(w int, p span) {
 	s := o.t.work[w][:p.lq*p.lk]
-	o.probabilities(w, p, s)
+	o.probabilities(w, p, s, nil)
 	if o.Drop > 0 {
 		o.drop(s, s, p)
 	}
@@ -269,7 +304,7 @@ func (b *attentionBackward) Do(i, w int) {
 	for g := range o.group() {
 		head := kv*o.group() + g
 		p := o.span(seq, head)
-		o.clearUnused(p)
+		o.clearUnused(p, g == 0)
 		var dbias []float32
 		if o.dbias != nil {
 			dbias = o.dbias[(seq*o.Heads+head)*o.distances():][:o.distances()]
@@ -278,11 +313,11 @@ func (b *attentionBackward) Do(i, w int) {
 		if p.lk == 0 || p.lq == 0 {
 			continue
 		}
-		// The last block first: it reads all keys, whose gradients the first head
-		// writes there and all others add to.
+		// The last block first: unless there is a window, it reads all keys, whose
+		// gradients the first head writes there and all others add to.
 		rows := o.blockRows(p.lq)
 		for r := (p.lq - 1) / rows * rows; r >= 0; r -= rows {
-			o.backwardBlock(w, o.block(p, r), dbias, g > 0 || r+rows < p.lq)
+			o.backwardBlock(w, o.block(p, r), dbias, g > 0 || r+rows < p.lq || o.Window > 0)
 		}
 	}
 }
@@ -292,9 +327,9 @@ func (b *attentionBackward) Do(i, w int) {
 func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 	lq, lk, dim := p.lq, p.lk, o.Dim
 	n := lq * lk
-	s, kept, ds := o.t.work[w][:n], o.t.work[w][n:2*n], o.t.work[w][2*n:3*n]
+	s, kept, ds, deriv := o.t.work[w][:n], o.t.work[w][n:2*n], o.t.work[w][2*n:3*n], o.t.work[w][3*n:4*n]
 	scratch, prec := o.t.Pool.Scratch(w), o.t.Prec
-	o.probabilities(w, p, s)
+	o.probabilities(w, p, s, deriv)
 	if o.Drop > 0 {
 		o.drop(kept, s, p)
 	} else {
@@ -309,25 +344,31 @@ func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 		o.drop(ds, ds, p)
 	}
 	for r := range lq {
-		row, n := ds[r*lk:(r+1)*lk], o.seen(p, r)
-		kernel.SoftmaxGrad(row[:n], s[r*lk:r*lk+n], 1)
-		clear(row[n:])
+		row := ds[r*lk : (r+1)*lk]
+		from, to := o.seen(p, r)
+		clear(row[:from])
+		kernel.SoftmaxGrad(row[from:to], s[r*lk+from:r*lk+to], 1)
+		clear(row[to:])
 		if dbias != nil {
-			kernel.Add(o.biased(dbias, p, r, n), row[:n])
+			kernel.Add(o.biased(dbias, p, r, from, to), row[from:to])
 		}
+	}
+	if o.Softcap > 0 {
+		kernel.Mul(ds, deriv)
 	}
 	// dQ = scale·dS·K, dK = scale·dSᵀ·Q
 	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.kv, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale})
 	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.kv, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
 }
 
-// clearUnused makes the gradient zero where nothing flows back: of the rows of
-// q that are not queries, or of keys that no query reads.
-func (o *attention) clearUnused(p span) {
+// clearUnused makes the gradient zero where nothing flows back: of the rows of q
+// that are not queries and, for the first query head, of keys that no query reads or
+// that no block reads all of.
+func (o *attention) clearUnused(p span, first bool) {
 	if o.LastQueries {
 		o.q.clear(o.dq, p.k0, p.q0, p.h, o.Dim)
 	}
-	if p.lq == 0 {
+	if first && (p.lq == 0 || o.Window > 0) {
 		o.k.clear(o.dk, p.k0, p.k0+p.lk, p.kv, o.Dim)
 		o.v.clear(o.dv, p.k0, p.k0+p.lk, p.kv, o.Dim)
 	}

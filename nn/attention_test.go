@@ -78,15 +78,21 @@ func (a *attend) want() (y, dx []float64) {
 				row = first + place
 			}
 			for h := range a.Heads {
-				p, seen := make([]float64, n), make([]bool, n)
+				p, slope, seen := make([]float64, n), make([]float64, n), make([]bool, n)
 				var z float64
 				for k := range p {
-					if a.Causal && k > place {
+					switch {
+					case a.Causal && (k > place || a.Window > 0 && k <= place-a.Window),
+						!a.Causal && a.Window > 0 && max(place-k, k-place) > a.Window:
 						continue
 					}
-					seen[k] = true
+					seen[k], slope[k] = true, 1
 					for d := range a.Dim {
 						p[k] += float64(a.x[at(row, 0, h, d)]) * float64(a.x[at(first+k, 1, h, d)]) * float64(a.Scale)
+					}
+					if c := float64(a.Softcap); c > 0 {
+						tanh := math.Tanh(p[k] / c)
+						p[k], slope[k] = c*tanh, 1-tanh*tanh
 					}
 					p[k] = math.Exp(p[k])
 					z += p[k]
@@ -110,7 +116,7 @@ func (a *attend) want() (y, dx []float64) {
 					if !seen[k] {
 						continue
 					}
-					ds := p[k] * (dp[k] - mean) * float64(a.Scale)
+					ds := p[k] * (dp[k] - mean) * slope[k] * float64(a.Scale)
 					for d := range a.Dim {
 						dx[at(row, 0, h, d)] += ds * float64(a.x[at(first+k, 1, h, d)])
 						dx[at(first+k, 1, h, d)] += ds * float64(a.x[at(row, 0, h, d)])
@@ -124,11 +130,11 @@ func (a *attend) want() (y, dx []float64) {
 
 // TestAttention compares output and gradients with the definition in float64, for
 // sequences of less and of more than a block of queries, of all queries and of the
-// last ones only, with a head of keys for each head of queries or for several. The
-// width of all heads together is no matter.
+// last ones only, with a head of keys for each head of queries or for several, with
+// windows of less and of more than a block, and with a cap.
 func TestAttention(t *testing.T) {
-	long := []int32{0, 3, 3 + 2*causalBlock + 5, 3 + 3*causalBlock + 5}
-	last := []int32{0, 1, 1 + causalBlock + 9, 1 + causalBlock + 9}
+	long := []int32{0, 3, 3 + 2*queryBlock + 5, 3 + 3*queryBlock + 5}
+	last := []int32{0, 1, 1 + queryBlock + 9, 1 + queryBlock + 9}
 	for name, a := range map[string]*attend{
 		"plain":               newAttend(AttentionOptions{Heads: 2, Dim: 8}, long, long),
 		"grouped":             newAttend(AttentionOptions{Heads: 6, KVHeads: 2, Dim: 5, Scale: 0.3}, long, long),
@@ -136,6 +142,13 @@ func TestAttention(t *testing.T) {
 		"causal, last":        newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true, LastQueries: true}, last, long),
 		"causal, one of keys": newAttend(AttentionOptions{Heads: 3, KVHeads: 1, Dim: 8, Causal: true}, long, long),
 		"grouped, last":       newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, LastQueries: true}, last, long),
+		"window":              newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true, Window: 20}, long, long),
+		"wide window":         newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, Window: queryBlock + 7}, long, long),
+		"window, last":        newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true, Window: 1, LastQueries: true}, last, long),
+		"both sides":          newAttend(AttentionOptions{Heads: 2, Dim: 8, Window: 20}, long, long),
+		"both sides, last":    newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Window: queryBlock, LastQueries: true}, last, long),
+		"cap":                 newAttend(AttentionOptions{Heads: 2, Dim: 8, Softcap: 1.5}, long, long),
+		"window and cap":      newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, Window: 30, Softcap: 0.7}, long, long),
 	} {
 		t.Run(name, func(t *testing.T) {
 			y, dx := a.run(1, kernel.FP32)
@@ -148,6 +161,45 @@ func TestAttention(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAttentionGolden compares with the functions of transformers' models
+// (scripts/goldens/ops.py).
+func TestAttentionGolden(t *testing.T) {
+	g, cases := openOps[struct {
+		Heads, KVHeads, Dim, Window int
+		Causal                      bool
+		Softcap, Scale              float32
+	}](t, "attention")
+	for i, c := range cases {
+		a := newAttend(AttentionOptions{Heads: c.Heads, KVHeads: c.KVHeads, Dim: c.Dim, Causal: c.Causal, Window: c.Window, Softcap: c.Softcap, Scale: c.Scale},
+			[]int32{0, 1, 8, 20}, []int32{0, 1, 8, 20})
+		a.x, a.dy = g.Floats(fmt.Sprint(i, ".x")), g.Floats(fmt.Sprint(i, ".dy"))
+		y, dx := a.run(2, kernel.FP32)
+		near(t, fmt.Sprint(c, " output"), y, doubles(g.Floats(fmt.Sprint(i, ".y"))), 1e-6)
+		near(t, fmt.Sprint(c, " gradient"), dx, doubles(g.Floats(fmt.Sprint(i, ".dx"))), 2e-6)
+	}
+}
+
+// TestWindowSkips checks that keys far from a query are not read at all.
+func TestWindowSkips(t *testing.T) {
+	const window, n = 10, 3 * queryBlock
+	off := []int32{0, n}
+	for _, causal := range []bool{true, false} {
+		a := newAttend(AttentionOptions{Heads: 2, Dim: 4, Causal: causal, Window: window}, off, off)
+		for i := range a.cols() { // of the middle block's first token
+			a.x[queryBlock*a.cols()+i] = float32(math.NaN())
+		}
+		y, _ := a.run(1, kernel.FP32)
+		for i, v := range y[2*queryBlock*a.Heads*a.Dim:] {
+			if v != v {
+				t.Fatalf("causal %t: element %d of the last block has seen a key outside of its window", causal, i)
+			}
+		}
+		if causal && slices.ContainsFunc(y[:queryBlock*a.Heads*a.Dim], func(v float32) bool { return v != v }) {
+			t.Error("the first block has seen a later key")
+		}
 	}
 }
 
@@ -170,11 +222,14 @@ func near(t *testing.T, what string, got []float32, want []float64, off float64)
 // included.
 func TestPast(t *testing.T) {
 	const tokens = 3*pageTokens + 5
-	for _, opt := range []AttentionOptions{{Heads: 2, Dim: 8, Causal: true}, {Heads: 6, KVHeads: 2, Dim: 8, Causal: true}} {
+	for _, opt := range []AttentionOptions{
+		{Heads: 2, Dim: 8, Causal: true}, {Heads: 6, KVHeads: 2, Dim: 8, Causal: true},
+		{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, Window: pageTokens + 3, Softcap: 1.5},
+	} {
 		a := newAttend(opt, []int32{0, tokens}, []int32{0, tokens})
 		want, _ := a.run(1, kernel.FP32)
 		for _, part := range []int{1, 7, tokens} {
-			t.Run(fmt.Sprint(opt.KVHeads, part), func(t *testing.T) {
+			t.Run(fmt.Sprint(opt.KVHeads, opt.Window, part), func(t *testing.T) {
 				pool := kernel.NewPool(2)
 				defer pool.Close()
 				tape := NewTape(pool)

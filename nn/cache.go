@@ -170,27 +170,33 @@ func (o *remember) Do(i, _ int) {
 // holds of it, query by query.
 func (o *attention) recall(seq, w int, p span) {
 	c, s, layer := o.Past.Cache, o.Past.Sequences[seq], o.Past.Layer
+	scale := o.Scale
+	if o.Softcap > 0 {
+		scale /= o.Softcap
+	}
 	for r := range p.lq {
-		n := o.seen(p, r)
+		from, to := o.seen(p, r)
 		query := o.q.at(o.q.X.Data, p.q0+r, p.h, o.Dim).Data[:o.Dim]
-		scores := o.t.work[w][:n]
-		for page := 0; page*pageTokens < n; page++ {
+		scores := o.t.work[w][:to-from]
+		for k := from; k < to; {
+			page, first := k/pageTokens, k%pageTokens
 			keys := c.keys(s, page, layer, p.kv)
-			part := scores[page*pageTokens : min(n, (page+1)*pageTokens)]
-			for i := range part {
-				part[i] = o.Scale * kernel.Dot(query, keys[i*o.Dim:(i+1)*o.Dim])
+			for i := first; i < pageTokens && k < to; i, k = i+1, k+1 {
+				scores[k-from] = scale * kernel.Dot(query, keys[i*o.Dim:(i+1)*o.Dim])
 			}
 		}
+		o.cap(scores, nil)
 		if o.Bias != nil {
-			kernel.Add(scores, o.biased(o.bias[p.h*o.distances():], p, r, n))
+			kernel.Add(scores, o.biased(o.bias[p.h*o.distances():], p, r, from, to))
 		}
 		kernel.Softmax(scores, len(scores))
 		y := o.y.Data[(p.y0+r)*o.y.Cols+p.h*o.Dim:][:o.Dim]
 		clear(y)
-		for page := 0; page*pageTokens < n; page++ {
+		for k := from; k < to; {
+			page, first := k/pageTokens, k%pageTokens
 			values := c.values(s, page, layer, p.kv)
-			for i, score := range scores[page*pageTokens : min(n, (page+1)*pageTokens)] {
-				kernel.Axpy(score, values[i*o.Dim:(i+1)*o.Dim], y)
+			for i := first; i < pageTokens && k < to; i, k = i+1, k+1 {
+				kernel.Axpy(scores[k-from], values[i*o.Dim:(i+1)*o.Dim], y)
 			}
 		}
 	}

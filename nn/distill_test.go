@@ -11,7 +11,7 @@ import (
 
 // TestDistill compares loss and gradient with PyTorch's (scripts/goldens/distill.py).
 func TestDistill(t *testing.T) {
-	text, err := os.ReadFile("testdata/distill.json")
+	text, err := os.ReadFile("testdata/distill/losses.json")
 	if err != nil {
 		t.Fatal(err)
 	}

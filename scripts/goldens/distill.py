@@ -1,4 +1,4 @@
-"""Writes the golden of distillation, nn/testdata/distill.json: the loss that
+"""Writes the golden of distillation, nn/testdata/distill/losses.json: the loss that
 mixes labels and a teacher's logits, and its gradient, by PyTorch.
 
     python scripts/goldens/distill.py [--check]
@@ -36,8 +36,8 @@ def case(classes, weight, temperature):
 
 def write(out):
     out.mkdir(parents=True, exist_ok=True)
-    (out / "distill.json").write_text("[\n" + ",\n".join(json.dumps(case(*c)) for c in CASES) + "\n]\n")
+    (out / "losses.json").write_text("[\n" + ",\n".join(json.dumps(case(*c)) for c in CASES) + "\n]\n")
 
 
 if __name__ == "__main__":
-    main(write, ROOT / "nn" / "testdata")
+    main(write, ROOT / "nn" / "testdata" / "distill")
