@@ -118,7 +118,7 @@ type Param struct {
 }
 
 // Unit says how the hidden units of a fused MLP lie in a parameter and how their
-// steps and gradients are weighted (design: "P in training").
+// steps and gradients are weighted (docs/method.md, "P in training").
 type Unit struct {
 	Columns bool      // unit k is column k; otherwise row k
 	Step    []float32 // multiplies unit k's optimizer step, not its decay; nil: 1
