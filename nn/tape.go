@@ -43,6 +43,7 @@ type Tape struct {
 	embeds     slab[embed]
 	attends    slab[attention]
 	attendOnes slab[attendOne]
+	rotates    slab[rotate]
 	gathers    slab[gather]
 	drops      slab[dropout]
 	adds       slab[add]
@@ -85,6 +86,7 @@ func (t *Tape) Reset(step int) {
 	t.embeds.reset()
 	t.attends.reset()
 	t.attendOnes.reset()
+	t.rotates.reset()
 	t.gathers.reset()
 	t.drops.reset()
 	t.adds.reset()

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import save_file
 from transformers import masking_utils
+from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.llama import modeling_llama
 
 from common import ROOT, main
 
@@ -64,13 +66,38 @@ def attention():
         yield o, dict(x=x, dy=dy, y=y, dx=gradients(y, dy, x)[0])
 
 
+def rope():
+    """Rotations of some columns of x, each row at its position."""
+    positions = torch.tensor([0, 1, 2, 77, 1000, 8191], dtype=torch.int32)
+    options = [
+        dict(heads=2, dim=8, start=0, cols=16, interleaved=False, factor=1.0),
+        dict(heads=1, dim=10, start=5, cols=20, interleaved=False, factor=1.25, rotary=6),
+        dict(heads=2, dim=6, start=2, cols=15, interleaved=True, factor=1.0, rotary=4),
+    ]
+    for i, o in enumerate(options):
+        x, dy = random(i, len(positions), o["cols"]), random(100 + i, len(positions), o["cols"])
+        dim, n = o["dim"], o.pop("rotary", o["dim"])
+        frequencies = 10000.0 ** (-torch.arange(0, n, 2) / n)
+        module = SimpleNamespace(inv_freq=frequencies, attention_scaling=o["factor"], rope_type="default")
+        cos, sin = modeling_llama.LlamaRotaryEmbedding.forward(module, torch.empty(0), positions[None])
+        heads = x[:, o["start"] : o["start"] + o["heads"] * dim].unflatten(-1, (-1, dim)).transpose(0, 1)[None]
+        if o["interleaved"]:
+            y, _ = modeling_deepseek_v3.apply_rotary_pos_emb_interleave(heads[..., :n], heads[..., :n], cos.double(), sin.double())
+            y = y.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)  # back in the order of the input
+        else:
+            y, _ = modeling_llama.apply_rotary_pos_emb(heads[..., :n], heads[..., :n], cos.double(), sin.double())
+        y = torch.cat([y, heads[..., n:]], -1)[0].transpose(0, 1).flatten(1)
+        y = torch.cat([x[:, : o["start"]], y, x[:, o["start"] + o["heads"] * dim :]], -1)
+        yield o, dict(x=x, dy=dy, y=y, dx=gradients(y, dy, x)[0], positions=positions, frequencies=frequencies)
+
+
 def write(out):
     out.mkdir(parents=True, exist_ok=True)
-    for cases in (attention,):
+    for cases in (attention, rope):
         options, tensors = [], {}
         for i, (o, named) in enumerate(cases()):
             options.append(o)
-            tensors |= {f"{i}.{name}": t.detach().float().contiguous() for name, t in named.items()}
+            tensors |= {f"{i}.{name}": (t.detach().float() if t.is_floating_point() else t).contiguous().clone() for name, t in named.items()}
         (out / f"{cases.__name__}.json").write_text("[\n" + ",\n".join(map(json.dumps, options)) + "\n]\n")
         save_file(tensors, out / f"{cases.__name__}.safetensors")
 
