@@ -48,8 +48,10 @@ profile: $(MINILM) ## pprof of a training step: step.prof (STEP=model/batches/pr
 generate: ## rebuild the assembly from its generators
 	$(GO) generate ./kernel
 
-lint: ## go vet, gofmt and golangci-lint
+lint: ## go vet, gofmt, golangci-lint, and tests that NaN would pass
 	$(GO) vet ./...
+	$(GO) build -o bin/nancheck ./internal/nancheck
+	$(GO) vet -vettool=$(CURDIR)/bin/nancheck ./...
 	test -z "$$(gofmt -l .)"
 	golangci-lint run
 

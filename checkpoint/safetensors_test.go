@@ -113,7 +113,7 @@ func TestGoldenModel(t *testing.T) {
 				size += math.Abs(float64(v))
 			}
 			// Sums in float64 differ by their order only.
-			if math.Abs(sum-want) > 1e-13*size {
+			if !(math.Abs(sum-want) <= 1e-13*size) {
 				t.Errorf("%s: sum of %s = %g, expected %g", dir, name, sum, want)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 	"mlpfusion/model"
@@ -51,13 +51,6 @@ func forward(t testing.TB, path string) []float32 {
 	}
 	tape := nn.NewTape(newPool(t))
 	return slices.Clone(m.Forward(tape, sample).Data)
-}
-
-func farthest(a, b []float32) (d float64) {
-	for i := range a {
-		d = max(d, math.Abs(float64(a[i]-b[i])))
-	}
-	return d
 }
 
 func fuse(t testing.TB, from, out string, opt FuseOptions) *Fused {
@@ -118,17 +111,15 @@ func TestEveryMethod(t *testing.T) {
 				fuse(t, filepath.Join(testdata, family), small, FuseOptions{Plan: Plan{Layers: "all", Width: 12}, Method: method})
 				logits := forward(t, small)
 				if method == "none" {
-					if d := farthest(logits, forward(t, filepath.Join(testdata, family))); d != 0 {
-						t.Errorf("none changed the logits by %g", d)
-					}
+					golden.Near(t, "logits after none", logits, forward(t, filepath.Join(testdata, family)), 0)
 				}
 				r, err := Export(context.Background(), openDir(t, small), plain, ExportOptions{Pool: newPool(t), Sample: sample})
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := farthest(logits, forward(t, plain)); d > 1e-4 || math.Abs(d-r.Difference) > 1e-12 {
-					t.Errorf("export changed the logits by %g and reported %g", d, r.Difference)
-				}
+				exported := forward(t, plain)
+				golden.Near(t, "logits after export", logits, exported, 1e-4)
+				golden.NearValue(t, "the difference that export reports", r.Difference, golden.Largest(logits, exported), 1e-12)
 				if method == "fusion" && r.Width != 12 {
 					t.Errorf("exported width %d", r.Width)
 				}
@@ -156,9 +147,7 @@ func testDuplicates(t *testing.T, family string) {
 			t.Errorf("%s: inertia %g where every cluster holds copies of one unit", name, l.Inertia)
 		}
 	}
-	if d := farthest(forward(t, copies), forward(t, small)); d > 1e-5 {
-		t.Errorf("fusing copies changed the logits by %g", d)
-	}
+	golden.Near(t, "logits after fusing copies", forward(t, small), forward(t, copies), 1e-5)
 }
 
 // duplicate writes the model with unit k of each block a copy of unit k mod c.
@@ -309,7 +298,7 @@ func TestUneven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Width != 64 || r.Padded != 2*48 || r.Difference > 1e-4 {
+	if r.Width != 64 || r.Padded != 2*48 || !(r.Difference <= 1e-4) {
 		t.Errorf("padded to %d with %d dead units, difference %g", r.Width, r.Padded, r.Difference)
 	}
 	c, err := Inspect(openDir(t, plain))
@@ -412,12 +401,12 @@ func testCalibrated(t *testing.T, family string) {
 	if len(r.Layers) != 3 {
 		t.Errorf("%d layers", len(r.Layers))
 	}
-	exact := farthest(forward(t, filepath.Join(dir, "out")), forward(t, from))
+	exact := golden.Largest(forward(t, filepath.Join(dir, "out")), forward(t, from))
 	fuse(t, from, filepath.Join(dir, "plain"), FuseOptions{Plan: Plan{Layers: "all", Width: 24}})
-	plain := farthest(forward(t, filepath.Join(dir, "plain")), forward(t, from))
+	plain := golden.Largest(forward(t, filepath.Join(dir, "plain")), forward(t, from))
 	// 24 units have more freedom than 12 tokens ask for: on the calibration
 	// texts themselves the refit is all but exact.
-	if exact > 0.2*plain {
+	if !(exact <= 0.2*plain) {
 		t.Errorf("calibrated logits are off by %g on the calibration texts, plain fusion's by %g", exact, plain)
 	}
 }
@@ -437,7 +426,7 @@ func TestBudget(t *testing.T) {
 			}
 			total += w
 		}
-		if all := int(budget * 3 * 64); total > all || float64(total) < 0.9*float64(all) {
+		if all := int(budget * 3 * 64); total > all || !(float64(total) >= 0.9*float64(all)) {
 			t.Errorf("budget %g: widths sum to %d, want at most and nearly %d", budget, total, all)
 		}
 		forward(t, out)
@@ -466,9 +455,7 @@ func TestStore(t *testing.T) {
 		}
 		// Three blocks round their weights by 2^-9 (bf16) or 1/254 of a row's
 		// largest (int8) each; the tiny model's logits are of size 1.
-		if d := farthest(got, want); d > 0.05 {
-			t.Errorf("%s moved the logits by %g", s, d)
-		}
+		golden.Near(t, "logits of "+s, got, want, 0.05)
 	}
 	if sizes[0] <= sizes[1] || sizes[1] <= sizes[2] {
 		t.Errorf("sizes of f32, bf16, int8: %v", sizes)
@@ -477,7 +464,7 @@ func TestStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Difference > 1e-4 {
+	if !(r.Difference <= 1e-4) {
 		t.Errorf("export of int8 blocks moved the logits by %g", r.Difference)
 	}
 }

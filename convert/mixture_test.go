@@ -12,6 +12,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/golden"
 	"mlpfusion/model"
 )
 
@@ -109,9 +110,7 @@ func TestMixtures(t *testing.T) {
 			if _, err := Export(context.Background(), openDir(t, small), plain, ExportOptions{Pool: newPool(t), Sample: sample, Pad: true}); err != nil {
 				t.Fatal(err)
 			}
-			if d := farthest(logits, forward(t, plain)); d > 1e-4 {
-				t.Errorf("export changed the logits by %g", d)
-			}
+			golden.Near(t, "logits after export", forward(t, plain), logits, 1e-4)
 			if openDir(t, plain).Weights.Names() == nil || len(openDir(t, plain).Weights.Names()) != len(openDir(t, from).Weights.Names()) {
 				t.Errorf("exported tensors %v, want those of the original", openDir(t, plain).Weights.Names())
 			}
@@ -151,8 +150,8 @@ func TestSharedUnits(t *testing.T) {
 				t.Errorf("width %d: %s has %d parameters, the weights of %q, clusters %v and %d FLOPs", width, b.Name, b.Parameters, b.Weights, b.Sizes, b.FLOPs)
 			}
 		}
-		if d := farthest(forward(t, small), forward(t, from)); width == 36 && d > 1e-5 {
-			t.Errorf("with all units shared the logits differ by %g", d)
+		if width == 36 {
+			golden.Near(t, "logits with all units shared", forward(t, small), forward(t, from), 1e-5)
 		}
 	}
 }
@@ -272,7 +271,7 @@ func TestBudgetByUsage(t *testing.T) {
 				all += share * 12
 			}
 		}
-		if spent > 0.5*all+0.1 || spent < 0.5*all-step {
+		if !(spent <= 0.5*all+0.1) || !(spent >= 0.5*all-step) {
 			t.Errorf("budget of %v: %g units of %g spent in %v", cost, spent, all, width)
 		}
 		if w := width[usage[0].Name]; cost == fusion.Params && !(w[0] > w[1] && w[1] >= w[2]) {

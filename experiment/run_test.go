@@ -193,7 +193,7 @@ func check(t *testing.T, dir string, c *Cell) {
 			for _, n := range b.Sizes {
 				sum += n
 			}
-			if b.Inertia <= 0 || b.Inertia >= b.Total || sum != 64 || b.Silhouette < -1 || b.Silhouette > 1 {
+			if !(b.Inertia > 0) || !(b.Inertia < b.Total) || sum != 64 || !(b.Silhouette >= -1) || !(b.Silhouette <= 1) {
 				t.Errorf("%s: %+v", c.Key, b)
 			}
 		}
@@ -212,7 +212,7 @@ func check(t *testing.T, dir string, c *Cell) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d, err := compare(a, b); err != nil || math.Abs(d.Relative-c.NTK.Sum.Relative) > 1e-12 {
+	if d, err := compare(a, b); err != nil || !(math.Abs(d.Relative-c.NTK.Sum.Relative) <= 1e-12) {
 		t.Errorf("%s: the saved kernels differ by %g (%v), the cell says %g", c.Key, d.Relative, err, c.NTK.Sum.Relative)
 	}
 }
@@ -232,10 +232,10 @@ func TestCloser(t *testing.T) {
 	for _, c := range cells {
 		of[fmt.Sprint(c.Method, c.Tune)] = c
 	}
-	if a, b := of["fusion0"].Output.Relative(), of["fusion3"].Output.Relative(); b >= a {
+	if a, b := of["fusion0"].Output.Relative(), of["fusion3"].Output.Relative(); !(b < a) {
 		t.Errorf("three epochs of tuning took the output error from %g to %g", a, b)
 	}
-	if a, b := of["fusion0"].NTK.Sum.Relative, of["fusion+steps0"].NTK.Sum.Relative; b >= a {
+	if a, b := of["fusion0"].NTK.Sum.Relative, of["fusion+steps0"].NTK.Sum.Relative; !(b < a) {
 		t.Errorf("fitted steps took the kernel's error from %g to %g", a, b)
 	}
 }

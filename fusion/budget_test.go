@@ -75,7 +75,7 @@ func TestAllocateIsExact(t *testing.T) {
 			if got != want {
 				t.Fatalf("budget %d: errors sum to %g, brute force finds %g", budget, got, want)
 			}
-			if got > last {
+			if !(got <= last) {
 				t.Fatalf("budget %d: errors sum to %g, a smaller budget gave %g", budget, got, last)
 			}
 			last = got
@@ -127,7 +127,7 @@ func TestAllocateThinned(t *testing.T) {
 		}
 		bound = max(bound, low)
 	}
-	if got > bound+0.1 { // one point of one curve may fall between
+	if !(got <= bound+0.1) { // one point of one curve may fall between
 		t.Errorf("errors sum to %g, the relaxed optimum is %g", got, bound)
 	}
 }
@@ -173,7 +173,7 @@ func TestBudgetPrefersTheBlockThatNeedsIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := 1; i < len(widths); i++ {
-				if c.Errors[i] > c.Errors[i-1] {
+				if !(c.Errors[i] <= c.Errors[i-1]) {
 					t.Fatalf("the error rises from width %d to %d: %v", widths[i-1], widths[i], c.Errors)
 				}
 			}
@@ -223,7 +223,7 @@ func TestWeighedCurves(t *testing.T) {
 		}
 		for i := range points {
 			for j := range points {
-				if shares[i] > shares[j] && base.Errors[points[i]]*shares[i]+base.Errors[points[j]]*shares[j] > base.Errors[points[j]]*shares[i]+base.Errors[points[i]]*shares[j]+1e-9 {
+				if !(shares[i] <= shares[j]) && !(base.Errors[points[i]]*shares[i]+base.Errors[points[j]]*shares[j] <= base.Errors[points[j]]*shares[i]+base.Errors[points[i]]*shares[j]+1e-9) {
 					t.Fatalf("shares %v got points %v", shares, points)
 				}
 			}

@@ -7,43 +7,32 @@ import (
 	"slices"
 	"testing"
 
-	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
-// golden is one case of scripts/goldens/fusion.py.
-type golden struct {
-	t *testing.T
-	r *checkpoint.Reader
+// goldenCase is one case of scripts/goldens/fusion.py.
+type goldenCase struct{ *golden.File }
+
+func openGolden(t testing.TB, name string) goldenCase {
+	return goldenCase{golden.Open(t, filepath.Join("testdata", "golden", name+".safetensors"))}
 }
 
-func eachGolden(t *testing.T, f func(t *testing.T, g golden)) {
+func eachGolden(t *testing.T, f func(t *testing.T, g goldenCase)) {
 	for _, name := range []string{"plain", "gated", "expert"} {
-		t.Run(name, func(t *testing.T) {
-			r, err := checkpoint.Open(filepath.Join("testdata", "golden", name+".safetensors"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			f(t, golden{t, r})
-		})
+		t.Run(name, func(t *testing.T) { f(t, openGolden(t, name)) })
 	}
 }
 
 // get returns a tensor, nil when the case has none of that name.
-func (g golden) get(name string) []float32 {
-	x, ok := g.r.Tensor(name)
-	if !ok {
+func (g goldenCase) get(name string) []float32 {
+	if _, ok := g.Tensor(name); !ok {
 		return nil
 	}
-	v := make([]float32, x.Elements())
-	if err := x.ReadFloat32(v); err != nil {
-		g.t.Fatal(err)
-	}
-	return v
+	return g.Floats(name)
 }
 
-func (g golden) ints(name string) []int {
+func (g goldenCase) ints(name string) []int {
 	var n []int
 	for _, v := range g.get(name) {
 		n = append(n, int(v))
@@ -52,7 +41,7 @@ func (g golden) ints(name string) []int {
 }
 
 // mlp returns the case's block and fused width.
-func (g golden) mlp() (*MLP, int) {
+func (g goldenCase) mlp() (*MLP, int) {
 	s := g.ints("shape")
 	m := &MLP{
 		Hidden: s[0], Width: s[1], Act: kernel.GELU,
@@ -69,7 +58,7 @@ func (g golden) mlp() (*MLP, int) {
 }
 
 // output is the block's output on the case's inputs.
-func (g golden) output(b *Block) []float32 {
+func (g goldenCase) output(b *Block) []float32 {
 	x := g.get("x")
 	y := make([]float32, len(x))
 	b.Forward(testPool, x, len(x)/b.Hidden, y)
@@ -83,20 +72,7 @@ const rounding = 2e-6
 // near fails unless got and want differ by at most tol of want's largest value.
 func near(t *testing.T, what string, got, want []float32, tol float64) {
 	t.Helper()
-	if len(got) != len(want) || len(want) == 0 {
-		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
-	}
-	var most, worst float64
-	for i := range want {
-		most = max(most, math.Abs(float64(want[i])))
-		d := math.Abs(float64(got[i]) - float64(want[i]))
-		if !(d <= worst) {
-			worst = d
-		}
-	}
-	if !(worst <= tol*most) {
-		t.Errorf("%s: differs by %.2g of the largest value, want at most %.2g", what, worst/most, tol)
-	}
+	golden.Near(t, what, got, want, tol*golden.Largest(want, make([]float32, len(want))))
 }
 
 var testPool = kernel.NewPool(2)
@@ -116,7 +92,7 @@ func compress(t testing.TB, name string, m *MLP, o Options) *Block {
 }
 
 func TestGoldenForward(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		near(t, "output", g.output(compress(t, "none", m, Options{Width: c})), g.get("y"), rounding)
 		rows, _ := m.SubMLPs()
@@ -125,14 +101,14 @@ func TestGoldenForward(t *testing.T) {
 }
 
 func TestGoldenSketch(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		near(t, "output", g.output(sketched(m, g.get("sketch.s"), c, testPool)), g.get("sketch.y"), rounding)
 	})
 }
 
 func TestGoldenSVD(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		b := compress(t, "svd", m, Options{Width: c})
 		if want := g.ints("svd.rank")[0]; b.Factors.Rank != want {
@@ -161,7 +137,7 @@ func TestGoldenSVD(t *testing.T) {
 }
 
 func TestGoldenPrune(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		if got, want := largest(m.pruneScores(), c), g.ints("prune.units"); !slices.Equal(got, want) {
 			t.Errorf("kept units %v, want %v", got, want)
@@ -171,7 +147,7 @@ func TestGoldenPrune(t *testing.T) {
 }
 
 func TestGoldenMagnitude(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		b := compress(t, "magnitude", m, Options{Width: c})
 		left := 0
@@ -195,7 +171,7 @@ func TestGoldenMagnitude(t *testing.T) {
 }
 
 func TestGoldenFusion(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		assign := make([]int32, m.Width)
 		sizes := make([]int32, c)
@@ -215,7 +191,7 @@ func TestGoldenFusion(t *testing.T) {
 // step ("gap"). Ours is one more sample of the same, allowed three times the
 // largest of the script's.
 func TestGoldenMMD(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()
 		x, d := m.SubMLPs()
 		f := newMMDFit(x, m.Width, d, g.ints("mmd.start"), testPool)
@@ -237,7 +213,7 @@ func TestGoldenMMD(t *testing.T) {
 
 // The gradients at the reference's own rows, where nothing is amplified.
 func TestGoldenMMDGradients(t *testing.T) {
-	eachGolden(t, func(t *testing.T, g golden) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, _ := g.mlp()
 		x, d := m.SubMLPs()
 		for _, step := range []string{"0", "1", "30", "99"} {

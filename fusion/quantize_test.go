@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"mlpfusion/internal/golden"
+
 	"pgregory.net/rapid"
 )
 
@@ -20,7 +22,7 @@ func TestInt8Bound(t *testing.T) {
 		back := DequantizeInt8(q, scale, rows, cols)
 		for i, v := range w {
 			step := float64(scale[i/cols])
-			if d := math.Abs(float64(back[i]) - float64(v)); d > step/2+1e-6*math.Abs(float64(v))+63.5*math.SmallestNonzeroFloat32 {
+			if d := math.Abs(float64(back[i]) - float64(v)); !(d <= step/2+1e-6*math.Abs(float64(v))+63.5*math.SmallestNonzeroFloat32) {
 				t.Fatalf("%g comes back as %g, a step is %g", v, back[i], step)
 			}
 			if v == 0 && back[i] != 0 {
@@ -29,7 +31,7 @@ func TestInt8Bound(t *testing.T) {
 		}
 		again, scales := QuantizeInt8(back, rows, cols)
 		for i := range again {
-			if again[i] != q[i] && scale[i/cols] > 1e-30 {
+			if again[i] != q[i] && !(scale[i/cols] <= 1e-30) {
 				t.Fatalf("stored again, %d becomes %d (scale %g, %g)", q[i], again[i], scale[i/cols], scales[i/cols])
 			}
 		}
@@ -47,8 +49,8 @@ func TestInt8Block(t *testing.T) {
 			b := mustCompress(t, name, m, Options{Width: 24})
 			want := output(b, m.Hidden, x)
 			rounded := b.Int8()
-			same(t, name, output(rounded, m.Hidden, x), want, 0.02)
-			same(t, name+" itself", output(b, m.Hidden, x), want, 0)
+			golden.NearNorm(t, name, output(rounded, m.Hidden, x), want, 0.02)
+			golden.NearNorm(t, name+" itself", output(b, m.Hidden, x), want, 0)
 			if b.Params() < rounded.Params() {
 				t.Errorf("%s: rounding brought parameters back", name)
 			}

@@ -44,7 +44,7 @@ func TestRefitIsNeverWorse(t *testing.T) {
 			b := mustCompress(t, name, m, with)
 			after := squaredError(output(b, m.Hidden, x), want)
 			// Sums of squares in float32 activations: to rounding.
-			if after > before*(1+1e-4)+1e-9*size {
+			if !(after <= before*(1+1e-4)+1e-9*size) {
 				t.Fatalf("%s: squared error %g after the refit, %g before", name, after, before)
 			}
 			if name == "magnitude" && !sameMask(b.Down, mustCompress(t, name, m, o).Down) {
@@ -90,11 +90,11 @@ func TestRefitLeavesNothingToExplain(t *testing.T) {
 				}
 				// The cosine between errors and feature, in float32 weights.
 				limit := 1e-3
-				if c := math.Abs(mean) / math.Sqrt(size*float64(n)); c > limit {
+				if c := math.Abs(mean) / math.Sqrt(size*float64(n)); !(c <= limit) {
 					t.Errorf("%s: output %d has a mean error (cosine %.2g)", name, out, c)
 				}
 				for k := range along {
-					if c := math.Abs(along[k]) / math.Sqrt(size*norm[k]); norm[k] > 0 && c > limit {
+					if c := math.Abs(along[k]) / math.Sqrt(size*norm[k]); norm[k] != 0 && !(c <= limit) {
 						t.Errorf("%s: output %d, feature %d: cosine %.2g with the errors", name, out, k, c)
 					}
 				}
@@ -167,7 +167,7 @@ func TestUse(t *testing.T) {
 		what      string
 		got, want float64
 	}{{"input", u.input[0], 1}, {"slope", u.up[0], math.Sqrt(0.5)}, {"activation", u.down[0], math.Sqrt(4.5)}} {
-		if math.Abs(c.got-c.want) > 1e-6 {
+		if !(math.Abs(c.got-c.want) <= 1e-6) {
 			t.Errorf("%s: rms %g, want %g", c.what, c.got, c.want)
 		}
 	}
@@ -180,7 +180,7 @@ func TestUse(t *testing.T) {
 		what      string
 		got, want float64
 	}{{"gate", u.gate[0], math.Sqrt(4.5)}, {"up", u.up[0], math.Sqrt(4.5)}, {"down", u.down[0], math.Sqrt(40.5)}} {
-		if math.Abs(c.got-c.want) > 1e-6 {
+		if !(math.Abs(c.got-c.want) <= 1e-6) {
 			t.Errorf("gated %s: rms %g, want %g", c.what, c.got, c.want)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -74,7 +75,7 @@ func TestCalibratedOnDuplicates(t *testing.T) {
 		b := mustCompress(t, "calibrated", wide, Options{Width: m.Width, Inputs: matrix{m.Hidden, x}, Fit: 1})
 		// A unit that leaves less than 1e-6 of the mean square unexplained counts
 		// as a duplicate too, 1e-3 of the output, and there may be a few.
-		same(t, "output", output(b, m.Hidden, x), output(wide, m.Hidden, x), 1e-2)
+		golden.NearNorm(t, "output", output(b, m.Hidden, x), output(wide, m.Hidden, x), 1e-2)
 		var sum float32
 		for _, s := range b.Scale {
 			sum += s
@@ -96,7 +97,7 @@ func TestFitIsNeverWorse(t *testing.T) {
 			with := o
 			with.Fit = 20
 			after := squaredError(output(mustCompress(t, name, m, with), m.Hidden, x), want)
-			if after > before*(1+1e-5) {
+			if !(after <= before*(1+1e-5)) {
 				t.Fatalf("%s: squared error %g after the fit, %g before", name, after, before)
 			}
 		}
@@ -127,7 +128,7 @@ func TestFitGradients(t *testing.T) {
 				got, want = append(got, tensor.grad[k]), append(want, float32((up-down)/(2*h)))
 			}
 			if len(want) > 0 {
-				same(t, "gradient", got, want, 1e-3)
+				golden.NearNorm(t, "gradient", got, want, 1e-3)
 			}
 		}
 	}
@@ -152,9 +153,9 @@ func TestCalibratedIsClosest(t *testing.T) {
 	x, held := tokens(m.Hidden, 3000, 1), tokens(m.Hidden, 500, 2)
 	want := output(m, m.Hidden, held)
 	o := Options{Width: 16, Inputs: matrix{m.Hidden, x}, Refit: true}
-	least := relative(output(mustCompress(t, "calibrated", m, o), m.Hidden, held), want)
+	least := golden.Relative(output(mustCompress(t, "calibrated", m, o), m.Hidden, held), want)
 	for _, name := range []string{"fusion", "cluster", "sketch", "svd", "mmd", "prune", "magnitude"} {
-		if e := relative(output(mustCompress(t, name, m, o), m.Hidden, held), want); e < least {
+		if e := golden.Relative(output(mustCompress(t, name, m, o), m.Hidden, held), want); !(e >= least) {
 			t.Errorf("%s with the refit: error %.3f, calibrated has %.3f", name, e, least)
 		}
 	}
@@ -179,12 +180,12 @@ func TestBalance(t *testing.T) {
 		if err := b.balance(8000); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "output", output(b, m.Hidden, x), want, 1e-5)
+		golden.NearNorm(t, "output", output(b, m.Hidden, x), want, 1e-5)
 		var sum float64
 		for _, p := range b.Scale {
 			sum += float64(p)
 		}
-		if math.Abs(sum-8000) > 8 || math.Abs(float64(b.Scale[1]/b.Scale[0]-3)) > 0.01 {
+		if !(math.Abs(sum-8000) <= 8) || !(math.Abs(float64(b.Scale[1]/b.Scale[0]-3)) <= 0.01) {
 			t.Errorf("gated %v: P is %v, want units of 8000 shared by weight, 1 having three times 0's", gated, b.Scale)
 		}
 	}

@@ -2,9 +2,7 @@ package generate_test
 
 import (
 	"context"
-	"encoding/json"
 	"math"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -12,6 +10,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/generate"
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 )
@@ -47,15 +46,16 @@ func run(t testing.TB, g *generate.Generator, prompts [][]int32, opt generate.Op
 
 // goldenCase is what transformers wrote; see scripts/goldens/generate.py.
 type goldenCase struct {
-	Model                string
-	Prompt, Stop, Tokens []int32
-	Stopped              bool
-	Score                float64
-	Options              struct {
-		Beams         int     `json:"num_beams"`
-		LengthPenalty float64 `json:"length_penalty"`
-		NoRepeat      int     `json:"no_repeat_ngram_size"`
-		EarlyStopping any     `json:"early_stopping"`
+	Model        string
+	Prompt       []int32
+	Stop, Tokens []int32 `json:",omitempty"`
+	Stopped      bool
+	Score        float64 `json:",omitempty"` // of a beam search
+	Options      struct {
+		Beams         int     `json:"num_beams,omitempty"`
+		LengthPenalty float64 `json:"length_penalty,omitempty"`
+		NoRepeat      int     `json:"no_repeat_ngram_size,omitempty"`
+		EarlyStopping any     `json:"early_stopping,omitempty"`
 	}
 }
 
@@ -73,14 +73,8 @@ func (c *goldenCase) options() generate.Options {
 // TestGoldens: the tokens of transformers' generate, and of a beam search its
 // score.
 func TestGoldens(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("testdata", "golden.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var cases []goldenCase
-	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
-	}
+	golden.JSON(t, "testdata/golden.json", &cases)
 	generators := map[string]*generate.Generator{}
 	stopped := 0
 	for _, c := range cases {
@@ -93,7 +87,7 @@ func TestGoldens(t *testing.T) {
 		if !slices.Equal(r.Tokens, c.Tokens) || r.Stopped != c.Stopped {
 			t.Errorf("%s, prompt %v, stop %v, %+v: found %v (stopped: %v), transformers %v (%v)", c.Model, c.Prompt, c.Stop, c.Options, r.Tokens, r.Stopped, c.Tokens, c.Stopped)
 		}
-		if math.Abs(r.Score-c.Score) > 1e-4*max(1, math.Abs(c.Score)) {
+		if !(math.Abs(r.Score-c.Score) <= 1e-4*max(1, math.Abs(c.Score))) {
 			t.Errorf("%s, %+v: found the score %v, transformers' %v", c.Model, c.Options, r.Score, c.Score)
 		}
 		if c.Stopped {

@@ -27,7 +27,7 @@ func TestDraw(t *testing.T) {
 		}
 		for id, p := range allowed {
 			// Each token has one interval of u, so the count is off by at most one at either end.
-			if math.Abs(counts[id]-p*n) > 1.01 {
+			if !(math.Abs(counts[id]-p*n) <= 1.01) {
 				t.Fatalf("token %d is drawn with probability %v, want %v", id, counts[id]/n, p)
 			}
 		}

@@ -1,16 +1,15 @@
 package kmeans
 
 import (
-	"encoding/json"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -18,7 +17,7 @@ import (
 // the squared norms of the centred rows; what is compared below is sums of those.
 const eps32 = 1.0 / (1 << 24)
 
-type golden struct {
+type goldenCase struct {
 	Name  string
 	N     int
 	D     int
@@ -38,27 +37,14 @@ type golden struct {
 	Silhouette []float64
 }
 
-func goldens(t *testing.T) []golden {
+func goldens(t *testing.T) []goldenCase {
 	t.Helper()
-	data, err := os.ReadFile("testdata/golden.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []golden
-	if err := json.Unmarshal(data, &all); err != nil {
-		t.Fatal(err)
-	}
+	var all []goldenCase
+	golden.JSON(t, "testdata/golden.json", &all)
 	return all
 }
 
 var pools = []*kernel.Pool{kernel.NewPool(1), kernel.NewPool(2), kernel.NewPool(5)}
-
-func near(t *testing.T, what string, got, want, tolerance float64) {
-	t.Helper()
-	if !(math.Abs(got-want) <= tolerance) {
-		t.Errorf("%s is %.9g, expected %.9g ± %.2g", what, got, want, tolerance)
-	}
-}
 
 // fromRows runs Lloyd's algorithm from the given rows as centroids.
 func fromRows(x []float32, n, d int, start []int32, tol float64) (assign []int32, passes int) {
@@ -86,7 +72,7 @@ func TestLloydIsScikitLearns(t *testing.T) {
 			if !slices.Equal(assign, g.Lloyd.Assign) || passes != g.Lloyd.Passes {
 				t.Errorf("got %v after %d passes, expected %v after %d", assign, passes, g.Lloyd.Assign, g.Lloyd.Passes)
 			}
-			near(t, "inertia", Inertia(g.X, g.N, g.D, assign, nil), g.Lloyd.Inertia, 1e-9*g.Lloyd.Inertia)
+			golden.NearValue(t, "inertia", Inertia(g.X, g.N, g.D, assign, nil), g.Lloyd.Inertia, 1e-9*g.Lloyd.Inertia)
 			assign, passes = fromRows(g.X, g.N, g.D, g.Start, 0.05)
 			if !slices.Equal(assign, g.Loose.Assign) {
 				t.Errorf("with a tolerance: got %v after %d passes, expected %v after %d", assign, passes, g.Loose.Assign, g.Loose.Passes)
@@ -104,14 +90,14 @@ func TestWardIsScipys(t *testing.T) {
 			}
 			largest := g.WardCosts[g.N-2]
 			for i, m := range tree.merges {
-				near(t, "the cost of a merge", m.cost, g.WardCosts[i], 16*eps32*largest)
+				golden.NearValue(t, "the cost of a merge", m.cost, g.WardCosts[i], 16*eps32*largest)
 			}
 			for k := 1; k <= g.N; k++ {
 				assign := tree.Cut(k)
 				if got := clusters(assign); got != k {
 					t.Fatalf("Cut(%d) has %d clusters", k, got)
 				}
-				near(t, "the tree's inertia", tree.Inertia(k), Inertia(g.X, g.N, g.D, assign, pools[0]), 64*eps32*largest)
+				golden.NearValue(t, "the tree's inertia", tree.Inertia(k), Inertia(g.X, g.N, g.D, assign, pools[0]), 64*eps32*largest)
 			}
 		})
 	}
@@ -123,9 +109,9 @@ func TestSilhouetteIsScikitLearns(t *testing.T) {
 		var sum float64
 		for i, v := range each {
 			sum += v
-			near(t, g.Name+": a row's silhouette", v, g.Silhouette[i], 1e-5)
+			golden.NearValue(t, g.Name+": a row's silhouette", v, g.Silhouette[i], 1e-5)
 		}
-		near(t, g.Name+": mean silhouette", mean, sum/float64(g.N), 1e-12)
+		golden.NearValue(t, g.Name+": mean silhouette", mean, sum/float64(g.N), 1e-12)
 	}
 }
 
@@ -205,7 +191,7 @@ func TestClusterProperties(t *testing.T) {
 			t.Fatalf("sizes are %v, counted %v", r.Sizes, sizes)
 		}
 		inertia, mean := naive(x, n, d, o.K, r.Assign)
-		if math.Abs(inertia-r.Inertia) > 1e-12*inertia {
+		if !(math.Abs(inertia-r.Inertia) <= 1e-12*inertia) {
 			t.Fatalf("inertia is %g, expected %g", r.Inertia, inertia)
 		}
 		for i, v := range r.Centroids {
@@ -312,7 +298,7 @@ func assertLocal(t *rapid.T, x []float32, n, d, k int, assign []int32) {
 			assign[i] = c
 			// A gain is a difference of products with errors of eps32 times the
 			// squared norms, summed over a cluster, on top of hartigan's threshold.
-			if after, _ := naive(x, n, d, k, assign); after < inertia-(rounding+float64(n)*4*eps32)*whole {
+			if after, _ := naive(x, n, d, k, assign); !(after >= inertia-(rounding+float64(n)*4*eps32)*whole) {
 				t.Fatalf("moving row %d from cluster %d to %d lowers the inertia from %g to %g", i, from, c, inertia, after)
 			}
 		}
@@ -337,13 +323,13 @@ func TestHartiganPasses(t *testing.T) {
 		p := newPartition(newGram(r, pools[1]), slices.Clone(start), k)
 		before := p.inertia()
 		p.hartigan()
-		if after := p.inertia(); after > before {
+		if after := p.inertia(); !(after <= before) {
 			t.Fatalf("the inertia rose from %g to %g", before, after)
 		}
 		// What moves kept up to date is what the partition is.
 		fresh := newPartition(p.g, p.of, k)
 		scale := fresh.inertia() + p.g.totalInertia()
-		if math.Abs(fresh.inertia()-p.inertia()) > 1e-6*scale {
+		if !(math.Abs(fresh.inertia()-p.inertia()) <= 1e-6*scale) {
 			t.Fatalf("inertia is kept as %g, is %g", p.inertia(), fresh.inertia())
 		}
 		for i := range u {
@@ -368,7 +354,7 @@ func TestLloydNeverRises(t *testing.T) {
 		for range 20 {
 			l.assign()
 			after := l.inertia()
-			if after > before+4*float64(n)*eps32*g.totalInertia() {
+			if !(after <= before+4*float64(n)*eps32*g.totalInertia()) {
 				t.Fatalf("a pass raised the inertia from %g to %g", before, after)
 			}
 			before = after
@@ -391,7 +377,7 @@ func TestBestIsNeverWorseThanWard(t *testing.T) {
 			t.Fatal(err)
 		}
 		whole, _ := naive(x, n, d, 1, make([]int32, n))
-		if best.Inertia > ward.Inertia+float64(n)*4*eps32*whole {
+		if !(best.Inertia <= ward.Inertia+float64(n)*4*eps32*whole) {
 			t.Fatalf("inertia is %g, Ward's %g", best.Inertia, ward.Inertia)
 		}
 	})
@@ -415,7 +401,7 @@ func TestEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Means 3 and 13/3; 4+0+4 and (7² + 1² + 8²)/9.
-		near(t, "inertia of one cluster", one.Inertia, 8+114.0/9, 1e-12)
+		golden.NearValue(t, "inertia of one cluster", one.Inertia, 8+114.0/9, 1e-12)
 		all, err := Cluster(x, 3, 2, Options{K: 3, Algorithm: a})
 		if err != nil {
 			t.Fatal(err)
@@ -506,7 +492,7 @@ func TestOfferAVX2(t *testing.T) {
 		b.put()
 		for i := range lanes {
 			// Ten products of about 1 and their sums, rounded.
-			if math.Abs(float64(a.cost[i]-b.cost[i])) > 100*eps32 || a.to[i] != b.to[i] || a.luck[i] != b.luck[i] {
+			if !(math.Abs(float64(a.cost[i]-b.cost[i])) <= 100*eps32) || a.to[i] != b.to[i] || a.luck[i] != b.luck[i] {
 				t.Fatalf("lane %d: got %g for %d, expected %g for %d", i, b.cost[i], b.to[i], a.cost[i], a.to[i])
 			}
 		}
@@ -535,7 +521,7 @@ func TestHartiganSkipsNothing(t *testing.T) {
 		}
 		for c := range int32(k) {
 			// The offers' float32 errors are a few eps32 of norms around it.
-			if gain := p.leaves(i) - p.joins(i, c); c != p.of[i] && gain > 2*rounding*p.g.weight[i]*p.g.norm[i] {
+			if gain := p.leaves(i) - p.joins(i, c); c != p.of[i] && !(gain <= 2*rounding*p.g.weight[i]*p.g.norm[i]) {
 				t.Fatalf("row %d would gain %g of %g in cluster %d", i, gain, p.g.norm[i], c)
 			}
 		}

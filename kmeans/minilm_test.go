@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/golden"
 )
 
 // block3 is the sub-MLP matrix of MiniLM's block 3: rows (W1_i, b1_i, W2_:,i).
@@ -57,8 +58,8 @@ func TestMiniLM(t *testing.T) {
 		}
 		inertia[a] = r.Inertia
 	}
-	near(t, "inertia of kmeans", inertia[AlgorithmKMeans], 2192.2, 0.003*2192.2)
-	near(t, "inertia of ward", inertia[AlgorithmWard], 2069.7, 0.1)
+	golden.NearValue(t, "inertia of kmeans", inertia[AlgorithmKMeans], 2192.2, 0.003*2192.2)
+	golden.NearValue(t, "inertia of ward", inertia[AlgorithmWard], 2069.7, 0.1)
 	if v := inertia[AlgorithmBest]; !(v < 2049.8) {
 		t.Errorf("inertia of best is %g, expected less than 2049.8", v)
 	}

@@ -1,12 +1,10 @@
 package model_test
 
 import (
-	"encoding/json"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -18,13 +16,7 @@ import (
 // nothing else; autocast rounds its outputs too, so that this is to be expected.
 func TestGradientsBF16(t *testing.T) {
 	var autocast map[string]struct{ All, Worst float64 }
-	text, err := os.ReadFile(filepath.Join("testdata", "autocast", "distances.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &autocast); err != nil {
-		t.Fatal(err)
-	}
+	golden.JSON(t, "testdata/autocast/distances.json", &autocast)
 	for name, limit := range autocast {
 		t.Run(name, func(t *testing.T) {
 			g := openGolden(t, name)
@@ -39,16 +31,15 @@ func TestGradientsBF16(t *testing.T) {
 			for _, p := range m.Params {
 				p.Weight.SettleGrad()
 				want := g.Floats("grad." + p.Name)
-				zero := make([]float32, len(want))
-				d := relative(stored(p, p.Grad), want)
-				if norm := relative(want, zero); norm > 1e-6 {
+				d := golden.Relative(stored(p, p.Grad), want)
+				if norm := golden.Norm(want); norm > 1e-6 {
 					worst = max(worst, d)
 					off, size = off+d*d*norm*norm, size+norm*norm
 				}
 			}
 			all := math.Sqrt(off / size)
 			t.Logf("%.4f of the gradient's norm, at worst %.4f of a parameter's", all, worst)
-			if all > limit.All || worst > limit.Worst {
+			if !(all <= limit.All) || !(worst <= limit.Worst) {
 				t.Errorf("off by %.4f of the norm, at worst %.4f; PyTorch's autocast %.3f, %.3f", all, worst, limit.All, limit.Worst)
 			}
 			if all == 0 {

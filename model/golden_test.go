@@ -1,7 +1,7 @@
 package model_test
 
 import (
-	"math"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -63,27 +63,6 @@ func stored(p *nn.Param, v []float32) []float32 {
 	return v
 }
 
-// relative is ‖a−b‖ / ‖b‖.
-func relative(a, b []float32) float64 {
-	var d, n float64
-	for i := range b {
-		d += float64(a[i]-b[i]) * float64(a[i]-b[i])
-		n += float64(b[i]) * float64(b[i])
-	}
-	if n == 0 {
-		return math.Sqrt(d)
-	}
-	return math.Sqrt(d / n)
-}
-
-func largest(a, b []float32) float64 {
-	var m float64
-	for i := range b {
-		m = max(m, math.Abs(float64(a[i]-b[i])))
-	}
-	return m
-}
-
 // TestForward checks hidden states and logits within the 1e-4 that the project
 // promises, with and without the last layer's shortcut.
 func TestForward(t *testing.T) {
@@ -106,21 +85,15 @@ func TestForward(t *testing.T) {
 			out := &model.Output{AllTokens: true, KeepHidden: true}
 			m.ForwardAll(tape, in, out)
 			for i, h := range out.Hidden {
-				if d := largest(h.Data, g.Floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
-					t.Errorf("hidden state %d is off by %g", i, d)
-				}
+				golden.Near(t, fmt.Sprintf("hidden state %d", i), h.Data, g.Floats("hidden."+strconv.Itoa(i)), 1e-4)
 			}
 			if len(out.Hidden) != m.Depth()+1 {
 				t.Errorf("%d hidden states for %d layers", len(out.Hidden), m.Depth())
 			}
 			want := g.Floats("logits")
-			if d := largest(out.Logits.Data, want); d > 1e-4 {
-				t.Errorf("logits are off by %g", d)
-			}
+			golden.Near(t, "logits", out.Logits.Data, want, 1e-4)
 			tape.Reset(0)
-			if d := largest(m.Forward(tape, in).Data, want); d > 1e-4 {
-				t.Errorf("logits with one token of a sequence in the last layer are off by %g", d)
-			}
+			golden.Near(t, "logits with one token of a sequence in the last layer", m.Forward(tape, in).Data, want, 1e-4)
 		})
 	}
 }
@@ -151,9 +124,8 @@ func TestGradients(t *testing.T) {
 					out := &model.Output{AllTokens: all}
 					m.ForwardAll(tape, g.input("a"), out)
 					loss := tape.Loss(kind, out.Logits, g.labels("a"))
-					if want := float64(g.Floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
-						t.Errorf("loss %g, want %g", loss, want)
-					}
+					want := float64(g.Floats("loss")[0])
+					golden.NearValue(t, "loss", loss, want, 1e-5*max(1, want))
 					tape.Backward()
 				}
 				for _, p := range m.Params {
@@ -161,15 +133,11 @@ func TestGradients(t *testing.T) {
 					want := g.grad(p)
 					// A key's bias moves every score of a query alike: its
 					// gradient is zero but for rounding.
-					if norm := relative(want, make([]float32, len(want))); norm < 1e-6 {
-						if d := largest(stored(p, p.Grad), want); d > 1e-5 {
-							t.Errorf("%s: gradient is off by %g where it should vanish", p.Name, d)
-						}
+					if golden.Norm(want) < 1e-6 {
+						golden.Near(t, p.Name+": gradient", stored(p, p.Grad), want, 1e-5)
 						continue
 					}
-					if d := relative(stored(p, p.Grad), want); d > 1e-3 {
-						t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
-					}
+					golden.NearNorm(t, p.Name+": gradient", stored(p, p.Grad), want, 1e-3)
 				}
 			})
 		}

@@ -1,11 +1,13 @@
 package model_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -40,9 +42,7 @@ func TestLanguageModelForward(t *testing.T) {
 				t.Fatalf("%d hidden states for %d layers", len(out.Hidden), m.Config.Layers)
 			}
 			for i, h := range out.Hidden {
-				if d := largest(h.Data, g.Floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
-					t.Errorf("hidden state %d is off by %g", i, d)
-				}
+				golden.Near(t, fmt.Sprintf("hidden state %d", i), h.Data, g.Floats("hidden."+strconv.Itoa(i)), 1e-4)
 			}
 			prefixes := &model.Input{Offsets: []int32{0}}
 			for i, end := range in.Offsets[1:] {
@@ -52,12 +52,10 @@ func TestLanguageModelForward(t *testing.T) {
 				}
 			}
 			tape.Reset(0)
-			if d := largest(m.Forward(tape, prefixes).Data, g.Floats("logits")); d > 1e-4 {
-				t.Errorf("logits are off by %g", d)
-			}
+			golden.Near(t, "logits", m.Forward(tape, prefixes).Data, g.Floats("logits"), 1e-4)
 			tape.Reset(0)
 			loss, want := m.Loss(tape, nn.KernelFunction, in, nil), float64(g.Floats("likelihood")[0])
-			if math.Abs(loss-want) > 1e-5*math.Abs(want) {
+			if !(math.Abs(loss-want) <= 1e-5*math.Abs(want)) {
 				t.Errorf("log-likelihood %g, want %g", loss, want)
 			}
 		})
@@ -82,9 +80,8 @@ func TestLanguageModelGradients(t *testing.T) {
 					tape.Reset(step)
 					m.ZeroGrad()
 					loss := m.Loss(tape, nn.CrossEntropy, g.text("a"), nil)
-					if want := float64(g.Floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
-						t.Errorf("loss %g, want %g", loss, want)
-					}
+					want := float64(g.Floats("loss")[0])
+					golden.NearValue(t, "loss", loss, want, 1e-5*max(1, want))
 					tape.Backward()
 				}
 				for i, p := range m.Params {
@@ -96,9 +93,7 @@ func TestLanguageModelGradients(t *testing.T) {
 						continue
 					}
 					first = append(first, slices.Clone(p.Grad))
-					if d := relative(stored(p, p.Grad), g.Floats("grad."+p.Name)); d > 1e-3 {
-						t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
-					}
+					golden.NearNorm(t, p.Name+": gradient", stored(p, p.Grad), g.Floats("grad."+p.Name), 1e-3)
 				}
 			}
 		})
@@ -142,13 +137,11 @@ func TestLastQueries(t *testing.T) {
 	m.ForwardAll(tape, in, out)
 	want := tape.VocabularyLoss(nn.KernelFunction, tape.Rows(out.Hidden[m.Config.Layers], rows), m.Weights[0], 1, targets)
 	tape.Backward()
-	if math.Abs(loss-want) > 1e-6*math.Abs(want) {
+	if !(math.Abs(loss-want) <= 1e-6*math.Abs(want)) {
 		t.Errorf("log-likelihood %g, want %g", loss, want)
 	}
 	for _, p := range m.Params {
 		p.Weight.SettleGrad()
-		if d := relative(got[p.Name], p.Grad); d > 1e-5 {
-			t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
-		}
+		golden.NearNorm(t, p.Name+": gradient", got[p.Name], p.Grad, 1e-5)
 	}
 }

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -46,9 +47,7 @@ func TestTextToTextForward(t *testing.T) {
 				t.Fatalf("%d hidden states for %d layers", len(out.Hidden), m.Depth())
 			}
 			for i, h := range out.Hidden {
-				if d := largest(h.Data, g.Floats("hidden."+strconv.Itoa(i))); d > 1e-4 {
-					t.Errorf("hidden state %d is off by %g", i, d)
-				}
+				golden.Near(t, fmt.Sprintf("hidden state %d", i), h.Data, g.Floats("hidden."+strconv.Itoa(i)), 1e-4)
 			}
 			prefixes := &model.Input{Offsets: []int32{0}, DecoderOffsets: []int32{0}}
 			for i, end := range in.DecoderOffsets[1:] {
@@ -60,9 +59,7 @@ func TestTextToTextForward(t *testing.T) {
 				}
 			}
 			tape.Reset(0)
-			if d := largest(m.Forward(tape, prefixes).Data, g.Floats("logits")); d > 1e-4 {
-				t.Errorf("logits are off by %g", d)
-			}
+			golden.Near(t, "logits", m.Forward(tape, prefixes).Data, g.Floats("logits"), 1e-4)
 		})
 	}
 }
@@ -85,15 +82,14 @@ func TestTextToTextGradients(t *testing.T) {
 					tape.Reset(step)
 					m.ZeroGrad()
 					loss := m.Loss(tape, nn.CrossEntropy, g.pairs("a"), nil)
-					if want := float64(g.Floats("loss")[0]); math.Abs(loss-want) > 1e-5*max(1, want) {
-						t.Errorf("loss %g, want %g", loss, want)
-					}
+					want := float64(g.Floats("loss")[0])
+					golden.NearValue(t, "loss", loss, want, 1e-5*max(1, want))
 					tape.Backward()
 				}
 				if m.RouterLosses {
 					z, balance := g.Floats("z_losses"), g.Floats("balance_losses")
 					for i := range z {
-						if math.Abs(m.RouterZLoss[i]-float64(z[i])) > 1e-5 || math.Abs(m.BalanceLoss[i]-float64(balance[i])) > 1e-5 {
+						if !(math.Abs(m.RouterZLoss[i]-float64(z[i])) <= 1e-5) || !(math.Abs(m.BalanceLoss[i]-float64(balance[i])) <= 1e-5) {
 							t.Errorf("routers' losses %g and %g, want %g and %g", m.RouterZLoss[i], m.BalanceLoss[i], z[i], balance[i])
 						}
 					}
@@ -107,9 +103,7 @@ func TestTextToTextGradients(t *testing.T) {
 						continue
 					}
 					first = append(first, slices.Clone(p.Grad))
-					if d := relative(p.Grad, g.grad(p)); d > 1e-3 {
-						t.Errorf("%s: gradient is off by %g of its norm", p.Name, d)
-					}
+					golden.NearNorm(t, p.Name+": gradient", p.Grad, g.grad(p), 1e-3)
 				}
 			}
 		})
@@ -213,16 +207,14 @@ func TestPublishedShapes(t *testing.T) {
 	}
 	var worst float64
 	for i, h := range out.Hidden {
-		d := relative(h.Data, g.Floats("hidden."+strconv.Itoa(i)))
-		worst = max(worst, d)
-		if d > 1e-4 {
-			t.Errorf("hidden state %d is off by %g of its norm", i, d)
-		}
+		want := g.Floats("hidden." + strconv.Itoa(i))
+		golden.NearNorm(t, fmt.Sprintf("hidden state %d", i), h.Data, want, 1e-4)
+		worst = max(worst, golden.Relative(h.Data, want))
 	}
 	t.Logf("hidden states of %d layers: farthest %.1e of the norm", m.Depth(), worst)
 	tape.Reset(0)
 	loss, want := m.Loss(tape, nn.CrossEntropy, in, nil), float64(g.Floats("loss")[0])
-	if math.Abs(loss-want) > 1e-4*want {
+	if !(math.Abs(loss-want) <= 1e-4*want) {
 		t.Errorf("loss %g, want %g", loss, want)
 	}
 }

@@ -89,7 +89,7 @@ func TestSharedMatrices(t *testing.T) {
 			w.SettleGrad()
 		}
 	}
-	if math.Abs(losses[0]-losses[1]) > 1e-6 {
+	if !(math.Abs(losses[0]-losses[1]) <= 1e-6) {
 		t.Fatalf("loss %g with shared matrices, %g with copies", losses[0], losses[1])
 	}
 	seen := 0
@@ -110,7 +110,7 @@ func TestSharedMatrices(t *testing.T) {
 			}
 		}
 		for k, v := range x.Param.Grad {
-			if math.Abs(float64(v-want[k])) > 1e-5 {
+			if !(math.Abs(float64(v-want[k])) <= 1e-5) {
 				t.Fatalf("%s: gradient %g at %d, of the copies %g in all", x.Name, v, k, want[k])
 			}
 			if v != 0 && strings.HasPrefix(x.Name, owner) {

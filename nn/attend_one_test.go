@@ -2,11 +2,11 @@ package nn
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -74,9 +74,7 @@ func TestAttendOne(t *testing.T) {
 			}
 			want, got := run(2, false, kernel.FP32), run(1, true, c.prec)
 			for i, name := range []string{"output", "gradient of q", "gradient of x", "gradient of the matrix", "gradient of the values' bias"}[:len(want)] {
-				if d := distance(got[i], want[i]); !(d < c.off) {
-					t.Errorf("%s: off by %g of its norm", name, d)
-				}
+				golden.NearNorm(t, name, got[i], want[i], c.off)
 			}
 			for i, part := range run(3, true, c.prec) {
 				if !slices.Equal(part, got[i]) {
@@ -103,14 +101,4 @@ func TestAttendOneFrozen(t *testing.T) {
 	if x.Grad != nil || kv.W.Reached() || kv.B.Reached() || q.Grad == nil {
 		t.Error("a gradient was taken where none is wanted, or not where one is")
 	}
-}
-
-// distance is ‖a−b‖ / ‖b‖.
-func distance(a, b []float32) float64 {
-	var d, n float64
-	for i, v := range b {
-		d += float64(a[i]-v) * float64(a[i]-v)
-		n += float64(v) * float64(v)
-	}
-	return math.Sqrt(d / n)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -91,21 +92,12 @@ func checkVocabularyLoss(t *testing.T, kind Loss, scale float64, x *Tensor, w *W
 			}
 		}
 	}
-	if math.Abs(loss-want) > 1e-5*math.Abs(want) {
-		t.Errorf("loss %g, want %g", loss, want)
-	}
+	golden.NearValue(t, "loss", loss, want, 1e-5*math.Abs(want))
 	for _, g := range []struct {
 		name string
 		got  []float32
 		want []float64
 	}{{"x", x.Grad, dx}, {"w", w.Grad, dw}} {
-		var d, n float64
-		for i, v := range g.want {
-			d += (float64(g.got[i]) - v) * (float64(g.got[i]) - v)
-			n += v * v
-		}
-		if !(math.Sqrt(d/n) < 1e-4) {
-			t.Errorf("gradient of %s is off by %g of its norm", g.name, math.Sqrt(d/n))
-		}
+		golden.NearNorm(t, "gradient of "+g.name, g.got, g.want, 1e-4)
 	}
 }

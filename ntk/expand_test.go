@@ -2,10 +2,10 @@ package ntk
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -78,14 +78,7 @@ func TestExpand(t *testing.T) {
 					}
 				}
 				for w, g := range got {
-					var d, n float64
-					for i, v := range w.Grad {
-						d += (g[i] - float64(v)) * (g[i] - float64(v))
-						n += float64(v) * float64(v)
-					}
-					if math.Sqrt(d/n) > 1e-5 {
-						t.Errorf("groups of %d: the gradient of a %d×%d matrix is off by %g", group, w.Rows, w.Cols, math.Sqrt(d/n))
-					}
+					golden.NearNorm(t, fmt.Sprintf("groups of %d: the gradient of a %d×%d matrix", group, w.Rows, w.Cols), g, w.Grad, 1e-5)
 				}
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -71,15 +72,6 @@ func direct(layers []layer, offsets []int32) (adam, sgd []float64) {
 	return adam, sgd
 }
 
-func offBy(a []float32, b []float64) float64 {
-	var d, n float64
-	for i := range b {
-		d += (float64(a[i]) - b[i]) * (float64(a[i]) - b[i])
-		n += b[i] * b[i]
-	}
-	return math.Sqrt(d / n)
-}
-
 // TestWays computes the kernels of random layers in every way there is: SGD's by
 // tokens, by parameters and mixed (the smaller the blocks, the more), wide and
 // narrow layers, with and without biases and masks, one token an example or none. The
@@ -106,19 +98,19 @@ func TestWays(t *testing.T) {
 				wantAdam, wantSGD := direct(layers, offsets)
 				name := fmt.Sprint(lengths, size, " bias ", bias, " masked ", masked)
 				k, err := adam(ctx, pool, layers, offsets, false, quiet)
-				if d := offBy(k, wantAdam); err != nil || d > 1e-6 {
-					t.Errorf("%s: Adam's kernel is off by %g, error %v", name, d, err)
+				if err != nil {
+					t.Fatal(err)
 				}
+				golden.NearNorm(t, name+": Adam's kernel", k, wantAdam, 1e-6)
 				// Whole numbers round each gradient by up to 2⁻¹⁶ of the largest, which
 				// is at most six times the mean.
 				k, err = adam(ctx, pool, layers, offsets, true, quiet)
-				if d := offBy(k, wantAdam); err != nil || d > 1e-4 {
-					t.Errorf("%s: Adam's kernel in whole numbers is off by %g, error %v", name, d, err)
+				if err != nil {
+					t.Fatal(err)
 				}
+				golden.NearNorm(t, name+": Adam's kernel in whole numbers", k, wantAdam, 1e-4)
 				if (&factors{offsets: offsets}).single() && !masked {
-					if d := offBy(singleAdam(pool, layers, n), wantAdam); d > 1e-6 {
-						t.Errorf("%s: Adam's kernel of single tokens is off by %g", name, d)
-					}
+					golden.NearNorm(t, name+": Adam's kernel of single tokens", singleAdam(pool, layers, n), wantAdam, 1e-6)
 				}
 				order := make([]int32, n)
 				for i := range order {
@@ -131,9 +123,7 @@ func TestWays(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if d := offBy(unsort(k, order), wantSGD); d > most {
-							t.Errorf("%s: SGD's kernel in blocks of %d, precision %d, is off by %g", name, block, prec, d)
-						}
+						golden.NearNorm(t, fmt.Sprintf("%s: SGD's kernel in blocks of %d, precision %d", name, block, prec), unsort(k, order), wantSGD, most)
 					}
 				}
 			}
@@ -163,9 +153,10 @@ func TestSGDPrecision(t *testing.T) {
 	layers := []layer{l}
 	_, want := direct(layers, offsets)
 	k, err := sgd(context.Background(), pool, layers, offsets, n, sgdPrecision(layers), func(float64) {})
-	if d := offBy(unsort(k, order), want); err != nil || d > 2e-4 {
-		t.Errorf("off by %g, error %v", d, err)
+	if err != nil {
+		t.Fatal(err)
 	}
+	golden.NearNorm(t, "kernel", unsort(k, order), want, 2e-4)
 	if narrow := []layer{l, {in: side, out: side - 1}}; sgdPrecision(narrow) != kernel.FP32 {
 		t.Error("a smaller layer's gradients are rounded")
 	}
@@ -247,7 +238,7 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%d elements: the digits, signs or their sums %v differ", n, sums)
 		}
 		for i, v := range g {
-			if q := float64(int(hi[1][i])<<8+int(lo[1][i])-1<<15) * 7 / 32767; math.Abs(q-float64(v)) > 3.6/32767 {
+			if q := float64(int(hi[1][i])<<8+int(lo[1][i])-1<<15) * 7 / 32767; !(math.Abs(q-float64(v)) <= 3.6/32767) {
 				t.Errorf("%g became %g", v, q)
 			}
 		}

@@ -40,14 +40,14 @@ func TestNonNegative(t *testing.T) {
 			}
 			slope /= g[k*c+k]
 			switch {
-			case a[k] < lower:
+			case !(a[k] >= lower):
 				t.Errorf("a[%d] = %g is under %g", k, a[k], lower)
 			case a[k] == lower:
 				bound++
-				if slope < -1e-4 {
+				if !(slope >= -1e-4) {
 					t.Errorf("a[%d] is at the bound with slope %g", k, slope)
 				}
-			case math.Abs(slope) > 1e-4:
+			case !(math.Abs(slope) <= 1e-4):
 				t.Errorf("a[%d] = %g has slope %g", k, a[k], slope)
 			}
 		}

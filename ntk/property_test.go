@@ -104,7 +104,7 @@ func TestExact(t *testing.T) {
 		}
 		for i, k := range kernels[0] {
 			d, err := ntk.Compare(k, kernels[1][i])
-			if err != nil || d.Relative > 5e-5 || d.Alignment < 1-1e-6 || math.Abs(d.Absolute/d.Norm-d.Relative) > 1e-15 {
+			if err != nil || !(d.Relative <= 5e-5) || !(d.Alignment >= 1-1e-6) || !(math.Abs(d.Absolute/d.Norm-d.Relative) <= 1e-15) {
 				t.Errorf("%v, %s: %+v, error %v", kind, k.Block, d, err)
 			}
 		}
@@ -114,11 +114,11 @@ func TestExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	for l, d := range e.Hidden {
-		if d > 1e-5*e.HiddenNorm[l] {
+		if !(d <= 1e-5*e.HiddenNorm[l]) {
 			t.Errorf("layer %d: hidden states differ by %g of %g", l, d, e.HiddenNorm[l])
 		}
 	}
-	if e.Logits > 1e-5*e.LogitsNorm {
+	if !(e.Logits <= 1e-5*e.LogitsNorm) {
 		t.Errorf("logits differ by %g of %g", e.Logits, e.LogitsNorm)
 	}
 	fits, err := ntk.FitSteps(ctx, pool, original, fused, in, ntk.FitOptions{})
@@ -127,7 +127,7 @@ func TestExact(t *testing.T) {
 	}
 	for _, f := range fits {
 		for k, a := range f.Steps {
-			if math.Abs(float64(a)-1) > 1e-2 || f.After > 1e-4 {
+			if !(math.Abs(float64(a)-1) <= 1e-2) || !(f.After <= 1e-4) {
 				t.Errorf("%s: unit %d's step is fitted to %g, the kernel to %g, where 1 is exact", f.Block, k, a, f.After)
 			}
 		}
@@ -163,7 +163,7 @@ func TestFitSteps(t *testing.T) {
 			mlp := fused.Blocks[i].MLP
 			ones := slices.Clone(mlp.Step)
 			copy(mlp.Step, f.Steps)
-			if f.Block != fused.Blocks[i].Name || float64(slices.Min(f.Steps)) < lower || f.After > f.Before {
+			if f.Block != fused.Blocks[i].Name || !(float64(slices.Min(f.Steps)) >= lower) || !(f.After <= f.Before) {
 				t.Errorf("%s: steps from %g, error from %g to %g", f.Block, slices.Min(f.Steps), f.Before, f.After)
 			}
 			opt := ntk.Options{Blocks: []int{i}}
@@ -175,7 +175,7 @@ func TestFitSteps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d, _ := ntk.Compare(want[0], got[0]); math.Abs(d.Relative-f.After) > 1e-5 {
+			if d, _ := ntk.Compare(want[0], got[0]); !(math.Abs(d.Relative-f.After) <= 1e-5) {
 				t.Errorf("%s: the fit says %g, the kernel with its steps is off by %g", f.Block, f.After, d.Relative)
 			}
 			copy(mlp.Step, ones)
@@ -207,7 +207,7 @@ func TestPositive(t *testing.T) {
 			var eigen mat.EigenSym
 			eigen.Factorize(s, false)
 			values := eigen.Values(nil)
-			if low, high := values[0], values[len(values)-1]; low < -1e-6*high {
+			if low, high := values[0], values[len(values)-1]; !(low >= -1e-6*high) {
 				t.Errorf("%s, %s: eigenvalues from %g to %g", name, k.Block, low, high)
 			}
 		}
@@ -271,11 +271,11 @@ func TestOutputs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for l, want := range g.Floats("output.hidden") {
-		if math.Abs(e.Hidden[l]-float64(want)) > 1e-5*float64(want) {
+		if !(math.Abs(e.Hidden[l]-float64(want)) <= 1e-5*float64(want)) {
 			t.Errorf("layer %d: hidden states differ by %g, want %g", l, e.Hidden[l], want)
 		}
 	}
-	if want := float64(g.Floats("output.logits")[0]); math.Abs(e.Logits-want) > 1e-5*want {
+	if want := float64(g.Floats("output.logits")[0]); !(math.Abs(e.Logits-want) <= 1e-5*want) {
 		t.Errorf("logits differ by %g, want %g", e.Logits, want)
 	}
 }
@@ -286,10 +286,10 @@ func TestCompare(t *testing.T) {
 	a := &ntk.Kernel{N: 2, Data: []float32{1, 2, 3, 6}}
 	d, err := ntk.Compare(a, &ntk.Kernel{N: 2, Data: []float32{2, 4, 6, 12}})
 	want := ntk.Difference{Norm: math.Sqrt(50), Absolute: math.Sqrt(50), Relative: 1, Alignment: 1}
-	if err != nil || math.Abs(d.Alignment-1) > 1e-12 || math.Abs(d.Absolute-want.Absolute) > 1e-12 || d.Relative != 1 || d.Norm != want.Norm {
+	if err != nil || !(math.Abs(d.Alignment-1) <= 1e-12) || !(math.Abs(d.Absolute-want.Absolute) <= 1e-12) || d.Relative != 1 || d.Norm != want.Norm {
 		t.Errorf("%+v, want %+v, error %v", d, want, err)
 	}
-	if d, _ = ntk.Compare(a, &ntk.Kernel{N: 2, Data: []float32{8, 9, 10, 13}}); math.Abs(d.Alignment-1) > 1e-12 {
+	if d, _ = ntk.Compare(a, &ntk.Kernel{N: 2, Data: []float32{8, 9, 10, 13}}); !(math.Abs(d.Alignment-1) <= 1e-12) {
 		t.Errorf("alignment %g with a constant added, want 1", d.Alignment)
 	}
 	if _, err = ntk.Compare(a, &ntk.Kernel{N: 1, Data: []float32{1}}); err == nil {
@@ -378,7 +378,7 @@ func TestDiagonal(t *testing.T) {
 						want += kernel.SumSquares(linear.B.Grad)
 					}
 				}
-				if got := float64(k.Data[i*k.N+i]); math.Abs(got-want) > 1e-5*want {
+				if got := float64(k.Data[i*k.N+i]); !(math.Abs(got-want) <= 1e-5*want) {
 					t.Errorf("%s, %s: K of example %d is %g, its gradient's squared norm %g", name, k.Block, i, got, want)
 				}
 			}

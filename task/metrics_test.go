@@ -1,28 +1,23 @@
 package task
 
 import (
-	"encoding/json"
 	"math"
-	"os"
 	"strings"
 	"testing"
+
+	"mlpfusion/internal/golden"
 
 	"pgregory.net/rapid"
 )
 
 func TestMetricsAgainstScikitLearn(t *testing.T) {
-	data, err := os.ReadFile("testdata/metrics.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var cases []struct {
 		Name                string
 		Predictions, Labels []float32
+		Regression          bool `json:",omitempty"`
 		Metrics             map[string]*float64
 	}
-	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
-	}
+	golden.JSON(t, "testdata/metrics.json", &cases)
 	for _, c := range cases {
 		for name, want := range c.Metrics {
 			got := metrics[name](c.Predictions, c.Labels)
@@ -31,7 +26,7 @@ func TestMetricsAgainstScikitLearn(t *testing.T) {
 			}
 			// Both sum at most 60 products in float64; Pearson of numbers near 1e4 loses
 			// 1e4² / 1 of the 1e-16 relative precision when a mean is taken off.
-			if math.Abs(got-*want) > 1e-9 {
+			if !(math.Abs(got-*want) <= 1e-9) {
 				t.Errorf("%s: %s is %v, expected %v", c.Name, name, got, *want)
 			}
 		}
@@ -44,7 +39,7 @@ func TestScore(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Score(spec, []float32{1, 0, 0, 1, 2, 2}, []float32{0, 1, 1})
-	if err != nil || len(got) != 1 || got[0].Name != Accuracy || math.Abs(got[0].Value-2.0/3) > 1e-12 {
+	if err != nil || len(got) != 1 || got[0].Name != Accuracy || !(math.Abs(got[0].Value-2.0/3) <= 1e-12) {
 		t.Errorf("got %v, %v; expected an accuracy of 2/3, the first of equal logits winning", got, err)
 	}
 	nan := float32(math.NaN())
@@ -74,7 +69,7 @@ func TestCorrelationInvariance(t *testing.T) {
 			x[i], y[i] = float32(a[i]), float32(b[i])
 			scaled[i], cubed[i] = 4*x[i]-8, x[i]*x[i]*x[i] // exact in float32
 		}
-		if p, q := pearson(x, y), pearson(scaled, y); math.Abs(p-q) > 1e-12 {
+		if p, q := pearson(x, y), pearson(scaled, y); !(math.Abs(p-q) <= 1e-12) {
 			t.Fatalf("Pearson %v and scaled %v", p, q)
 		}
 		if p, q := spearman(x, y), spearman(cubed, y); p != q {

@@ -172,7 +172,7 @@ func TestCutTails(t *testing.T) {
 func TestScoreText(t *testing.T) {
 	spec, _ := Lookup("lm")
 	m, err := ScoreText(spec, -6, 3)
-	if err != nil || m[0].Name != spec.Main || m[0].Value < 7.389056 || m[0].Value > 7.389057 || m[1].Value != 2 {
+	if err != nil || m[0].Name != spec.Main || !(m[0].Value >= 7.389056) || !(m[0].Value <= 7.389057) || m[1].Value != 2 {
 		t.Errorf("e^2 and 2 are %v, %v", m, err)
 	}
 	for _, targets := range []int{0, 1} {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mlpfusion/internal/golden"
 )
 
 // goldens is testdata/golden.json: what transformers' fast tokenizers gave.
@@ -18,22 +20,16 @@ type goldens struct {
 	Sentences  string
 	CodePoints map[string]string `json:"code_points"`
 	Tokenizers map[string]struct {
-		Config              json.RawMessage
+		Config              json.RawMessage `json:",omitempty"`
 		IDs, Pairs, Decoded string
-		Sample              [][]int32
+		Sample              [][]int32 `json:",omitempty"`
 	}
 }
 
 func readGoldens(t testing.TB) goldens {
 	t.Helper()
-	data, err := os.ReadFile("testdata/golden.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var g goldens
-	if err := json.Unmarshal(data, &g); err != nil {
-		t.Fatal(err)
-	}
+	golden.JSON(t, "testdata/golden.json", &g)
 	return g
 }
 

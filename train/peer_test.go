@@ -1,6 +1,7 @@
 package train
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -65,17 +66,8 @@ func TestMiniLM(t *testing.T) {
 			name = "logits"
 		}
 		want := g.Floats(name)
-		if len(want) != len(h.Data) {
-			t.Fatalf("%s has %d values, want %d", name, len(h.Data), len(want))
-		}
-		var d float64
-		for j := range want {
-			d = max(d, math.Abs(float64(h.Data[j]-want[j])))
-		}
-		if d > 1e-4 {
-			t.Errorf("%s is off by %g", name, d)
-		}
-		worst = max(worst, d)
+		golden.Near(t, name, h.Data, want, 1e-4)
+		worst = max(worst, golden.Largest(h.Data, want))
 	}
 	t.Logf("hidden states and logits: farthest %.1e", worst)
 
@@ -84,35 +76,24 @@ func TestMiniLM(t *testing.T) {
 	worst = 0
 	for _, p := range m.Params {
 		p.Weight.SettleGrad()
-		var d, norm float64
-		for j, w := range g.Floats("grad." + p.Name) {
-			d += math.Pow(float64(p.Grad[j]-w), 2)
-			norm += math.Pow(float64(w), 2)
-		}
-		d, norm = math.Sqrt(d), math.Sqrt(norm)
+		want := g.Floats("grad." + p.Name)
 		// A key's bias moves every score of a query alike: its gradient is
 		// zero but for rounding.
-		if norm < 1e-9 {
-			if d > 1e-5 {
-				t.Errorf("%s: gradient is off by %g where it should vanish", p.Name, d)
-			}
+		if golden.Norm(want) < 1e-9 {
+			golden.Near(t, p.Name+": gradient", p.Grad, want, 1e-5)
 			continue
 		}
-		if d > 1e-3*norm {
-			t.Errorf("%s: gradient is off by %g of its norm", p.Name, d/norm)
-		}
-		worst = max(worst, d/norm)
+		golden.NearNorm(t, p.Name+": gradient", p.Grad, want, 1e-3)
+		worst = max(worst, golden.Relative(p.Grad, want))
 	}
 	t.Logf("gradients of %d parameters: farthest %.1e of the norm", len(m.Params), worst)
 
 	s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 0)
 	worst = 0
 	for i, want := range g.Floats("losses") {
-		d := math.Abs(s.Step(batches[i%2], 1e-4) - float64(want))
-		if d > 1e-4 {
-			t.Errorf("step %d: loss is off by %g", i, d)
-		}
-		worst = max(worst, d)
+		loss := s.Step(batches[i%2], 1e-4)
+		golden.NearValue(t, fmt.Sprintf("step %d: loss", i), loss, float64(want), 1e-4)
+		worst = max(worst, math.Abs(loss-float64(want)))
 	}
 	t.Logf("ten AdamW losses: farthest %.1e", worst)
 }

@@ -117,7 +117,7 @@ func TestLikelihood(t *testing.T) {
 			}
 		}
 	}
-	if math.Abs(got-want) > 1e-6*math.Abs(want) || targets != count {
+	if !(math.Abs(got-want) <= 1e-6*math.Abs(want)) || targets != count {
 		t.Errorf("log-likelihood %g of %d tokens, want %g of %d", got, targets, want, count)
 	}
 }

@@ -77,7 +77,7 @@ func TestTuneGradient(t *testing.T) {
 			}
 			slope := (move(eps) - move(-eps)) / (2 * eps)
 			copy(p.Data, old)
-			if math.Abs(slope-square) > 2e-3*square {
+			if !(math.Abs(slope-square) <= 2e-3*square) {
 				t.Errorf("%s %s: slope %g along the gradient, its square is %g", name, p.Name, slope, square)
 			}
 		}

@@ -31,6 +31,9 @@ func (f *File) tensor(name string) *checkpoint.Tensor {
 	if !ok {
 		f.t.Fatalf("golden has no %s", name)
 	}
+	if x.Elements() == 0 {
+		f.t.Fatalf("golden's %s is empty", name)
+	}
 	return x
 }
 
