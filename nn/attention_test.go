@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -153,8 +154,8 @@ func TestAttention(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			y, dx := a.run(1, kernel.FP32)
 			wantY, wantX := a.want()
-			near(t, "output", y, wantY, 2e-5)
-			near(t, "gradient", dx, wantX, 2e-5)
+			golden.Near(t, "output", y, wantY, 2e-5)
+			golden.Near(t, "gradient", dx, wantX, 2e-5)
 			for _, workers := range []int{2, 5} {
 				if y2, dx2 := a.run(workers, kernel.FP32); !slices.Equal(y, y2) || !slices.Equal(dx, dx2) {
 					t.Errorf("%d workers' bytes differ from one's", workers)
@@ -177,8 +178,8 @@ func TestAttentionGolden(t *testing.T) {
 			[]int32{0, 1, 8, 20}, []int32{0, 1, 8, 20})
 		a.x, a.dy = g.Floats(fmt.Sprint(i, ".x")), g.Floats(fmt.Sprint(i, ".dy"))
 		y, dx := a.run(2, kernel.FP32)
-		near(t, fmt.Sprint(c, " output"), y, doubles(g.Floats(fmt.Sprint(i, ".y"))), 1e-6)
-		near(t, fmt.Sprint(c, " gradient"), dx, doubles(g.Floats(fmt.Sprint(i, ".dx"))), 2e-6)
+		golden.Near(t, fmt.Sprint(c, " output"), y, g.Floats(fmt.Sprint(i, ".y")), 1e-6)
+		golden.Near(t, fmt.Sprint(c, " gradient"), dx, g.Floats(fmt.Sprint(i, ".dx")), 2e-6)
 	}
 }
 
@@ -199,20 +200,6 @@ func TestWindowSkips(t *testing.T) {
 		}
 		if causal && slices.ContainsFunc(y[:queryBlock*a.Heads*a.Dim], func(v float32) bool { return v != v }) {
 			t.Error("the first block has seen a later key")
-		}
-	}
-}
-
-// near reports the first element that is more than off from what it should be.
-func near(t *testing.T, what string, got []float32, want []float64, off float64) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
-	}
-	for i, w := range want {
-		if !(math.Abs(float64(got[i])-w) <= off) {
-			t.Errorf("%s: element %d is %g, want %g", what, i, got[i], w)
-			return
 		}
 	}
 }
@@ -251,11 +238,7 @@ func TestPast(t *testing.T) {
 					off := []int32{0, int32(n)}
 					y := tape.Attention(Heads{X: x}, Heads{X: x, Start: a.Heads * a.Dim}, Heads{X: x, Start: (a.Heads + a.KVHeads) * a.Dim}, off, off, opt)
 					cache.Grown(s)
-					for i, v := range y.Data {
-						if w := want[from*y.Cols+i]; !(math.Abs(float64(v-w)) <= 1e-5) {
-							t.Fatalf("from token %d on, element %d is %g, want %g", from, i, v, w)
-						}
-					}
+					golden.Near(t, fmt.Sprintf("from token %d on", from), y.Data, want[from*y.Cols:(from+n)*y.Cols], 1e-5)
 				}
 			})
 		}
