@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 )
 
@@ -30,10 +31,10 @@ func TestRotateGolden(t *testing.T) {
 			x := tape.New(len(positions), c.Cols)
 			copy(x.Data, at("x"))
 			tape.Rotate(Heads{X: x, Start: c.Start}, c.Heads, c.Dim, rope, positions)
-			near(t, fmt.Sprint(c, " output"), x.Data, doubles(at("y")), 1e-6)
+			golden.Near(t, fmt.Sprint(c, " output"), x.Data, at("y"), 1e-6)
 			x.Grad = at("dy")
 			tape.Backward()
-			near(t, fmt.Sprint(c, " gradient"), x.Grad, doubles(at("dx")), 1e-6)
+			golden.Near(t, fmt.Sprint(c, " gradient"), x.Grad, at("dx"), 1e-6)
 		}
 	}
 }
