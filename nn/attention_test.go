@@ -169,9 +169,11 @@ func TestAttention(t *testing.T) {
 // (scripts/goldens/ops.py).
 func TestAttentionGolden(t *testing.T) {
 	g, cases := openOps[struct {
-		Heads, KVHeads, Dim, Window int
-		Causal                      bool
-		Softcap, Scale              float32
+		Heads, KVHeads, Dim int
+		Causal              bool
+		Window              int     `json:"window,omitempty"`
+		Softcap             float32 `json:"softcap,omitempty"`
+		Scale               float32 `json:"scale,omitempty"`
 	}](t, "attention")
 	for i, c := range cases {
 		a := newAttend(AttentionOptions{Heads: c.Heads, KVHeads: c.KVHeads, Dim: c.Dim, Causal: c.Causal, Window: c.Window, Softcap: c.Softcap, Scale: c.Scale},
