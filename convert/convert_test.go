@@ -58,7 +58,9 @@ func fuse(t testing.TB, from, out string, opt FuseOptions) *Fused {
 	if opt.Method == "" {
 		opt.Method = "fusion"
 	}
-	opt.Fusion.Clustering = kmeans.Algorithm("ward")
+	if m, err := fusion.Lookup(opt.Method); err == nil && m.Clusters {
+		opt.Fusion.Clustering = kmeans.AlgorithmWard
+	}
 	r, err := Fuse(context.Background(), openDir(t, from), out, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -101,14 +103,19 @@ func sameFiles(t *testing.T, a, b string) {
 // it and compares logits: exporting never changes the function.
 func TestEveryMethod(t *testing.T) {
 	for _, family := range []string{"bert", "bert-base", "roberta", "distilbert", "gpt2", "gpt2-base", "gpt2-classifier"} {
-		for _, method := range fusion.Names() {
-			if method == "calibrated" {
-				continue // see TestCalibrated
-			}
+		for _, method := range fusion.Names(func(m *fusion.Method) bool { return !m.Mixtures }) {
 			t.Run(family+"/"+method, func(t *testing.T) {
 				dir := t.TempDir()
 				small, plain := filepath.Join(dir, "small"), filepath.Join(dir, "plain")
-				fuse(t, filepath.Join(testdata, family), small, FuseOptions{Plan: Plan{Layers: "all", Width: 12}, Method: method})
+				opt := FuseOptions{Plan: Plan{Layers: "all", Width: 12}, Method: method}
+				if m, _ := fusion.Lookup(method); m.UsesTexts(opt.Fusion) {
+					cfg, err := model.ReadConfig(openDir(t, filepath.Join(testdata, family)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					opt.Calibration = randomInputs{cfg.Hidden}
+				}
+				fuse(t, filepath.Join(testdata, family), small, opt)
 				logits := forward(t, small)
 				if method == "none" {
 					golden.Near(t, "logits after none", logits, forward(t, filepath.Join(testdata, family)), 0)

@@ -34,7 +34,7 @@ func (f *fuser) recipe(b *model.Block) string {
 	o := f.opt.Fusion
 	i := slices.Index(f.blocks, b)
 	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d balance=%t calibration=%s experts=%d",
-		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, o.Balance, f.opt.CalibrationName, f.opt.Experts)
+		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, o.Balance, f.opt.CalibrationName, o.Experts)
 }
 
 func (f *fuser) path(place int) string {

@@ -18,10 +18,9 @@ import (
 // FuseOptions are the choices of Fuse.
 type FuseOptions struct {
 	Plan
-	Method  string // a name of package fusion
-	Experts int    // that merging leaves of each mixture; 0: a quarter
-	Fusion  fusion.Options
-	Threads int // 0: all
+	Method  string         // a name of package fusion
+	Fusion  fusion.Options // Experts 0: a quarter of each mixture's
+	Threads int            // 0: all
 	// Calibration gives a block's inputs to the methods that use them; nil
 	// when there are none. Blocks are then compressed in order of depth.
 	Calibration     Calibration
@@ -110,18 +109,16 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 type fuser struct {
 	src    *checkpoint.Dir
 	opt    FuseOptions
-	method fusion.Method // nil where mixture is set
-	// mixture compresses all experts of a layer together.
-	mixture fusion.MixtureMethod
-	work    string // folder of finished blocks
-	cfg     *model.Config
-	stated  []model.Tensor
-	found   []*checkpoint.Tensor // of stated; nil: the head lacks it
-	blocks  []*model.Block
-	widths  map[int]int
-	chosen  []int // places of the blocks to compress
-	layers  map[string]checkpoint.Layer
-	mu      sync.Mutex
+	method *fusion.Method
+	work   string // folder of finished blocks
+	cfg    *model.Config
+	stated []model.Tensor
+	found  []*checkpoint.Tensor // of stated; nil: the head lacks it
+	blocks []*model.Block
+	widths map[int]int
+	chosen []int // places of the blocks to compress
+	layers map[string]checkpoint.Layer
+	mu     sync.Mutex
 }
 
 func (f *fuser) prepare() (err error) {
@@ -152,7 +149,7 @@ func (f *fuser) prepare() (err error) {
 		maps.Copy(f.layers, earlier.Layers) // blocks compressed before stay as they are
 	}
 	for i, b := range f.blocks {
-		if _, ok := f.widths[i]; ok && (f.mixture == nil || b.Router != "") {
+		if _, ok := f.widths[i]; ok && (!f.method.Mixtures || b.Router != "") {
 			f.chosen = append(f.chosen, i)
 		}
 	}

@@ -11,33 +11,25 @@ import (
 	"mlpfusion/model"
 )
 
-// lookup finds the method: one for blocks on their own or one for mixtures.
+// lookup finds the method and what it makes of the options.
 func (f *fuser) lookup() error {
 	var err error
-	if f.mixture, err = fusion.LookupMixture(f.opt.Method); err != nil {
-		f.mixture = nil
-		f.method, err = fusion.Lookup(f.opt.Method)
-		if err == nil && f.opt.Experts != 0 {
-			return fmt.Errorf("method %s: expected no number of experts, found %d: it compresses each expert on its own", f.opt.Method, f.opt.Experts)
-		}
+	if f.method, err = fusion.Lookup(f.opt.Method); err != nil {
 		return err
 	}
-	if f.opt.Budget != 0 {
+	if err := f.method.Check(f.opt.Fusion); err != nil {
+		return fmt.Errorf("method %s: %w", f.opt.Method, err)
+	}
+	if f.method.Mixtures && f.opt.Budget != 0 {
 		return fmt.Errorf("method %s: expected a width or a ratio, found a budget", f.opt.Method)
 	}
-	if fusion.Merges(f.opt.Method) {
-		if f.opt.Calibration == nil {
-			return fmt.Errorf("method %s: expected calibration texts, found none", f.opt.Method)
-		}
-		if f.opt.Width == 0 && f.opt.Ratio == 0 {
-			f.opt.Ratio = 1 // merged experts keep their width
-		}
-	} else {
-		f.opt.Together = true
-		if f.opt.Experts != 0 {
-			return fmt.Errorf("method shared: expected no number of experts, found %d: all experts stay, and share their units", f.opt.Experts)
-		}
+	if f.method.UsesTexts(f.opt.Fusion) && f.opt.Calibration == nil {
+		return fmt.Errorf("method %s: expected calibration texts, found none", f.opt.Method)
 	}
+	if f.method.Merges && f.opt.Width == 0 && f.opt.Ratio == 0 {
+		f.opt.Ratio = 1 // merged experts keep their width
+	}
+	f.opt.Together = f.method.Mixtures && !f.method.Merges
 	return nil
 }
 
@@ -46,7 +38,7 @@ func (f *fuser) lookup() error {
 func (f *fuser) groups() [][]int {
 	var groups [][]int
 	for i, place := range f.chosen {
-		if f.mixture != nil && i > 0 && f.blocks[f.chosen[i-1]].Router == f.blocks[place].Router {
+		if f.method.Mixtures && i > 0 && f.blocks[f.chosen[i-1]].Router == f.blocks[place].Router {
 			last := len(groups) - 1
 			groups[last] = append(groups[last], place)
 		} else {
@@ -80,15 +72,15 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 			return nil, err
 		}
 	}
-	opt := fusion.MixtureOptions{Options: f.opt.Fusion, Experts: f.opt.Experts}
+	opt := f.opt.Fusion
 	opt.Width, opt.Pool = f.widths[group[0]], pool
-	if opt.Experts == 0 {
+	if f.method.Merges && opt.Experts == 0 {
 		opt.Experts = max(1, len(group)/4)
 	}
 	if f.opt.Calibration != nil {
 		opt.Inputs = layerInputs{f.opt.Calibration, group}
 	}
-	fused, err := f.mixture.Compress(ctx, m, opt)
+	fused, err := f.method.CompressMixture(ctx, m, opt)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, first.Router, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/fusion"
 )
 
 // writeT5 writes a checkpoint with the tensors of a T5's MLPs and one other, of
@@ -238,7 +239,7 @@ func TestUpcyclePeer(t *testing.T) {
 	in.Types, in.DecoderIDs, in.DecoderOffsets = nil, []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
 	for from, opt := range map[string]FuseOptions{
 		"apart":  {Method: "shared", Plan: Plan{Ratio: 4}},
-		"spread": {Method: "mc-smoe", Experts: 1, Calibration: randomInputs{32}},
+		"spread": {Method: "mc-smoe", Fusion: fusion.Options{Experts: 1}, Calibration: randomInputs{32}},
 	} {
 		fuse(t, at(from), at(from+" fused"), opt)
 		if _, err := Export(context.Background(), openDir(t, at(from+" fused")), at(from+" exported"), ExportOptions{Pool: newPool(t), Sample: &in}); err != nil {

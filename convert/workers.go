@@ -82,7 +82,7 @@ func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, group []int) er
 	all, err := f.loadAll(group)
 	kept := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
-		if f.mixture != nil {
+		if f.method.Mixtures {
 			all, err = f.makeMixture(ctx, pool, group)
 		} else {
 			all, err = f.make(ctx, pool, group[0])
@@ -137,8 +137,8 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finis
 	block, err := method.Compress(ctx, m, opt)
 	if errors.Is(err, fusion.ErrNoTokens) && b.Router != "" {
 		// An expert that no text of the task comes to is compressed without texts.
-		if method.Name() == "calibrated" {
-			method, _ = fusion.Lookup("fusion")
+		if method.Blind != "" {
+			method, _ = fusion.Lookup(method.Blind)
 		}
 		opt.Inputs, opt.Weighted, opt.Select, opt.Refit, opt.Fit = nil, false, false, false, 0
 		block, err = method.Compress(ctx, m, opt)
@@ -146,8 +146,11 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finis
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, b.Name, err)
 	}
+	if block.DownBias != nil && !b.Bias {
+		return nil, fmt.Errorf("%s: %s: method %s: expected a block with an output bias, which it changes, found none", f.src.Path, b.Name, method.Name)
+	}
 	info := f.info(b, block)
-	info.Method = method.Name()
+	info.Method = method.Name
 	return []finished{{info, block}}, nil
 }
 

@@ -186,7 +186,7 @@ func (c *Config) Check() error {
 		if err != nil {
 			return fmt.Errorf("methods: %w", err)
 		}
-		compressed = compressed || v.Method != original
+		compressed = compressed || v.Method.Name != original
 	}
 	if compressed && len(c.Widths) == 0 {
 		return errors.New("widths: expected at least one, found none")
@@ -303,7 +303,7 @@ func (c *Config) Cells() []Key {
 }
 
 func (v *Variant) cells(a Axes) []Key {
-	if v.Method == original {
+	if v.Method.Name == original {
 		return []Key{{PMode: Keep}}
 	}
 	var keys []Key

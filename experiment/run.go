@@ -200,7 +200,7 @@ func (r *Runner) cell(ctx context.Context, k Key) (*Cell, error) {
 	}
 	c := &Cell{Key: k, Main: d.set.Spec.Main, Examples: rows.Len(), DevExamples: d.dev.Len()}
 	path := r.Source.Path
-	if v.Method != original {
+	if v.Method.Name != original {
 		if path, c.Seconds.Fuse, err = r.compress(ctx, d, v, k); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"mlpfusion/fusion"
 	"mlpfusion/task"
 )
 
@@ -215,7 +216,7 @@ func Groups(cells []*Cell) []Group {
 	}
 	groups := slices.Collect(maps.Values(best))
 	slices.SortFunc(groups, func(a, b Group) int {
-		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(rank(a.Method), rank(b.Method)), cmp.Compare(a.Method, b.Method), a.Tune-b.Tune,
+		return cmp.Or(cmp.Compare(a.Task, b.Task), a.Rank()-b.Rank(), cmp.Compare(a.Method, b.Method), a.Tune-b.Tune,
 			cmp.Compare(rankMode(a.PMode), rankMode(b.PMode)), b.Width-a.Width)
 	})
 	return groups
@@ -263,10 +264,14 @@ func (k Key) name(modes, tunes bool) string {
 	return name
 }
 
-// rank orders methods: the original, the paper's, ours, then the baselines.
-func rank(method string) int {
-	base, _, _ := strings.Cut(method, "+")
-	return slices.Index([]string{original, "fusion", "calibrated", "cluster", "sketch", "svd", "mmd", "prune", "magnitude"}, base)
+// Rank is the place of a cell's method among the methods, see fusion.Method; behind
+// them all when this version does not know it.
+func (k Key) Rank() int {
+	base, _, _ := strings.Cut(k.Method, "+")
+	if m, err := fusion.Lookup(base); err == nil {
+		return m.Rank
+	}
+	return len(fusion.Methods())
 }
 
 func rankMode(mode string) int { return slices.Index(PModes(), mode) }

@@ -20,16 +20,15 @@ const original = "none"
 // Variant is a method with its modifiers, such as prune+refit.
 type Variant struct {
 	Name   string // as given
-	Method string // of package fusion
+	Method *fusion.Method
 	Fusion fusion.Options
 	Steps  bool    // step sizes fitted to the original's tangent kernel
 	Lowest float64 // the smallest of them
 	// Distill is the weight of the fine-tuned original's logits in the loss.
 	Distill float64
 
-	Experts int  // that merging leaves of a mixture; 0: see options
-	Usage   bool // widths of experts by the tokens they see
-	Params  bool // as many parameters, not as many units a token, as the width gives experts of their own
+	Usage  bool // widths of experts by the tokens they see
+	Params bool // as many parameters, not as many units a token, as the width gives experts of their own
 }
 
 // modifiers are the words after a "+", as ParseVariant explains them.
@@ -46,15 +45,16 @@ var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "we
 // it.
 func ParseVariant(name string) (*Variant, error) {
 	parts := strings.Split(name, "+")
-	v := &Variant{Name: name, Method: parts[0]}
-	if !slices.Contains(fusion.AllNames(), v.Method) {
-		return nil, choice.Unknown(v.Method, fusion.AllNames())
+	method, err := fusion.Lookup(parts[0])
+	if err != nil {
+		return nil, choice.Unknown(parts[0], fusion.Names(nil))
 	}
+	v := &Variant{Name: name, Method: method}
 	for _, part := range parts[1:] {
 		key, value, given := strings.Cut(part, "=")
 		number, err := strconv.ParseFloat(value, 64)
 		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || (key == "steps" || key == "distill") && given
-		if v.Method == original {
+		if v.Method.Name == original {
 			return nil, fmt.Errorf("%s: expected no modifier of the original, found %q", name, part)
 		}
 		if takes != given || given && (err != nil || !(number >= 0)) {
@@ -90,7 +90,7 @@ func ParseVariant(name string) (*Variant, error) {
 				return nil, fmt.Errorf("%s: expected a weight above 0 and at most 1, found %q", name, part)
 			}
 		case "experts":
-			v.Experts = int(number)
+			v.Fusion.Experts = int(number)
 		case "usage":
 			v.Usage = true
 		case "params":
@@ -99,28 +99,20 @@ func ParseVariant(name string) (*Variant, error) {
 			return nil, fmt.Errorf("%s: modifiers: %w", name, choice.Unknown(part, modifiers))
 		}
 	}
-	clusters := fusion.Clusters(v.Method)
+	if err := v.Method.Check(v.Fusion); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	switch {
-	case !clusters && (v.Fusion.Clustering != "" || v.Fusion.Restarts+v.Fusion.Effort > 0 || v.Fusion.Weighted || v.Fusion.Select):
-		return nil, fmt.Errorf("%s: expected the modifiers of clustering with a method that clusters, found them with %s", name, v.Method)
-	case v.Fusion.Restarts > 0 && v.Fusion.Clustering != kmeans.AlgorithmKMeans:
-		return nil, fmt.Errorf("%s: expected restarts=N with kmeans, found it without", name)
-	case v.Fusion.Effort > 0 && v.Fusion.Clustering != kmeans.AlgorithmBest && v.Fusion.Clustering != "":
-		return nil, fmt.Errorf("%s: expected effort=N with best, found it with %s", name, v.Fusion.Clustering)
-	case v.Fusion.Balance && v.Method != "fusion" && v.Method != "calibrated":
-		return nil, fmt.Errorf("%s: expected balance with fusion or calibrated, found it with %s", name, v.Method)
-	case v.Experts > 0 && !v.merges():
-		return nil, fmt.Errorf("%s: expected experts=N with mc-smoe or hc-smoe, found it with %s", name, v.Method)
-	case v.Params && v.Method != "shared":
-		return nil, fmt.Errorf("%s: expected params with shared, found it with %s", name, v.Method)
-	case v.Usage && (v.merges() || v.Method == "shared"):
-		return nil, fmt.Errorf("%s: expected usage with a method for single experts, found it with %s", name, v.Method)
+	case v.Params && !v.together():
+		return nil, fmt.Errorf("%s: expected params with a method whose experts share units, found it with %s", name, v.Method.Name)
+	case v.Usage && v.Method.Mixtures:
+		return nil, fmt.Errorf("%s: expected usage with a method for single experts, found it with %s", name, v.Method.Name)
 	}
 	return v, nil
 }
 
-// merges tells whether the method merges experts.
-func (v *Variant) merges() bool { return fusion.Merges(v.Method) }
+// together tells whether all experts of a mixture share one set of units.
+func (v *Variant) together() bool { return v.Method.Mixtures && !v.Method.Merges }
 
 // options are those of convert for a cell's width c. What c units of each expert
 // cost is the measure for the methods that compress experts together: a shared
@@ -128,14 +120,14 @@ func (v *Variant) merges() bool { return fusion.Merges(v.Method) }
 // many parameters; merging without experts=N leaves as many whole experts as
 // those parameters give, and with it fuses experts to c units too.
 func (v *Variant) options(c int, cfg *model.Config) convert.FuseOptions {
-	o := convert.FuseOptions{Plan: convert.Plan{Width: c}, Method: v.Method, Fusion: v.Fusion, Experts: v.Experts}
+	o := convert.FuseOptions{Plan: convert.Plan{Width: c}, Method: v.Method.Name, Fusion: v.Fusion}
 	experts := 1
 	if cfg.T5 != nil {
 		experts = max(1, cfg.T5.Experts)
 	}
 	switch {
-	case v.merges() && v.Experts == 0:
-		o.Width, o.Experts = cfg.Intermediate, max(1, experts*c/cfg.Intermediate)
+	case v.Method.Merges && v.Fusion.Experts == 0:
+		o.Width, o.Fusion.Experts = cfg.Intermediate, max(1, experts*c/cfg.Intermediate)
 	case v.Params:
 		o.Width = experts * c
 	case v.Usage:
@@ -147,15 +139,14 @@ func (v *Variant) options(c int, cfg *model.Config) convert.FuseOptions {
 // fits reports a width or layers that the model does not have, and a method for
 // mixtures of experts where there are none.
 func (v *Variant) fits(width int, layers string, cfg *model.Config, blocks []*model.Block) error {
-	if v.Method == original {
+	if v.Method.Name == original {
 		return nil
 	}
-	mixtures := v.merges() || v.Method == "shared"
-	if mixtures && !slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Router != "" }) {
+	if v.Method.Mixtures && !slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Router != "" }) {
 		return fmt.Errorf("methods: %s: expected a model with mixtures of experts, found none", v.Name)
 	}
 	plan := v.options(width, cfg).Plan
-	plan.Layers, plan.Together = layers, v.Method == "shared"
+	plan.Layers, plan.Together = layers, v.together()
 	if _, err := plan.Choose(blocks); err != nil {
 		return fmt.Errorf("%s: %w", v.Name, err)
 	}
@@ -163,22 +154,16 @@ func (v *Variant) fits(width int, layers string, cfg *model.Config, blocks []*mo
 }
 
 // hasP tells whether the method keeps cluster sizes in a P that a mode can change.
-func (v *Variant) hasP() bool { return v.Method == "fusion" || v.Method == "calibrated" }
+func (v *Variant) hasP() bool { return v.Method.KeepsP && !v.Method.Mixtures }
 
 // calibrated tells whether compressing looks at the task's texts.
 func (v *Variant) calibrated() bool { return v.inputs() || v.Usage }
 
 // inputs tells whether it looks at what they make of blocks' inputs.
-func (v *Variant) inputs() bool { return v.Fusion.UsesInputs(v.Method) }
+func (v *Variant) inputs() bool { return v.Method.UsesTexts(v.Fusion) }
 
 // seeded tells whether the compressed weights depend on the seed.
-func (v *Variant) seeded() bool {
-	switch v.Method {
-	case "svd", "prune", "magnitude":
-		return v.Fusion.Fit > 0
-	}
-	return true
-}
+func (v *Variant) seeded() bool { return v.Method.UsesSeed(v.Fusion) }
 
 // compression names the compressed model that a cell starts from. Cells of one
 // name share it.

@@ -18,12 +18,12 @@ func TestMixtureVariants(t *testing.T) {
 		"fusion":               {Plan: convert.Plan{Width: 16}},
 		"shared":               {Plan: convert.Plan{Width: 16}},
 		"shared+params":        {Plan: convert.Plan{Width: 128}},
-		"mc-smoe":              {Plan: convert.Plan{Width: 64}, Experts: 2},
-		"hc-smoe+experts=3":    {Plan: convert.Plan{Width: 16}, Experts: 3},
+		"mc-smoe":              {Plan: convert.Plan{Width: 64}, Fusion: fusion.Options{Experts: 2}},
+		"hc-smoe+experts=3":    {Plan: convert.Plan{Width: 16}, Fusion: fusion.Options{Experts: 3}},
 		"calibrated+usage":     {Budget: 0.25, BudgetOf: fusion.Params},
 		"fusion+usage+refit":   {Budget: 0.25, BudgetOf: fusion.Params},
-		"mc-smoe+experts=2":    {Plan: convert.Plan{Width: 16}, Experts: 2},
-		"hc-smoe+ward":         {Plan: convert.Plan{Width: 64}, Experts: 2},
+		"mc-smoe+experts=2":    {Plan: convert.Plan{Width: 16}, Fusion: fusion.Options{Experts: 2}},
+		"hc-smoe+ward":         {Plan: convert.Plan{Width: 64}, Fusion: fusion.Options{Experts: 2}},
 		"shared+params+kmeans": {Plan: convert.Plan{Width: 128}},
 	} {
 		v, err := ParseVariant(name)
@@ -31,24 +31,24 @@ func TestMixtureVariants(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := v.options(16, cfg)
-		if o.Plan != want.Plan || o.Experts != want.Experts || o.Budget != want.Budget || o.BudgetOf != want.BudgetOf {
-			t.Errorf("%s: plan %+v, %d experts, budget %g of %d", name, o.Plan, o.Experts, o.Budget, o.BudgetOf)
+		if o.Plan != want.Plan || o.Fusion.Experts != want.Fusion.Experts || o.Budget != want.Budget || o.BudgetOf != want.BudgetOf {
+			t.Errorf("%s: plan %+v, %d experts, budget %g of %d", name, o.Plan, o.Fusion.Experts, o.Budget, o.BudgetOf)
 		}
 		if texts := strings.Contains(name, "smoe") || strings.Contains(name, "usage"); v.calibrated() != texts {
 			t.Errorf("%s: calibrated %v", name, v.calibrated())
 		}
 	}
 	for name, want := range map[string]string{
-		"fusion+experts=2": "expected experts=N with mc-smoe or hc-smoe",
-		"fusion+params":    "expected params with shared",
-		"svd+balance":      "expected balance with fusion or calibrated",
+		"fusion+experts=2": "experts: expected with a method that merges experts: mc-smoe, hc-smoe only",
+		"fusion+params":    "expected params with a method whose experts share units, found it with fusion",
+		"svd+balance":      "balance: expected with a method that keeps P: fusion, calibrated only",
 		"shared+usage":     "expected usage with a method for single experts",
 		"mc-smoe+experts":  `modifiers: expected one of kmeans, .*found "experts": did you mean experts=N\?`,
 
-		"svd+ward":                   "expected the modifiers of clustering with a method that clusters, found them with svd",
-		"prune+weighted":             "expected the modifiers of clustering with a method that clusters",
-		"fusion+restarts=3":          "expected restarts=N with kmeans, found it without",
-		"cluster+ward+effort=3":      "expected effort=N with best, found it with ward",
+		"svd+ward":                   `svd\+ward: clustering: expected with a method that clusters: fusion, calibrated, cluster`,
+		"prune+weighted":             "weighted: expected with a method that clusters",
+		"fusion+restarts=3":          "restarts: expected with the clustering kmeans only",
+		"cluster+ward+effort=3":      "effort: expected with the clustering best only",
 		"fusion+kmeans+restarts=1.5": "restarts: expected a whole number, found 1.5",
 		"calibrated+fit=nan":         `found "fit=nan"`,
 	} {

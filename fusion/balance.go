@@ -1,7 +1,6 @@
 package fusion
 
 import (
-	"errors"
 	"math"
 
 	"mlpfusion/kernel"
@@ -12,11 +11,8 @@ import (
 // stays the same, W2~ being divided by the new P, and fine-tuning moves all units
 // at the same pace for their size. The sizes of clusters say little of units that
 // were chosen and fitted.
-func (b *Block) balance(width int) error {
+func (b *Block) balance(width int) {
 	before := b.Scale
-	if before == nil {
-		return errors.New("fusion: Balance needs a method that keeps P: fusion or calibrated")
-	}
 	b.Fold()
 	share := make([]float64, b.Width)
 	for r := range b.Hidden {
@@ -36,12 +32,11 @@ func (b *Block) balance(width int) error {
 	}
 	if !(sum > 0) || math.IsInf(sum, 1) { // a block that gives nothing
 		b.unfold(before)
-		return nil
+		return
 	}
 	p := make([]float32, b.Width)
 	for k := range p {
 		p[k] = max(1, float32(math.Round(float64(width)*share[k]/sum)))
 	}
 	b.unfold(p)
-	return nil
 }

@@ -8,8 +8,9 @@
 // sub-MLPs, whatever their order, which is why they can be clustered.
 //
 // The methods are those of "MLP Fusion: Towards Efficient Fine-tuning of Dense
-// and Mixture-of-Experts Language Models" (arXiv 2307.08941) and calibrated,
-// which is this project's. Lookup finds one by name:
+// and Mixture-of-Experts Language Models" (arXiv 2307.08941), calibrated, which is
+// this project's, and baselines of others; Methods lists them. Lookup finds one by
+// name:
 //
 //	m, err := fusion.Lookup("fusion")
 //	block, err := m.Compress(ctx, &mlp, fusion.Options{Width: 384, Pool: pool})

@@ -2,7 +2,6 @@ package fusion
 
 import (
 	"context"
-	"errors"
 	"math"
 
 	"mlpfusion/kernel"
@@ -30,9 +29,6 @@ func fitSteps(width, c int) int { return min(300, max(100, 300*width/(16*c))) }
 // does not grow with the number of sentences. A fit that ends worse on the first
 // sample of them than it began is undone.
 func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
-	if b.Factors != nil || b.Masked {
-		return errors.New("fusion: Fit needs a dense block: it is not for svd and magnitude")
-	}
 	data, err := record(ctx, m, o)
 	if err != nil {
 		return err

@@ -146,6 +146,21 @@ func TestGoldenPrune(t *testing.T) {
 	})
 }
 
+// The baselines that look at texts, here the case's inputs.
+func TestGoldenTextBaselines(t *testing.T) {
+	eachGolden(t, func(t *testing.T, g goldenCase) {
+		m, c := g.mlp()
+		for _, name := range []string{"wanda", "flap"} {
+			b := compress(t, name, m, Options{Width: c, Inputs: matrix{m.Hidden, g.get("x")}})
+			want := m.keep(g.ints(name + ".units"))
+			if !slices.Equal(b.Up, want.Up) || !slices.Equal(b.Gate, want.Gate) || !slices.Equal(b.Down, want.Down) {
+				t.Errorf("%s: other units than %v", name, g.ints(name+".units"))
+			}
+			near(t, name, g.output(b), g.get(name+".y"), rounding)
+		}
+	})
+}
+
 func TestGoldenMagnitude(t *testing.T) {
 	eachGolden(t, func(t *testing.T, g goldenCase) {
 		m, c := g.mlp()

@@ -3,6 +3,7 @@ package fusion
 import (
 	"context"
 	"errors"
+	"math"
 
 	"mlpfusion/kernel"
 )
@@ -131,4 +132,33 @@ func (t *teacher) outputs(x []float32, at, n int) []float32 {
 	}
 	t.m.Forward(t.pool, x, n, y)
 	return y
+}
+
+// moments are means over the calibration tokens of each unit's activation, which is
+// what the down projection reads, and of its square.
+type moments struct{ mean, square []float64 }
+
+func (m *MLP) activations(ctx context.Context, o Options) (*moments, error) {
+	a := &moments{make([]float64, m.Width), make([]float64, m.Width)}
+	h := make([]float32, chunk*m.Width)
+	seen := 0
+	err := o.teacher(m).each(ctx, false, func(x, _ []float32, tokens int) error {
+		seen += tokens
+		m.hidden(o.Pool, x, tokens, h, nil)
+		addRows(a.mean, h, tokens)
+		addSquares(a.square, h, tokens)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, sums := range [][]float64{a.mean, a.square} {
+		for i := range sums {
+			sums[i] /= float64(seen)
+			if math.IsNaN(sums[i]) || math.IsInf(sums[i], 0) {
+				return nil, errNotFinite
+			}
+		}
+	}
+	return a, nil
 }

@@ -10,11 +10,12 @@ import (
 // together, until as many parameters are left as a fused block of the width
 // has; biases stay, and count. The zeros are a mask that training has to keep.
 // It saves no time: it is a reference for accuracy at equal size.
-type magnitude struct{}
+func init() {
+	register(Method{Name: "magnitude", Rank: 8, About: "not units: the smallest single weights become zero",
+		block: masked})
+}
 
-func (magnitude) Name() string { return "magnitude" }
-
-func (magnitude) compress(_ context.Context, m *MLP, o Options) (*Block, error) {
+func masked(_ context.Context, m *MLP, o Options) (*Block, error) {
 	b := &Block{MLP: m.clone(), Masked: true}
 	matrices := [][]float32{b.Gate, b.Up, b.Down}
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"mlpfusion/kernel"
 )
@@ -14,8 +13,8 @@ import (
 // the expert whose row of the router gives the largest product with it (top-1
 // routing, as in Switch Transformers).
 //
-// A Method compresses each expert on its own; a MixtureMethod looks at all of
-// them.
+// Most methods compress each expert on its own; those with the trait Mixtures look
+// at all of them.
 type Mixture struct {
 	Experts []*MLP // of one shape
 	// Router (len(Experts)×Hidden, row-major) and RouterBias, which may be nil, are
@@ -84,67 +83,10 @@ func (b *Block) Compact() *Block {
 	return &c
 }
 
-// MixtureMethod turns a mixture into a smaller one.
-type MixtureMethod interface {
-	// Name is the name LookupMixture knows it by.
-	Name() string
-
-	// Compress leaves m as it is. It reports what Method reports, experts of
-	// different shapes, and a number of experts out of 1 … len(m.Experts).
-	Compress(ctx context.Context, m *Mixture, o MixtureOptions) (*FusedMixture, error)
-}
-
-// MixtureOptions say how to compress a mixture.
-type MixtureOptions struct {
-	// Width is the number of units of each set of weights; Inputs, which merging
-	// needs, are what enters the layer: the tokens of all experts.
-	Options
-	// Experts is the number of experts that merging leaves, 1 … len(m.Experts).
-	Experts int
-}
-
-var mixtureMethods = []MixtureMethod{shared{}, mcSMoE{}, hcSMoE{}}
-
-// MixtureNames lists the methods for mixtures.
-func MixtureNames() []string { return namesOf(mixtureMethods) }
-
-// AllNames lists the methods for single blocks and behind them those for mixtures.
-func AllNames() []string { return append(Names(), MixtureNames()...) }
-
-// Merges tells whether a method merges experts.
-func Merges(method string) bool { return method == mcSMoE{}.Name() || method == hcSMoE{}.Name() }
-
-// UsesInputs tells whether a method with these options looks at a block's inputs.
-func (o *Options) UsesInputs(method string) bool {
-	return method == calibrated{}.Name() || Merges(method) || o.Weighted || o.Select || o.Refit || o.Fit > 0
-}
-
-// Clusters tells whether a method clusters units, as the options of clustering,
-// Weighted and Select suppose.
-func Clusters(method string) bool {
-	switch method {
-	case fused{}.Name(), clustered{}.Name(), calibrated{}.Name(), shared{}.Name():
-		return true
-	}
-	return Merges(method)
-}
-
-// LookupMixture returns the method of that name, or an error that lists the names.
-func LookupMixture(name string) (MixtureMethod, error) {
-	i := slices.Index(MixtureNames(), name)
-	if i < 0 {
-		return nil, fmt.Errorf("unknown method for mixtures of experts %q: expected one of %s", name, strings.Join(MixtureNames(), ", "))
-	}
-	return mixtureMethods[i], nil
-}
-
 // check reports the first thing wrong with the experts.
-func (m *Mixture) check(o *MixtureOptions) error {
+func (m *Mixture) check() error {
 	if len(m.Experts) == 0 {
 		return errors.New("fusion: a mixture needs at least one expert")
-	}
-	if o.Pool == nil {
-		return errors.New("fusion: Options.Pool is missing")
 	}
 	first := m.Experts[0]
 	for e, x := range m.Experts {
@@ -168,16 +110,13 @@ type routed struct {
 
 // route streams the inputs through the router, and through every expert where
 // outputs is set.
-func (m *Mixture) route(ctx context.Context, o *MixtureOptions, outputs bool) (*routed, error) {
+func (m *Mixture) route(ctx context.Context, o Options, outputs bool) (*routed, error) {
 	n, p := len(m.Experts), m.Experts[0].Hidden
 	if len(m.Router) != n*p {
 		return nil, fmt.Errorf("fusion: the router: expected %d×%d values, found %d", n, p, len(m.Router))
 	}
 	if m.RouterBias != nil && len(m.RouterBias) != n {
 		return nil, fmt.Errorf("fusion: the router's bias: expected %d values, found %d", n, len(m.RouterBias))
-	}
-	if o.Inputs == nil {
-		return nil, errNoInputs
 	}
 	r := &routed{tokens: make([]int, n), like: make([][]float64, n), mean: make([][]float64, n)}
 	for e := range n {

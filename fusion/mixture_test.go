@@ -16,16 +16,16 @@ import (
 	"mlpfusion/kmeans"
 )
 
-func compressMixture(t fataler, name string, m *Mixture, o MixtureOptions) *FusedMixture {
+func compressMixture(t fataler, name string, m *Mixture, o Options) *FusedMixture {
 	t.Helper()
-	method, err := LookupMixture(name)
+	method, err := Lookup(name)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	if o.Pool == nil {
 		o.Pool = testPool
 	}
-	f, err := method.Compress(context.Background(), m, o)
+	f, err := method.CompressMixture(context.Background(), m, o)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -47,8 +47,8 @@ func TestMixtureGolden(t *testing.T) {
 	if got := m.Experts[1].align(m.Experts[0], testPool); !slices.Equal(got, g.ints("order")) {
 		t.Errorf("order of expert 1: %v, want %v", got, g.ints("order"))
 	}
-	o := MixtureOptions{Options: Options{Width: width, Pool: testPool, Inputs: matrix{p, x}}, Experts: keep}
-	routes, err := m.route(t.Context(), &o, false)
+	o := Options{Width: width, Pool: testPool, Inputs: matrix{p, x}, Experts: keep}
+	routes, err := m.route(t.Context(), o, false)
 	if err != nil || !slices.Equal(routes.tokens, g.ints("usage")) {
 		t.Errorf("usage %v (%v), want %v", routes.tokens, err, g.ints("usage"))
 	}
@@ -66,7 +66,7 @@ func TestMixtureGolden(t *testing.T) {
 		}
 		check(short, f)
 	}
-	o.Width, o.Clustering = c, kmeans.AlgorithmWard
+	o.Width, o.Experts, o.Clustering = c, 0, kmeans.AlgorithmWard
 	f := compressMixture(t, "shared", m, o)
 	if want := float64(g.get("shared.inertia")[0]); !(math.Abs(f.Blocks[0].Inertia-want) <= 1e-6*want) {
 		t.Errorf("shared: inertia %g, want %g", f.Blocks[0].Inertia, want)
@@ -96,7 +96,7 @@ func TestRouterBias(t *testing.T) {
 	for range 3 {
 		m.Experts = append(m.Experts, randomMLP(rand.New(rand.NewPCG(1, 1)), 4, 6, false, false))
 	}
-	r, err := m.route(t.Context(), &MixtureOptions{Options: Options{Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}}, false)
+	r, err := m.route(t.Context(), Options{Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}, false)
 	if err != nil || !slices.Equal(r.tokens, []int{0, 9, 0}) {
 		t.Errorf("tokens %v (%v), want all 9 at expert 1", r.tokens, err)
 	}
@@ -109,7 +109,7 @@ func TestCopiesMergeExactly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawMixture(t, rapid.IntRange(1, 6).Draw(t, "experts"))
 		first := m.Experts[0]
-		o := MixtureOptions{Options: Options{Width: first.Width, Inputs: matrix{first.Hidden, tokens(first.Hidden, 40, 3)}}, Experts: 1}
+		o := Options{Width: first.Width, Inputs: matrix{first.Hidden, tokens(first.Hidden, 40, 3)}, Experts: 1}
 		for _, name := range []string{"hc-smoe", "mc-smoe"} {
 			for e := range m.Experts[1:] {
 				m.Experts[1+e] = first
@@ -147,7 +147,7 @@ func TestSharedUnitsOfCopies(t *testing.T) {
 		}
 		c := rapid.IntRange(1, first.Width).Draw(t, "c")
 		single := mustCompress(t, "fusion", first, Options{Width: c, Clustering: kmeans.AlgorithmWard})
-		f := compressMixture(t, "shared", m, MixtureOptions{Options: Options{Width: c, Clustering: kmeans.AlgorithmWard}})
+		f := compressMixture(t, "shared", m, Options{Width: c, Clustering: kmeans.AlgorithmWard})
 		x := tokens(first.Hidden, 5, 1)
 		for e, p := range f.Scale {
 			if !slices.Equal(p, single.Scale) {
@@ -167,7 +167,7 @@ func TestSharedCounts(t *testing.T) {
 		m := drawMixture(t, rapid.IntRange(1, 5).Draw(t, "experts"))
 		first := m.Experts[0]
 		all := len(m.Experts) * first.Width
-		o := MixtureOptions{Options: Options{Width: rapid.IntRange(1, all).Draw(t, "c"), Seed: 1}}
+		o := Options{Width: rapid.IntRange(1, all).Draw(t, "c"), Seed: 1}
 		f := compressMixture(t, "shared", m, o)
 		x := tokens(first.Hidden, 5, 1)
 		total := make([]int32, o.Width)
@@ -211,7 +211,7 @@ func TestMerge(t *testing.T) {
 		m := drawMixture(t, rapid.IntRange(1, 6).Draw(t, "experts"))
 		first := m.Experts[0]
 		keep := rapid.IntRange(1, len(m.Experts)).Draw(t, "keep")
-		o := MixtureOptions{Options: Options{Width: rapid.IntRange(1, first.Width).Draw(t, "c"), Inputs: matrix{first.Hidden, tokens(first.Hidden, 30, 3)}}, Experts: keep}
+		o := Options{Width: rapid.IntRange(1, first.Width).Draw(t, "c"), Inputs: matrix{first.Hidden, tokens(first.Hidden, 30, 3)}, Experts: keep}
 		for _, name := range []string{"mc-smoe", "hc-smoe"} {
 			f := compressMixture(t, name, m, o)
 			if len(f.Blocks) != keep || slices.Max(f.Of) != keep-1 {
@@ -279,30 +279,30 @@ func TestMixtureRefusals(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, c := range []struct {
 		name string
-		with func(m *Mixture, o *MixtureOptions)
+		with func(m *Mixture, o *Options)
 		only string // method, "" for all
 		want string
 	}{
-		{"no experts", func(m *Mixture, o *MixtureOptions) { m.Experts = nil }, "", "at least one expert"},
-		{"no pool", func(m *Mixture, o *MixtureOptions) { o.Pool = nil }, "", "Pool is missing"},
-		{"another width", func(m *Mixture, o *MixtureOptions) { m.Experts[2] = randomMLP(r, 4, 5, false, false) }, "", "expert 2: expected the shape of expert 0 (6 units of 4 inputs"},
-		{"a gate", func(m *Mixture, o *MixtureOptions) { m.Experts[1] = randomMLP(r, 4, 6, true, false) }, "", "expert 1: expected the shape"},
-		{"NaN", func(m *Mixture, o *MixtureOptions) { m.Experts[1].Up[9] = float32(math.NaN()) }, "", "expert 1: fusion: up: hidden unit 2 holds NaN"},
-		{"width 0", func(m *Mixture, o *MixtureOptions) { o.Width = 0 }, "", "width 0: expected 1 to"},
-		{"more than all units", func(m *Mixture, o *MixtureOptions) { o.Width = 19 }, "shared", "width 19: expected 1 to 18"},
-		{"refit of shared units", func(m *Mixture, o *MixtureOptions) { o.Refit = true }, "shared", "no one output"},
-		{"refit of merged experts", func(m *Mixture, o *MixtureOptions) { o.Refit = true }, "mc-smoe", "cannot be weighted"},
-		{"no experts kept", func(m *Mixture, o *MixtureOptions) { o.Experts = 0 }, "mc-smoe", "expected 1 to 3"},
-		{"more experts", func(m *Mixture, o *MixtureOptions) { o.Experts = 4 }, "hc-smoe", "expected 1 to 3"},
-		{"no inputs", func(m *Mixture, o *MixtureOptions) { o.Inputs = nil }, "mc-smoe", "needs inputs"},
-		{"weighted without inputs", func(m *Mixture, o *MixtureOptions) { o.Weighted, o.Inputs = true, nil }, "shared", "needs inputs"},
-		{"short router", func(m *Mixture, o *MixtureOptions) { m.Router = m.Router[1:] }, "hc-smoe", "the router: expected 3×4 values, found 11"},
-		{"short router bias", func(m *Mixture, o *MixtureOptions) { m.RouterBias = []float32{1} }, "mc-smoe", "the router's bias: expected 3 values, found 1"},
-		{"empty inputs", func(m *Mixture, o *MixtureOptions) { o.Inputs = matrix{4, nil} }, "mc-smoe", "inputs are empty"},
-		{"infinite inputs", func(m *Mixture, o *MixtureOptions) { o.Inputs = matrix{4, []float32{1, 2, 3, float32(math.Inf(1))}} }, "mc-smoe", "not finite"},
+		{"no experts", func(m *Mixture, o *Options) { m.Experts = nil }, "", "at least one expert"},
+		{"no pool", func(m *Mixture, o *Options) { o.Pool = nil }, "", "Pool is missing"},
+		{"another width", func(m *Mixture, o *Options) { m.Experts[2] = randomMLP(r, 4, 5, false, false) }, "", "expert 2: expected the shape of expert 0 (6 units of 4 inputs"},
+		{"a gate", func(m *Mixture, o *Options) { m.Experts[1] = randomMLP(r, 4, 6, true, false) }, "", "expert 1: expected the shape"},
+		{"NaN", func(m *Mixture, o *Options) { m.Experts[1].Up[9] = float32(math.NaN()) }, "", "expert 1: fusion: up: hidden unit 2 holds NaN"},
+		{"width 0", func(m *Mixture, o *Options) { o.Width = 0 }, "", "width 0: expected 1 to"},
+		{"more than all units", func(m *Mixture, o *Options) { o.Width = 19 }, "shared", "width 19: expected 1 to 18"},
+		{"refit of shared units", func(m *Mixture, o *Options) { o.Refit = true }, "shared", "refit: expected with a method for single blocks"},
+		{"refit of merged experts", func(m *Mixture, o *Options) { o.Refit = true }, "mc-smoe", "refit: expected with a method for single blocks"},
+		{"no experts kept", func(m *Mixture, o *Options) { o.Experts = 0 }, "mc-smoe", "expected 1 to 3"},
+		{"more experts", func(m *Mixture, o *Options) { o.Experts = 4 }, "hc-smoe", "expected 1 to 3"},
+		{"no inputs", func(m *Mixture, o *Options) { o.Inputs = nil }, "mc-smoe", "needs inputs"},
+		{"weighted without inputs", func(m *Mixture, o *Options) { o.Weighted, o.Inputs = true, nil }, "shared", "needs inputs"},
+		{"short router", func(m *Mixture, o *Options) { m.Router = m.Router[1:] }, "hc-smoe", "the router: expected 3×4 values, found 11"},
+		{"short router bias", func(m *Mixture, o *Options) { m.RouterBias = []float32{1} }, "mc-smoe", "the router's bias: expected 3 values, found 1"},
+		{"empty inputs", func(m *Mixture, o *Options) { o.Inputs = matrix{4, nil} }, "mc-smoe", "inputs are empty"},
+		{"infinite inputs", func(m *Mixture, o *Options) { o.Inputs = matrix{4, []float32{1, 2, 3, float32(math.Inf(1))}} }, "mc-smoe", "not finite"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, name := range MixtureNames() {
+			for _, name := range Names(func(m *Method) bool { return m.Mixtures }) {
 				if c.only != "" && c.only != name {
 					continue
 				}
@@ -310,16 +310,16 @@ func TestMixtureRefusals(t *testing.T) {
 				for range 3 {
 					m.Experts = append(m.Experts, randomMLP(r, 4, 6, false, false))
 				}
-				o := MixtureOptions{Options: Options{Width: 3, Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}, Experts: 2}
+				o := Options{Width: 3, Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}
+				method, _ := Lookup(name)
+				if method.Merges {
+					o.Experts = 2
+				}
 				c.with(m, &o)
-				method, _ := LookupMixture(name)
-				if _, err := method.Compress(t.Context(), m, o); err == nil || !strings.Contains(err.Error(), c.want) {
+				if _, err := method.CompressMixture(t.Context(), m, o); err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 				}
 			}
 		})
-	}
-	if _, err := LookupMixture("merge"); err == nil || !strings.Contains(err.Error(), "shared, mc-smoe, hc-smoe") {
-		t.Errorf("LookupMixture of an unknown name: %v, want the list of names", err)
 	}
 }

@@ -18,13 +18,14 @@ import (
 // random rows; 100 steps of AdamW at 1e-2 with PyTorch's defaults (β 0.9 and
 // 0.999, ε 1e-8, decay 0.01); and all of W1~, b1~, W2~ and b2 are multiplied by
 // sqrt(p_I/c) at the end.
-type mmd struct{}
-
-func (mmd) Name() string { return "mmd" }
+func init() {
+	register(Method{Name: "mmd", Rank: 6, About: "units moved by descent until they are distributed as the original ones",
+		units: true, seeded: true, block: matched})
+}
 
 const mmdSteps = 100
 
-func (mmd) compress(ctx context.Context, m *MLP, o Options) (*Block, error) {
+func matched(ctx context.Context, m *MLP, o Options) (*Block, error) {
 	x, d := m.SubMLPs()
 	start := random(o.Seed).Perm(m.Width)[:o.Width]
 	f := newMMDFit(x, m.Width, d, start, o.Pool)

@@ -6,11 +6,12 @@ import (
 )
 
 // none keeps the block as it is, whatever the width: the upper reference.
-type none struct{}
+func init() {
+	register(Method{Name: "none", Rank: 0, About: "the block as it is",
+		units: true, block: unchanged})
+}
 
-func (none) Name() string { return "none" }
-
-func (none) compress(_ context.Context, m *MLP, _ Options) (*Block, error) {
+func unchanged(_ context.Context, m *MLP, _ Options) (*Block, error) {
 	return &Block{MLP: m.clone()}, nil
 }
 

@@ -13,11 +13,12 @@ import (
 // the same bound for the product of two projections. Biases do not count, as
 // in the baseline the paper compares with. Ties go to the lower unit; the kept
 // units stay in order.
-type prune struct{}
+func init() {
+	register(Method{Name: "prune", Rank: 7, About: "the units with the largest weights",
+		units: true, block: pruned})
+}
 
-func (prune) Name() string { return "prune" }
-
-func (prune) compress(_ context.Context, m *MLP, o Options) (*Block, error) {
+func pruned(_ context.Context, m *MLP, o Options) (*Block, error) {
 	return m.keep(largest(m.pruneScores(), o.Width)), nil
 }
 

@@ -34,7 +34,7 @@ func TestRefitIsNeverWorse(t *testing.T) {
 		}
 		o := Options{Width: rapid.IntRange(1, m.Width).Draw(t, "c"), Seed: 1, Inputs: matrix{m.Hidden, x}}
 		ridge := rapid.SampledFrom([]float64{1e-6, 1e-4, 1, 100}).Draw(t, "ridge")
-		for _, name := range Names() {
+		for _, name := range singles() {
 			if name == "calibrated" {
 				continue // is always refitted
 			}

@@ -3,7 +3,6 @@ package fusion
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // shared clusters the hidden units of all experts together into o.Width
@@ -13,28 +12,17 @@ import (
 //
 // with P_e the number of its own units in each cluster, 0 where it has none. One
 // set of weights takes the place of E, whatever the number of experts.
-type shared struct{}
+func init() {
+	register(Method{Name: "shared", Rank: 11, About: "one set of clusters for the units of all experts, each with a P of its own",
+		Clusters: true, KeepsP: true, Mixtures: true, seeded: true, mixture: shared})
+}
 
-func (shared) Name() string { return "shared" }
-
-func (shared) Compress(ctx context.Context, m *Mixture, o MixtureOptions) (*FusedMixture, error) {
-	if err := m.check(&o); err != nil {
-		return nil, err
-	}
+func shared(ctx context.Context, m *Mixture, o Options) (*FusedMixture, error) {
 	first := m.Experts[0]
-	if all := len(m.Experts) * first.Width; o.Width < 1 || o.Width > all {
-		return nil, fmt.Errorf("fusion: width %d: expected 1 to %d, the units of all experts", o.Width, all)
-	}
-	switch {
-	case first.DownBias != nil:
+	if first.DownBias != nil {
 		return nil, errors.New("fusion: shared units need experts without an output bias")
-	case o.Select || o.Refit || o.Fit > 0 || o.Balance:
-		return nil, errors.New("fusion: shared units cannot be selected, refitted, fitted or balanced: they have no one output to fit to")
-	case o.Weighted && o.Inputs == nil:
-		return nil, errNoInputs
 	}
-	all := m.union()
-	b, err := cluster(ctx, all, o.Options)
+	b, err := cluster(ctx, m.union(), o)
 	if err != nil {
 		return nil, err
 	}

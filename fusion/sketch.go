@@ -11,11 +11,12 @@ import (
 // sketch mixes all hidden units into c at random: with a Gaussian S (c×p_I,
 // entries N(0,1)/sqrt(c)), W1~ = S·W1, b1~ = S·b1, W2~ = W2·Sᵀ. On the sub-MLP
 // matrix this is one product, X~ = S·X.
-type sketch struct{}
+func init() {
+	register(Method{Name: "sketch", Rank: 4, About: "random mixtures of all units",
+		units: true, seeded: true, block: mixed})
+}
 
-func (sketch) Name() string { return "sketch" }
-
-func (sketch) compress(_ context.Context, m *MLP, o Options) (*Block, error) {
+func mixed(_ context.Context, m *MLP, o Options) (*Block, error) {
 	return sketched(m, gaussian(o.Width, m.Width, o.Seed), o.Width, o.Pool), nil
 }
 

@@ -12,11 +12,12 @@ import (
 
 // svd cuts each matrix to its t leading singular directions and keeps the two
 // factors as two linear layers, U·S and Vᵀ.
-type svd struct{}
+func init() {
+	register(Method{Name: "svd", Rank: 5, About: "not units: each matrix is cut to its leading singular directions",
+		block: truncated})
+}
 
-func (svd) Name() string { return "svd" }
-
-func (svd) compress(ctx context.Context, m *MLP, o Options) (*Block, error) {
+func truncated(ctx context.Context, m *MLP, o Options) (*Block, error) {
 	t := svdRank(m.Hidden, m.Width, o.Width)
 	b := &Block{MLP: m.clone(), Factors: &Factors{Rank: t}}
 	b.Gate, b.Up, b.Down = nil, nil, nil

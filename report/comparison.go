@@ -20,9 +20,6 @@ type view struct {
 	classes map[string]string // by the group's name
 }
 
-// baseClass gives a method the colour that it has on every page.
-var baseClass = map[string]string{"none": "c0", "fusion": "c1", "calibrated": "c2", "cluster": "c3", "sketch": "c4", "svd": "c5", "mmd": "c6", "prune": "c7", "magnitude": "c8"}
-
 func newView(c *comparison) *view {
 	v := &view{comparison: c, groups: experiment.Groups(c.cells), classes: map[string]string{}}
 	taken := map[string]bool{}
@@ -31,9 +28,9 @@ func newView(c *comparison) *view {
 		if _, ok := v.classes[g.Name]; ok {
 			continue
 		}
-		base, _, _ := strings.Cut(g.Method, "+")
-		class := baseClass[base]
-		if class == "" || taken[class] {
+		const colours = 12                    // of style.css
+		class := fmt.Sprintf("c%d", g.Rank()) // a method's colour is the same on every page
+		if g.Rank() >= colours || taken[class] {
 			for _, s := range spare {
 				if class = s; !taken[s] {
 					break
@@ -438,6 +435,7 @@ func (v *view) clusters() []figure {
 				continue
 			}
 			// One colour a width; a dashed line is a further method.
+			const colours = 12 // of style.css
 			class := fmt.Sprintf("c%d", 1+slices.Index(wide, spot{t, g.Width})%11)
 			name := fmt.Sprintf("%s, c = %d", g.Name, g.Width)
 			l := series{name: name, class: class, dashed: g.Method != "fusion"}

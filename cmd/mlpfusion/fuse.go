@@ -36,21 +36,24 @@ func (a *app) fuseCommand() *cobra.Command {
 		Short: "Compress MLP blocks",
 		Long: `Compress the MLP blocks of MODEL and write the result to the directory OUT.
 
-Methods: ` + strings.Join(fusion.Names(), ", ") + `.
+Methods, and what becomes of a block's hidden units:
+
+` + methodList(false) + `
 The paper's own is fusion with --clustering kmeans --restarts 30.
 Without --layers the last two thirds of the layers are compressed, without
 --width or --ratio to a quarter of their hidden units.
 
-The method calibrated, and the flags weighted, select, refit and fit with any
-method, read unlabelled training texts of --task and --data.
+The methods ` + textMethods(false) + `, and the flags weighted, select, refit and fit
+with any method, read unlabelled training texts of --task and --data.
 
 Of mixtures of experts these methods compress each expert on its own. Others look
-at all experts of a layer: ` + strings.Join(fusion.MixtureNames(), ", ") + `. With shared one set of --width
-units serves all experts, each with its own cluster sizes; mc-smoe and hc-smoe
-merge experts until --experts are left, by how the router uses them on the texts
-of --task and --data, and compress those where --width or --ratio is given. The
-router stays as it is. --by-usage divides a --budget among experts by the tokens
-they get on these texts.`,
+at all experts of a layer:
+
+` + methodList(true) + `
+With shared one set of --width units serves all experts. Merging leaves --experts
+of them, by how the router uses them on the texts of --task and --data, and
+compresses those where --width or --ratio is given. The router stays as it is.
+--by-usage divides a --budget among experts by the tokens they get on these texts.`,
 		Example: `  mlpfusion fuse MODEL small
   mlpfusion fuse MODEL small --layers 2-5 --width 384
   mlpfusion fuse MODEL small --layers all --ratio 0.25 --method svd
@@ -59,7 +62,8 @@ they get on these texts.`,
   mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			cost, err := checkFuse(c.Flags(), &opt, clustering, budgetOf, byUsage, calibrationRows)
+			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
+			method, err := checkFuse(c.Flags(), &opt, budgetOf, byUsage)
 			if err != nil {
 				return err
 			}
@@ -75,9 +79,8 @@ they get on these texts.`,
 			// and keeps memory to what a block needs.
 			debug.SetGCPercent(25)
 			opt.Name, opt.Threads = args[0], a.threads
-			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
 			finished := 0
-			calibrate := opt.Fusion.UsesInputs(opt.Method)
+			calibrate := method.UsesTexts(opt.Fusion)
 			if calibrate || byUsage {
 				texts, err := a.calibrationTexts(dir, &data, calibrationRows)
 				if err != nil {
@@ -98,7 +101,6 @@ they get on these texts.`,
 					}
 				}
 			}
-			opt.BudgetOf = cost
 			a.kept, a.resume = filepath.Clean(args[1])+convert.WorkSuffix, "--resume"
 			all := a.ui.progress("blocks", "block", 0)
 			opt.Progress = func(s convert.Step) {
@@ -117,8 +119,8 @@ they get on these texts.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&opt.Method, "method", "fusion", "how to compress: "+strings.Join(fusion.AllNames(), ", "))
-	f.IntVar(&opt.Experts, "experts", 0, "experts that mc-smoe and hc-smoe leave in each mixture (default a quarter)")
+	f.StringVar(&opt.Method, "method", "fusion", "how to compress: one of the methods above")
+	f.IntVar(&opt.Fusion.Experts, "experts", 0, "experts that merging leaves in each mixture (default a quarter)")
 	f.BoolVar(&byUsage, "by-usage", false, "divide the budget among experts by the tokens they get on the texts of --task and --data")
 	f.StringVar(&opt.Layers, "layers", "", `layers from 0, such as 2-5 or 0,3,7-9, or "all" (default the last two thirds)`)
 	f.IntVar(&opt.Width, "width", 0, "hidden units to keep in each block")
@@ -129,7 +131,7 @@ they get on these texts.`,
 	f.StringVar(&clustering, "clustering", "", "kmeans (the paper's), ward or best (default best)")
 	f.IntVar(&opt.Fusion.Restarts, "restarts", 0, "runs of kmeans, the best is kept (default 30, the paper's)")
 	f.IntVar(&opt.Fusion.Effort, "effort", 0, "work of the clustering best: 1 (default) to 10 or more")
-	f.BoolVar(&opt.Fusion.Balance, "balance", false, "make P each unit's share of the output in place of cluster sizes (fusion, calibrated)")
+	f.BoolVar(&opt.Fusion.Balance, "balance", false, "make P each unit's share of the output in place of cluster sizes")
 	f.BoolVar(&opt.Fusion.Weighted, "weighted", false, "cluster by what units do on the texts of --task and --data")
 	f.BoolVar(&opt.Fusion.Select, "select", false, "cluster around the units that matter most on these texts")
 	f.BoolVar(&opt.Fusion.Refit, "refit", false, "fit the down projections to the original's outputs on these texts")
@@ -151,29 +153,30 @@ they get on these texts.`,
 
 // checkFuse refuses flags that are out of range, and those that would change
 // nothing.
-func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, clustering, budgetOf string, byUsage bool, calibrationRows int) (fusion.Cost, error) {
-	if !slices.Contains(fusion.AllNames(), opt.Method) {
-		return 0, usageError{fmt.Errorf("method: %w", choice.Unknown(opt.Method, fusion.AllNames()))}
+func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUsage bool) (*fusion.Method, error) {
+	method, err := fusion.Lookup(opt.Method)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("method: %w", choice.Unknown(opt.Method, fusion.Names(nil)))}
 	}
-	algorithm := kmeans.Algorithm(clustering)
-	if !slices.Contains([]kmeans.Algorithm{"", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest}, algorithm) {
-		return 0, usageError{fmt.Errorf("clustering: expected kmeans, ward or best, found %q", clustering)}
+	if !slices.Contains([]kmeans.Algorithm{"", kmeans.AlgorithmKMeans, kmeans.AlgorithmWard, kmeans.AlgorithmBest}, opt.Fusion.Clustering) {
+		return nil, usageError{fmt.Errorf("clustering: expected kmeans, ward or best, found %q", opt.Fusion.Clustering)}
 	}
-	cost, ok := map[string]fusion.Cost{"flops": fusion.FLOPs, "params": fusion.Params, "bytes": fusion.Bytes}[budgetOf]
+	var ok bool
+	opt.BudgetOf, ok = map[string]fusion.Cost{"flops": fusion.FLOPs, "params": fusion.Params, "bytes": fusion.Bytes}[budgetOf]
 	if !ok {
-		return 0, usageError{fmt.Errorf("budget-of: expected flops, params or bytes, found %q", budgetOf)}
+		return nil, usageError{fmt.Errorf("budget-of: expected flops, params or bytes, found %q", budgetOf)}
 	}
 	if f.Changed("store") && !slices.Contains([]string{"f32", "bf16", "int8"}, opt.Store) {
-		return 0, usageError{fmt.Errorf("store: expected f32, bf16 or int8, found %q", opt.Store)}
+		return nil, usageError{fmt.Errorf("store: expected f32, bf16 or int8, found %q", opt.Store)}
 	}
 	if f.Changed("layers") && opt.Layers == "" {
-		return 0, usageError{errors.New(`layers: expected numbers such as 2-5, or "all", found none`)}
+		return nil, usageError{errors.New(`layers: expected numbers such as 2-5, or "all", found none`)}
 	}
 	if f.Changed("budget") && !(opt.Budget > 0 && opt.Budget <= 1) {
-		return 0, usageError{fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", opt.Budget)}
+		return nil, usageError{fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", opt.Budget)}
 	}
 	if err := cmp.Or(atLeast(f, 1, "width", "restarts", "effort", "calibration-rows", "experts"), atLeast(f, 0, "fit"), above0(f, "ratio", "ridge")); err != nil {
-		return 0, err
+		return nil, err
 	}
 	sizes := 0
 	for _, name := range []string{"width", "ratio", "budget"} {
@@ -182,24 +185,38 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, clustering, budgetOf 
 		}
 	}
 	if sizes > 1 {
-		return 0, usageError{fmt.Errorf("expected one of --width, --ratio and --budget, found %d of them", sizes)}
+		return nil, usageError{fmt.Errorf("expected one of --width, --ratio and --budget, found %d of them", sizes)}
 	}
 	if byUsage && opt.Budget == 0 {
-		return 0, usageError{errors.New("by-usage: expected a --budget to divide, found none")}
+		return nil, usageError{errors.New("by-usage: expected a --budget to divide, found none")}
 	}
-	clusters := fusion.Clusters(opt.Method)
-	reads := byUsage || opt.Fusion.UsesInputs(opt.Method)
-	const clustered, texts = "a method that clusters", "a method or flags that read texts: calibrated, mc-smoe, hc-smoe, --weighted, --select, --refit, --fit, --by-usage"
-	return cost, onlyWith(f, []condition{
-		{"clustering", clusters, clustered}, {"weighted", clusters, clustered}, {"select", clusters, clustered},
-		{"restarts", clusters && algorithm == kmeans.AlgorithmKMeans, "--clustering kmeans"},
-		{"effort", clusters && (algorithm == "" || algorithm == kmeans.AlgorithmBest), "--clustering best"},
-		{"fit", opt.Method != "svd" && opt.Method != "magnitude", "a method that leaves units (not svd and magnitude)"},
-		{"ridge", opt.Fusion.Refit || opt.Method == "calibrated", "--refit or the method calibrated"},
-		{"balance", opt.Method == "fusion" || opt.Method == "calibrated", "the methods fusion and calibrated"},
+	if err := method.Check(opt.Fusion); err != nil {
+		return nil, usageError{err}
+	}
+	reads := byUsage || method.UsesTexts(opt.Fusion)
+	texts := "a method or flags that read texts: " + textMethods(true) + ", --weighted, --select, --refit, --fit, --by-usage"
+	return method, onlyWith(f, []condition{
 		{"budget-of", opt.Budget != 0, "--budget"},
 		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts},
 	})
+}
+
+// methodList is a line for each method, of those for mixtures or the others.
+func methodList(mixtures bool) string {
+	var b strings.Builder
+	for _, m := range fusion.Methods() {
+		if m.Mixtures == mixtures {
+			fmt.Fprintf(&b, "  %-11s %s\n", m.Name, m.About)
+		}
+	}
+	return b.String()
+}
+
+// textMethods names the methods that read texts, those for mixtures too if asked for.
+func textMethods(mixtures bool) string {
+	return strings.Join(fusion.Names(func(m *fusion.Method) bool {
+		return m.UsesTexts(fusion.Options{}) && (mixtures || !m.Mixtures)
+	}), ", ")
 }
 
 // texts are unlabelled texts of a task, ready for a model.

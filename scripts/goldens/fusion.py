@@ -46,13 +46,18 @@ def mlp(rng, p, width, gated, biased):
     return m
 
 
-def forward(m, x, scale=1.0, act="gelu"):
+def hidden(m, x, act):
+    """What the down projection reads."""
     t = {k: torch.from_numpy(np.asarray(v, dtype=np.float64)) for k, v in m.items()}
     x = torch.from_numpy(x.astype(np.float64))
     f = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu, "relu": torch.relu}[act]
     u = x @ t["up"].T + t.get("up_bias", 0)
-    h = f(x @ t["gate"].T) * u if "gate" in t else f(u)
-    return (h * torch.as_tensor(scale)) @ t["down"].T + t.get("down_bias", 0)
+    return f(x @ t["gate"].T) * u if "gate" in t else f(u)
+
+
+def forward(m, x, scale=1.0, act="gelu"):
+    t = {k: torch.from_numpy(np.asarray(v, dtype=np.float64)) for k, v in m.items()}
+    return (hidden(m, x, act) * torch.as_tensor(scale)) @ t["down"].T + t.get("down_bias", 0)
 
 
 def cut(w, t):
@@ -176,6 +181,20 @@ def case(seed, p, width, c, gated, biased, act):
     mm = split(y * np.sqrt(width / c))
     if biased:
         mm["down_bias"] = m["down_bias"] * np.sqrt(width / c)
+    # wanda and flap on x: arXiv 2312.11983, its baseline "Wanda-sp" and its metric WIFV
+    h = hidden(m, x, act).numpy()
+    w2 = m["down"].astype(np.float64)
+    for method, score in {
+        "wanda": (np.abs(w2) * np.sqrt((h**2).sum(0))).mean(0),
+        "flap": h.var(0, ddof=1) * (w2**2).sum(0),
+    }.items():
+        keep = np.sort(np.argsort(-score, kind="stable")[:c])
+        kept = {k: (m[k][:, keep] if k == "down" else m[k][keep]) for k in m if k != "down_bias"}
+        if method == "flap":
+            away = np.setdiff1d(np.arange(width), keep)
+            kept["down_bias"] = h[:, away].mean(0) @ w2[:, away].T + m.get("down_bias", 0)
+        out[method] = {"units": pack(keep), "y": pack(forward(with_units(**kept), x, act=act))}
+
     out["mmd"] = {"start": pack(start), "losses": pack(losses), "gap": pack(gap), "step": steps, "rows": pack(y), "y": pack(forward(mm, x, act=act))}
     return out
 
