@@ -11,6 +11,45 @@ import (
 	"mlpfusion/nn"
 )
 
+// Texts are unlabelled texts of a task, ready for a model.
+type Texts struct {
+	Name    string            // for the record
+	Head    model.LoadOptions // of the task
+	Batches []model.Input
+}
+
+// Calibrate prepares what the method reads of texts, and for usage what the routers of
+// the model in dir do with them. done, to be called after Fuse, frees it.
+func (o *FuseOptions) Calibrate(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, t *Texts, usage bool) (done func(), err error) {
+	method, err := fusion.Lookup(o.Method)
+	if err != nil {
+		return nil, err
+	}
+	o.CalibrationName, done = t.Name, func() {}
+	if usage {
+		head := t.Head
+		head.NewHead = true // what routers do does not depend on it
+		m, _, err := model.Load(dir, head)
+		if err != nil {
+			return nil, err
+		}
+		if len(m.Usage()) == 0 {
+			return nil, fmt.Errorf("%s: expected a model with mixtures of experts, found none", dir.Path)
+		}
+		if o.Usage, err = Routers(ctx, pool, m, nil, t.Batches, nil); err != nil {
+			return nil, err
+		}
+	}
+	if method.UsesTexts(o.Fusion) {
+		cal, err := NewCalibrator(ctx, pool, dir, t.Head, t.Batches, nil)
+		if err != nil {
+			return nil, err
+		}
+		o.Calibration, done = cal, cal.Close
+	}
+	return done, nil
+}
+
 // Calibrator runs example texts through the original model and through the one
 // whose blocks are being compressed, a layer at a time, and gives each block the
 // inputs it sees in both. States wait in temporary files, so memory does not

@@ -17,19 +17,12 @@ const temperature = 2
 
 // fineTuned is the original trained as a cell of it would be: the teacher of the
 // cells that distil. Its run is kept, so that the next such cell only loads it.
-func (r *Runner) fineTuned(ctx context.Context, k Key, d *taskData, cfg train.Config) (*model.Model, error) {
-	rows, err := d.trainRows(k.Seed, r.Config.TrainRows)
-	if err != nil {
-		return nil, err
-	}
-	name := r.shardName(fmt.Sprintf("teacher_%s_lr%g_seed%d", k.Task, k.LR, k.Seed))
-	t := train.Runner{Config: cfg, Data: train.Data{Spec: d.set.Spec, Train: rows, Dev: d.dev}, Pool: r.Pool,
-		Load:   func() (*model.Model, error) { return loadModel(r.Source.Path, d.head, k.Seed) },
-		Dir:    filepath.Join(r.Dir, "runs", name),
-		Resume: true}
-	t.Observer.Step = func(done, total int, loss float64) { r.stage(fmt.Sprintf("teacher, loss %.3g", loss), done, total) }
-	m, _, err := t.Run(ctx)
-	return m, err
+func (m *maker) fineTuned(ctx context.Context, cfg train.Config) (*model.Model, error) {
+	name := m.shardName(fmt.Sprintf("teacher_%s_lr%g_seed%d", m.Task, m.LR, m.Seed))
+	t := m.trainer(m.d, m.rows, filepath.Join(m.Dir, "runs", name), "teacher", cfg)
+	t.Load = func() (*model.Model, error) { return loadModel(m.Source.Path, m.d.head, m.Seed) }
+	teacher, _, err := t.Run(ctx)
+	return teacher, err
 }
 
 // scoreInt8 scores a trained model with its fused blocks' matrices rounded as

@@ -36,57 +36,66 @@ func (r *Runner) setBase(d *taskData, seed uint64) error {
 	return nil
 }
 
-// measure compares a compressed model with the original on dev texts.
-func (r *Runner) measure(ctx context.Context, c *Cell, d *taskData, m *model.Model) error {
-	if len(c.Blocks) == 0 {
+// measure compares the compressed model with the original on dev texts.
+func (m *maker) measure(ctx context.Context) error {
+	if len(m.Blocks) == 0 {
 		return nil
 	}
-	r.stage("output error", 0, 1)
-	e, err := ntk.CompareOutputs(ctx, r.Pool, r.base.m, m, packed(d.dev, min(r.Config.OutputRows, d.dev.Len())))
+	m.stage("output error", 0, 1)
+	n, err := m.load()
 	if err != nil {
 		return err
 	}
-	c.Output = &OutputError{e.Hidden, e.HiddenNorm, e.Logits, e.LogitsNorm}
-	if len(m.Usage()) > 0 {
-		in := packed(d.dev, min(r.Config.OutputRows, d.dev.Len()))
-		if c.Routers, err = convert.Routers(ctx, r.Pool, m, r.base.m, []model.Input{*in}, nil); err != nil {
+	in := packed(m.d.dev, min(m.Config.OutputRows, m.d.dev.Len()))
+	e, err := ntk.CompareOutputs(ctx, m.Pool, m.base.m, n, in)
+	if err != nil {
+		return err
+	}
+	m.Output = &OutputError{e.Hidden, e.HiddenNorm, e.Logits, e.LogitsNorm}
+	if len(n.Usage()) > 0 {
+		if m.Routers, err = convert.Routers(ctx, m.Pool, n, m.base.m, []model.Input{*in}, nil); err != nil {
 			return err
 		}
 	}
-	if r.Config.NTKRows == 0 || c.PMode == Backward {
+	if m.Config.NTKRows == 0 || m.PMode == Backward {
 		return nil
 	}
-	in := packed(d.dev, min(r.Config.NTKRows, d.dev.Len()))
-	kind, err := ntk.ParseKind(map[string]string{"adamw": "adam", "sgd": "sgd"}[r.Config.Optimizer])
+	return m.measureKernels(ctx, n)
+}
+
+// measureKernels compares the tangent kernels.
+func (m *maker) measureKernels(ctx context.Context, n *model.Model) error {
+	in := packed(m.d.dev, min(m.Config.NTKRows, m.d.dev.Len()))
+	kind, err := ntk.ParseKind(map[string]string{"adamw": "adam", "sgd": "sgd"}[m.Config.Optimizer])
 	if err != nil {
 		return err
 	}
-	opt := ntk.Options{Kind: kind, Blocks: ntk.Fused(m), Progress: func(_ string, done float64) { r.stage("tangent kernel", int(100*done), 100) }}
-	theirs, err := r.originals(ctx, c.Key, in, opt)
+	opt := ntk.Options{Kind: kind, Blocks: ntk.Fused(n), Progress: func(_ string, done float64) { m.stage("tangent kernel", int(100*done), 100) }}
+	theirs, err := m.originals(ctx, m.Key, in, opt)
 	if err != nil {
 		return err
 	}
-	ours, err := ntk.Compute(ctx, r.Pool, m, in, opt)
+	ours, err := ntk.Compute(ctx, m.Pool, n, in, opt)
 	if err != nil {
 		return err
 	}
-	c.NTK = &NTK{Kind: kind.String(), Rows: len(in.Offsets) - 1, Kernel: filepath.Join("kernels", c.ID()+".npy")}
+	m.NTK = &NTK{Kind: kind.String(), Rows: len(in.Offsets) - 1, Kernel: filepath.Join("kernels", m.ID()+".npy")}
 	for i, k := range ours {
 		diff, err := compare(theirs[i], k)
 		if err != nil {
 			return err
 		}
-		c.NTK.Blocks = append(c.NTK.Blocks, BlockDifference{k.Block, diff})
+		m.NTK.Blocks = append(m.NTK.Blocks, BlockDifference{k.Block, diff})
 	}
 	total, sum := ntk.Sum(theirs), ntk.Sum(ours)
-	if c.NTK.Sum, err = compare(total, sum); err != nil {
+	if m.NTK.Sum, err = compare(total, sum); err != nil {
 		return err
 	}
-	c.NTK.Original = filepath.Join("kernels", r.shardName(fmt.Sprintf("original_%s_seed%d", c.Task, c.Seed))+".npy")
-	if err := writeKernel(filepath.Join(r.Dir, c.NTK.Original), total); err != nil {
+	m.NTK.Original = filepath.Join("kernels", m.shardName(fmt.Sprintf("original_%s_seed%d", m.Task, m.Seed))+".npy")
+	if err := writeKernel(filepath.Join(m.Dir, m.NTK.Original), total); err != nil {
 		return err
 	}
-	return writeKernel(filepath.Join(r.Dir, c.NTK.Kernel), sum)
+	return writeKernel(filepath.Join(m.Dir, m.NTK.Kernel), sum)
 }
 
 // originals returns the original's kernels of some blocks, computed once for a

@@ -62,7 +62,7 @@ const (
 	Matthews = "matthews"
 	Pearson  = "pearson"
 	Spearman = "spearman"
-	Distance = "distance" // of hidden states, see train.NewTuner; less is better
+	Distance = "distance" // of hidden states, see train.Tuning; less is better
 )
 
 // Classes is the number of labels, which is the number of logits of an example;

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 
 	"mlpfusion/kernel"
@@ -8,50 +9,45 @@ import (
 	"mlpfusion/nn"
 )
 
-// Distillation says how a teacher's logits share in the loss, see
-// nn.Tape.Distill.
+// Distillation is fine-tuning with a teacher: a model with a head for the same
+// task, such as the original fine-tuned, whose logits the student learns beside
+// the labels, see nn.Tape.Distill. Each batch passes through both models; the
+// teacher has no dropout.
 type Distillation struct {
-	Teacher     string  `json:"teacher"` // its name, for the run's record
-	Weight      float64 `json:"weight"`  // of the teacher's loss, 0 … 1; at 1 labels count for nothing
-	Temperature float64 `json:"temperature"`
+	Labels      `json:"-"`
+	Model       *model.Model `json:"-"`       // the teacher
+	Teacher     string       `json:"teacher"` // its name, for the run's record
+	Weight      float64      `json:"weight"`  // of the teacher's loss, 0 … 1; at 1 labels count for nothing
+	Temperature float64      `json:"temperature"`
+
+	tape *nn.Tape // the teacher's
 }
 
-// NewDistiller returns a stepper for fine-tuning with a teacher: a model with a
-// head for the same task, such as the original fine-tuned, whose logits the
-// student learns beside the labels. Each batch passes through both models; the
-// teacher has no dropout.
-func NewDistiller(pool *kernel.Pool, student, teacher *model.Model, d Distillation, cfg OptimizerConfig, prec kernel.Precision, seed uint64) (*Stepper, error) {
-	a, b := teacher.Config, student.Config
+func (d *Distillation) begin(pool *kernel.Pool, prec kernel.Precision, student *model.Model) error {
+	a, b := d.Model.Config, student.Config
 	switch {
 	case b.Head == model.LanguageModel:
-		return nil, fmt.Errorf("distillation: expected a classifier or a regression, found a language model")
+		return errors.New("distillation: expected a classifier or a regression, found a language model")
 	case !(d.Weight >= 0 && d.Weight <= 1):
-		return nil, fmt.Errorf("distillation: expected a weight from 0 to 1, found %g", d.Weight)
+		return fmt.Errorf("distillation: expected a weight from 0 to 1, found %g", d.Weight)
 	case !(d.Temperature > 0):
-		return nil, fmt.Errorf("distillation: expected a temperature above 0, found %g", d.Temperature)
+		return fmt.Errorf("distillation: expected a temperature above 0, found %g", d.Temperature)
 	case a.Vocab != b.Vocab:
-		return nil, fmt.Errorf("distillation: expected a teacher with the student's vocabulary of %d, found %d", b.Vocab, a.Vocab)
+		return fmt.Errorf("distillation: expected a teacher with the student's vocabulary of %d, found %d", b.Vocab, a.Vocab)
 	case a.Head != b.Head || len(a.Labels) != len(b.Labels):
-		return nil, fmt.Errorf("distillation: expected a teacher with the student's labels %v, found %v", b.Labels, a.Labels)
-	case teacher.MaxLength() < student.MaxLength():
-		return nil, fmt.Errorf("distillation: expected a teacher that reads %d tokens, found %d", student.MaxLength(), teacher.MaxLength())
+		return fmt.Errorf("distillation: expected a teacher with the student's labels %v, found %v", b.Labels, a.Labels)
+	case d.Model.MaxLength() < student.MaxLength():
+		return fmt.Errorf("distillation: expected a teacher that reads %d tokens, found %d", student.MaxLength(), d.Model.MaxLength())
+	case student.RouterLosses:
+		return errors.New("train routers: expected no teacher, whose loss does not know the routers' losses")
 	}
-	s := NewStepper(pool, student, cfg, prec, seed)
-	s.teacher = &logitsTeacher{Distillation: d, model: teacher, tape: nn.NewTape(pool)}
-	s.teacher.tape.Prec = prec
-	return s, nil
+	d.tape = nn.NewTape(pool)
+	d.tape.Prec = prec
+	return nil
 }
 
-// logitsTeacher is the teacher of a distillation.
-type logitsTeacher struct {
-	Distillation
-	model *model.Model
-	tape  *nn.Tape
-}
-
-// loss runs both models on a batch, the student on its tape.
-func (t *logitsTeacher) loss(tape *nn.Tape, student *model.Model, kind nn.Loss, in *model.Input, labels []float32) float64 {
-	t.tape.Reset(0)
-	theirs := t.model.Forward(t.tape, in)
-	return tape.Distill(kind, student.Forward(tape, in), theirs, labels, t.Weight, t.Temperature)
+func (d *Distillation) loss(tape *nn.Tape, student *model.Model, in *model.Input, labels []float32) float64 {
+	d.tape.Reset(0)
+	theirs := d.Model.Forward(d.tape, in)
+	return tape.Distill(LossOf(student), student.Forward(tape, in), theirs, labels, d.Weight, d.Temperature)
 }

@@ -16,8 +16,7 @@ import (
 // distilling is the tiny runner with a teacher.
 func distilling(t testing.TB, dir string, weight float64) *Runner {
 	r := tinyRunner(t, dir, 2)
-	r.Teacher = load(t, "bert", model.LoadOptions{})
-	r.Config.Distill = &Distillation{Teacher: "bert", Weight: weight, Temperature: 2}
+	r.Objective = &Distillation{Model: load(t, "bert", model.LoadOptions{}), Teacher: "bert", Weight: weight, Temperature: 2}
 	return r
 }
 
@@ -55,7 +54,7 @@ func TestOwnTeacher(t *testing.T) {
 	student, teacher := load(t, "bert", model.LoadOptions{}), load(t, "bert", model.LoadOptions{})
 	student.Config.Dropout = model.Dropout{}
 	cfg := OptimizerConfig{SGD: true}
-	s, err := NewDistiller(pool, student, teacher, Distillation{Weight: 1, Temperature: 3}, cfg, kernel.FP32, 0)
+	s, err := NewStepperFor(&Distillation{Model: teacher, Weight: 1, Temperature: 3}, pool, student, cfg, kernel.FP32, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +94,8 @@ func TestDistillerRefuses(t *testing.T) {
 		{"bert-fused", "bert-regression", good, "student's labels"},
 		{"gpt2", "gpt2", good, "found a language model"},
 	} {
-		_, err := NewDistiller(pool, load(t, c.student, model.LoadOptions{}), load(t, c.teacher, model.LoadOptions{}), c.d, PaperOptimizer, kernel.FP32, 0)
+		c.d.Model = load(t, c.teacher, model.LoadOptions{})
+		_, err := NewStepperFor(&c.d, pool, load(t, c.student, model.LoadOptions{}), PaperOptimizer, kernel.FP32, 0)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s with teacher %s gave %v, want %q", c.student, c.teacher, err, c.want)
 		}
@@ -109,7 +109,9 @@ func TestDistillerRefuses(t *testing.T) {
 	} {
 		teacher := load(t, "bert", model.LoadOptions{})
 		c.change(teacher.Config)
-		if _, err := NewDistiller(pool, load(t, "bert", model.LoadOptions{}), teacher, good, PaperOptimizer, kernel.FP32, 0); err == nil || !strings.Contains(err.Error(), c.want) {
+		d := good
+		d.Model = teacher
+		if _, err := NewStepperFor(&d, pool, load(t, "bert", model.LoadOptions{}), PaperOptimizer, kernel.FP32, 0); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("gave %v, want %q", err, c.want)
 		}
 	}

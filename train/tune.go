@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"mlpfusion/kernel"
@@ -14,18 +15,27 @@ import (
 // and without clipping.
 var TuneOptimizer = OptimizerConfig{Beta1: PaperOptimizer.Beta1, Beta2: PaperOptimizer.Beta2, Eps: PaperOptimizer.Eps}
 
-// NewTuner returns a stepper for layer-wise task-specific tuning (the paper's
-// optional step, docs/method.md): the student's fused MLPs learn to give the hidden
-// states of the teacher, the original. The loss is the mean over layers of the
-// squared difference of hidden states, summed over the hidden size and averaged
-// over tokens. All other weights are frozen, labels are not looked at, and
-// dropout is off in both models.
+// Tuning is layer-wise task-specific tuning (the paper's optional step,
+// docs/method.md): the student's fused MLPs learn to give the hidden states of the
+// teacher, the original. The loss is the mean over layers of the squared difference
+// of hidden states, summed over the hidden size and averaged over tokens; on the
+// dev set it is the metric task.Distance. All other weights are frozen, labels are
+// not looked at, and dropout is off in both models.
 //
 // Each batch passes through both models; no state outlives its step.
-func NewTuner(pool *kernel.Pool, student, teacher *model.Model, cfg OptimizerConfig, prec kernel.Precision) (*Stepper, error) {
-	a, b := teacher.Config, student.Config
+type Tuning struct {
+	Teacher *model.Model `json:"-"`
+
+	theirs, ours     *nn.Tape // ours for scores
+	original, hidden model.Output
+}
+
+func (t *Tuning) main(task.Spec) string { return task.Distance }
+
+func (t *Tuning) begin(pool *kernel.Pool, prec kernel.Precision, student *model.Model) error {
+	a, b := t.Teacher.Config, student.Config
 	if a.Type != b.Type || a.Hidden != b.Hidden || a.Layers != b.Layers || a.Vocab != b.Vocab {
-		return nil, fmt.Errorf("tune: expected the model that was fused (%s, %d layers of hidden size %d, vocabulary %d), found %s, %d, %d, %d",
+		return fmt.Errorf("tune: expected the model that was fused (%s, %d layers of hidden size %d, vocabulary %d), found %s, %d, %d, %d",
 			b.Type, b.Layers, b.Hidden, b.Vocab, a.Type, a.Layers, a.Hidden, a.Vocab)
 	}
 	trained := map[*nn.Weight]bool{}
@@ -38,63 +48,46 @@ func NewTuner(pool *kernel.Pool, student, teacher *model.Model, cfg OptimizerCon
 		}
 	}
 	if len(trained) == 0 {
-		return nil, fmt.Errorf("tune: expected a fused model, found no fused block")
+		return errors.New("tune: expected a fused model, found no fused block")
 	}
 	for _, w := range student.Weights {
 		w.Frozen = !trained[w]
 	}
 	student.Config.Dropout = model.Dropout{}
-	s := NewStepper(pool, student, cfg, prec, 0)
-	s.distance = newDistance(pool, teacher, prec)
-	return s, nil
+	t.theirs, t.ours = nn.NewTape(pool), nn.NewTape(pool)
+	t.theirs.Prec, t.ours.Prec = prec, prec
+	t.original = model.Output{AllTokens: true, KeepHidden: true}
+	t.hidden = t.original
+	return nil
 }
 
-// distance measures how far a model's hidden states lie from the teacher's.
-type distance struct {
-	teacher          *model.Model
-	tape             *nn.Tape // the teacher's
-	student          *nn.Tape // for scores
-	original, hidden model.Output
-	batch            task.Batch
-	in               model.Input
-}
-
-func newDistance(pool *kernel.Pool, teacher *model.Model, prec kernel.Precision) *distance {
-	d := &distance{teacher: teacher, tape: nn.NewTape(pool), student: nn.NewTape(pool)}
-	d.tape.Prec, d.student.Prec = prec, prec
-	d.original = model.Output{AllTokens: true, KeepHidden: true}
-	d.hidden = d.original
-	return d
-}
-
-// loss runs both models on a batch, the student on its tape, and sets the
-// gradients of the student's hidden states when its tape records.
-func (d *distance) loss(tape *nn.Tape, student *model.Model, in *model.Input) (sum float64) {
-	d.tape.Reset(0)
-	d.teacher.ForwardAll(d.tape, in, &d.original)
-	student.ForwardAll(tape, in, &d.hidden)
-	layers := len(d.hidden.Hidden) - 1 // before them the embeddings
+func (t *Tuning) loss(tape *nn.Tape, student *model.Model, in *model.Input, _ []float32) (sum float64) {
+	t.theirs.Reset(0)
+	t.Teacher.ForwardAll(t.theirs, in, &t.original)
+	student.ForwardAll(tape, in, &t.hidden)
+	layers := len(t.hidden.Hidden) - 1 // before them the embeddings
 	for l := 1; l <= layers; l++ {
-		sum += tape.Match(d.hidden.Hidden[l], d.original.Hidden[l], 1/float64(layers))
+		sum += tape.Match(t.hidden.Hidden[l], t.original.Hidden[l], 1/float64(layers))
 	}
 	return sum
 }
 
-// score is the loss over a data set, averaged over its tokens.
-func (d *distance) score(ctx context.Context, student *model.Model, data *task.Encoded, progress func(done, total int)) ([]task.Metric, error) {
+// score is the loss over the dev set, averaged over its tokens.
+func (t *Tuning) score(ctx context.Context, _ *Evaluator, student *model.Model, data *Data, progress func(done, total int)) ([]task.Metric, error) {
 	var sum float64
-	done := 0
-	for _, rows := range task.LengthSorted(data, evalTokens) {
+	var b task.Batch
+	done, dev := 0, data.Dev
+	for _, rows := range task.LengthSorted(dev, evalTokens) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data.Fill(&d.batch, rows)
-		d.in = InputOf(&d.batch)
-		d.student.Reset(0)
-		sum += d.loss(d.student, student, &d.in) * float64(d.batch.Tokens()) / float64(data.Tokens())
+		dev.Fill(&b, rows)
+		in := InputOf(&b)
+		t.ours.Reset(0)
+		sum += t.loss(t.ours, student, &in, nil) * float64(b.Tokens()) / float64(dev.Tokens())
 		done += len(rows)
 		if progress != nil {
-			progress(done, data.Len())
+			progress(done, dev.Len())
 		}
 	}
 	return []task.Metric{{Name: task.Distance, Value: sum}}, nil

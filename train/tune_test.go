@@ -17,7 +17,7 @@ import (
 // tinyTuner is a tuning run like tinyRunner's.
 func tinyTuner(t testing.TB, dir string, workers int) *Runner {
 	r := tinyRunner(t, dir, workers)
-	r.Teacher = load(t, "bert", model.LoadOptions{})
+	r.Objective = &Tuning{Teacher: load(t, "bert", model.LoadOptions{})}
 	r.Config.Optimizer, r.Config.Schedule = TuneOptimizer, Constant
 	r.Config.LR = []float64{1e-3}
 	return r
@@ -38,7 +38,7 @@ func TestTuneGradient(t *testing.T) {
 				p.Data[i] *= 1.1
 			}
 		}
-		s, err := NewTuner(pool, student, teacher, TuneOptimizer, kernel.FP32)
+		s, err := NewStepperFor(&Tuning{Teacher: teacher}, pool, student, TuneOptimizer, kernel.FP32, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func TestTuneGradient(t *testing.T) {
 		loss := func(backward bool) float64 {
 			s.tape.Reset(0)
 			student.ZeroGrad()
-			v := s.distance.loss(s.tape, student, &s.in)
+			v := s.objective.loss(s.tape, student, &s.in, nil)
 			if backward {
 				s.tape.Backward()
 			}
@@ -113,7 +113,11 @@ func TestMatch(t *testing.T) {
 func TestTune(t *testing.T) {
 	r := tinyTuner(t, t.TempDir(), 2)
 	first := load(t, "bert-fused", model.LoadOptions{})
-	before, err := newDistance(r.Pool, r.Teacher, kernel.FP32).score(context.Background(), first, r.Data.Dev, nil)
+	o := r.Objective.(*Tuning)
+	if err := o.begin(r.Pool, kernel.FP32, first); err != nil {
+		t.Fatal(err)
+	}
+	before, err := o.score(context.Background(), nil, first, &r.Data, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +136,7 @@ func TestTune(t *testing.T) {
 		}
 	}
 	for i, p := range load(t, "bert", model.LoadOptions{}).Params {
-		if !slices.Equal(p.Data, r.Teacher.Params[i].Data) {
+		if !slices.Equal(p.Data, o.Teacher.Params[i].Data) {
 			t.Errorf("%s of the teacher moved", p.Name)
 		}
 	}
@@ -161,7 +165,7 @@ func TestTuneResumes(t *testing.T) {
 func TestTuneAllocates(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
-	s, err := NewTuner(pool, load(t, "bert-fused", model.LoadOptions{}), load(t, "bert", model.LoadOptions{}), TuneOptimizer, kernel.FP32)
+	s, err := NewStepperFor(&Tuning{Teacher: load(t, "bert", model.LoadOptions{})}, pool, load(t, "bert-fused", model.LoadOptions{}), TuneOptimizer, kernel.FP32, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +192,7 @@ func TestTuneRefuses(t *testing.T) {
 		{"bert", "bert", "found no fused block"},
 		{"bert-fused", "distilbert", "expected the model that was fused"},
 	} {
-		_, err := NewTuner(pool, load(t, c.student, model.LoadOptions{}), load(t, c.teacher, model.LoadOptions{}), TuneOptimizer, kernel.FP32)
+		_, err := NewStepperFor(&Tuning{Teacher: load(t, c.teacher, model.LoadOptions{})}, pool, load(t, c.student, model.LoadOptions{}), TuneOptimizer, kernel.FP32, 0)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s with teacher %s gave %v", c.student, c.teacher, err)
 		}

@@ -80,26 +80,16 @@ compresses those where --width or --ratio is given. The router stays as it is.
 			debug.SetGCPercent(25)
 			opt.Name, opt.Threads = args[0], a.threads
 			finished := 0
-			calibrate := method.UsesTexts(opt.Fusion)
-			if calibrate || byUsage {
+			if byUsage || method.UsesTexts(opt.Fusion) {
 				texts, err := a.calibrationTexts(dir, &data, calibrationRows)
 				if err != nil {
 					return err
 				}
-				opt.CalibrationName = fmt.Sprintf("%d rows of %s", calibrationRows, data.task)
-				if calibrate {
-					cal, err := convert.NewCalibrator(a.ctx, a.pool, dir, texts.head, texts.batches, nil)
-					if err != nil {
-						return err
-					}
-					defer cal.Close()
-					opt.Calibration = cal
+				done, err := opt.Calibrate(a.ctx, a.pool, dir, texts, byUsage)
+				if err != nil {
+					return err
 				}
-				if byUsage {
-					if opt.Usage, err = a.routers(dir, nil, texts); err != nil {
-						return err
-					}
-				}
+				defer done()
 			}
 			a.kept, a.resume = filepath.Clean(args[1])+convert.WorkSuffix, "--resume"
 			all := a.ui.progress("blocks", "block", 0)
@@ -219,14 +209,8 @@ func textMethods(mixtures bool) string {
 	}), ", ")
 }
 
-// texts are unlabelled texts of a task, ready for a model.
-type texts struct {
-	batches []model.Input
-	head    model.LoadOptions // of the task
-}
-
 // calibrationTexts prepares the first training texts of a shuffle.
-func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (*texts, error) {
+func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (*convert.Texts, error) {
 	set, err := a.load(data)
 	if err != nil {
 		return nil, err
@@ -239,10 +223,7 @@ func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (
 	if err != nil {
 		return nil, err
 	}
-	t := &texts{head: train.HeadFor(set.Spec)}
-	t.head.NewHead = true // what routers do does not depend on it
-	t.batches = train.Batches(enc)
-	return t, nil
+	return &convert.Texts{Name: fmt.Sprintf("%d rows of %s", rows, data.task), Head: train.HeadFor(set.Spec), Batches: train.Batches(enc)}, nil
 }
 
 func showFused(w io.Writer, out string, r *convert.Fused) {

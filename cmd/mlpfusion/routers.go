@@ -13,13 +13,15 @@ import (
 
 // routers tells what a checkpoint's routers do with texts, beside the original's
 // where that is given.
-func (a *app) routers(dir, original *checkpoint.Dir, t *texts) ([]convert.RouterUse, error) {
+func (a *app) routers(dir, original *checkpoint.Dir, t *convert.Texts) ([]convert.RouterUse, error) {
 	var models [2]*model.Model
 	for i, d := range []*checkpoint.Dir{dir, original} {
 		if d == nil {
 			continue
 		}
-		m, _, err := model.Load(d, t.head)
+		head := t.Head
+		head.NewHead = true // what routers do does not depend on it
+		m, _, err := model.Load(d, head)
 		if err != nil {
 			return nil, err
 		}
@@ -28,8 +30,8 @@ func (a *app) routers(dir, original *checkpoint.Dir, t *texts) ([]convert.Router
 		}
 		models[i] = m
 	}
-	bar := a.ui.progress("routers", "batch", len(t.batches))
-	uses, err := convert.Routers(a.ctx, a.pool, models[0], models[1], t.batches, func(done, total int) { bar.set(done, total, "") })
+	bar := a.ui.progress("routers", "batch", len(t.Batches))
+	uses, err := convert.Routers(a.ctx, a.pool, models[0], models[1], t.Batches, func(done, total int) { bar.set(done, total, "") })
 	if err != nil {
 		bar.stop()
 		return nil, err

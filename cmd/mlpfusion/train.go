@@ -102,7 +102,7 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 				if !(distill.Weight >= 0 && distill.Weight <= 1) {
 					return usageError{fmt.Errorf("distill-weight: expected a share from 0 to 1, found %g", distill.Weight)}
 				}
-				cfg.Distill, run.teacher = &distill, distill.Teacher
+				run.distill, run.teacher = &distill, distill.Teacher
 			}
 			taught := distill.Teacher != ""
 			if err := onlyWith(f, []condition{{"distill-weight", taught, "--teacher"}, {"temperature", taught, "--teacher"}}); err != nil {
@@ -155,8 +155,9 @@ func bfloat16(precision string) (bool, error) {
 
 // training is what the commands train and tune are asked for.
 type training struct {
-	teacher    string // whose logits are learnt, or with tune hidden states
-	scratch    string // config.json of a model to begin from nothing
+	teacher    string              // whose hidden states are learnt, or with distill logits
+	distill    *train.Distillation // how they are
+	scratch    string              // config.json of a model to begin from nothing
 	model, out string
 	config     train.Config
 	data       dataFlags
@@ -186,7 +187,7 @@ func (t *training) start(dir *checkpoint.Dir, opt model.LoadOptions) (*model.Mod
 }
 
 // train fine-tunes the model. With the name of a teacher it does so with that
-// one's logits, when the configuration says how, and otherwise tunes the model's
+// one's logits, when it says how, and otherwise tunes the model's
 // MLPs to its hidden states.
 func (a *app) train(t *training) error {
 	name, out, cfg, data := t.model, t.out, t.config, &t.data
@@ -215,7 +216,7 @@ func (a *app) train(t *training) error {
 		}
 	}
 	head.Seed = a.seed
-	if t.teacher != "" && cfg.Distill == nil {
+	if t.teacher != "" && t.distill == nil {
 		why += "; tuning does not use it, and train teaches it"
 	}
 	told := false
@@ -241,10 +242,10 @@ func (a *app) train(t *training) error {
 	cfg = cfg.For(m.Config)
 	first := m
 	work, bar := filepath.Clean(out)+".train", "train"
-	var original *model.Model
+	var objective train.Objective = train.Labels{}
 	if t.teacher != "" {
 		head := head
-		if cfg.Distill == nil {
+		if t.distill == nil {
 			work, bar = filepath.Clean(out)+".tune", "tune"
 		} else {
 			head.NewHead, head.OtherClasses = false, false // it must have learnt the task
@@ -254,13 +255,19 @@ func (a *app) train(t *training) error {
 			return err
 		}
 		defer from.Close()
-		if cfg.Distill != nil {
+		if t.distill != nil {
 			if err := sameClasses(set.Spec, from); err != nil {
 				return err
 			}
 		}
-		if original, _, err = model.Load(from, head); err != nil {
+		teacher, _, err := model.Load(from, head)
+		if err != nil {
 			return err
+		}
+		objective = &train.Tuning{Teacher: teacher}
+		if t.distill != nil {
+			t.distill.Model = teacher
+			objective = t.distill
 		}
 	}
 	a.kept, a.resume = work, "--resume"
@@ -277,7 +284,7 @@ func (a *app) train(t *training) error {
 	var evals *progress
 	dropped := "" // tokens, for the eye
 	r := &train.Runner{
-		Config: cfg, Data: encoded, Pool: a.pool, Teacher: original, Dir: work, Resume: t.resume,
+		Config: cfg, Data: encoded, Pool: a.pool, Objective: objective, Dir: work, Resume: t.resume,
 		Load: func() (*model.Model, error) {
 			if first != nil { // the one that was loaded to learn its sizes
 				m, first = first, nil
