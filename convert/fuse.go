@@ -67,6 +67,7 @@ type Step struct {
 // Fused is what Fuse made.
 type Fused struct {
 	Layers      map[string]checkpoint.Layer `json:"layers"`
+	Blocks      []string                    `json:"blocks"`       // those of Layers, in order of depth
 	SourceBytes int64                       `json:"source_bytes"` // of the weight files
 	Bytes       int64                       `json:"bytes"`
 }
@@ -103,6 +104,11 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 		return nil, err
 	}
 	result := &Fused{Layers: f.layers, SourceBytes: weightBytes(src.Path), Bytes: weightBytes(out)}
+	for _, b := range f.blocks {
+		if _, ok := f.layers[b.Name]; ok {
+			result.Blocks = append(result.Blocks, b.Name)
+		}
+	}
 	return result, os.RemoveAll(f.work)
 }
 

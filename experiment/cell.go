@@ -51,6 +51,7 @@ type Cell struct {
 // Block says how well one block was compressed.
 type Block struct {
 	Name       string  `json:"name"`
+	Layer      int     `json:"layer"`
 	Width      int     `json:"width"`
 	Inertia    float64 `json:"inertia,omitempty"`
 	Total      float64 `json:"total,omitempty"` // the inertia of one cluster

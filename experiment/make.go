@@ -248,7 +248,7 @@ func (c *Cell) inspect(path string) error {
 	}
 	for _, b := range contents.Blocks {
 		if l, ok := contents.Fusion.Layers[b.Name]; ok && l.Weights == "" { // whose clustering is another's
-			c.Blocks = append(c.Blocks, Block{Name: b.Name, Width: l.Width, Inertia: l.Inertia, Total: l.Total, Silhouette: l.Silhouette, Sizes: b.Sizes})
+			c.Blocks = append(c.Blocks, Block{Name: b.Name, Layer: b.Layer, Width: l.Width, Inertia: l.Inertia, Total: l.Total, Silhouette: l.Silhouette, Sizes: b.Sizes})
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func (s scale) ticks(n int) []float64 {
 		return []float64{s.lo}
 	}
 	step := math.Pow(10, math.Floor(math.Log10((s.hi-s.lo)/float64(n))))
-	for _, m := range []float64{1, 2, 2.5, 5, 10} {
+	for _, m := range []float64{1, 2, 5, 10} {
 		if (s.hi-s.lo)/(m*step) <= float64(n) {
 			step *= m
 			break
@@ -65,22 +65,40 @@ func (s scale) ticks(n int) []float64 {
 	return t
 }
 
-// number prints a tick or value shortly.
-func number(v float64) string {
+// number prints a value shortly.
+func number(v float64) string { return rounded(v, 3) }
+
+// rounded prints a value to so many digits, at least 3.
+func rounded(v float64, digits int) string {
 	a := math.Abs(v)
 	switch {
 	case v == 0:
 		return "0"
 	case a >= 1e6:
-		return strconv.FormatFloat(v/1e6, 'g', 3, 64) + "M"
+		return strconv.FormatFloat(v/1e6, 'g', digits, 64) + "M"
 	case a >= 1e4:
-		return strconv.FormatFloat(v/1e3, 'g', 3, 64) + "k"
+		return strconv.FormatFloat(v/1e3, 'g', digits, 64) + "k"
 	case a >= 100:
-		return strconv.FormatFloat(v, 'f', 0, 64)
+		return strconv.FormatFloat(v, 'f', digits-3, 64)
 	case a >= 0.001:
-		return strconv.FormatFloat(v, 'g', 3, 64)
+		return strconv.FormatFloat(v, 'g', digits, 64)
 	}
-	return strconv.FormatFloat(v, 'e', 0, 64)
+	return strconv.FormatFloat(v, 'e', digits-3, 64)
+}
+
+// texts prints ticks with as many digits as tell them apart.
+func texts(ticks []float64) []string {
+	list := make([]string, len(ticks))
+	const most = 9
+	for digits := 3; digits <= most; digits++ {
+		for i, t := range ticks {
+			list[i] = rounded(t, digits)
+		}
+		if len(slices.Compact(slices.Clone(list))) == len(list) {
+			break
+		}
+	}
+	return list
 }
 
 // span is the smallest range of all values, with a margin on both sides.
@@ -142,20 +160,34 @@ func (s *svg) done(kind, label string, height float64, marks int) string {
 // axes draws both axes with a grid, the x axis marked at the given values or,
 // without any, at round ones.
 func (s *svg) axes(x, y scale, xLabel, yLabel string, marks []float64) {
-	for _, t := range y.ticks(5) {
-		s.add(`<path class="grid" d="M%.1f %.1fH%.1f"/>`, x.from, y.at(t), x.to)
-		s.text(x.from-6, y.at(t)+3.5, "tick end", number(t))
+	ticks := y.ticks(5)
+	for i, text := range texts(ticks) {
+		at := y.at(ticks[i])
+		s.add(`<path class="grid" d="M%.1f %.1fH%.1f"/>`, x.from, at, x.to)
+		s.text(x.from-6, at+3.5, "tick end", text)
 	}
 	if marks == nil {
 		marks = x.ticks(5)
 	}
-	for _, t := range marks {
-		s.add(`<path class="grid" d="M%.1f %.1fv4"/>`, x.at(t), y.from)
-		s.text(x.at(t), y.from+16, "tick mid", number(t))
+	for i, text := range texts(marks) {
+		at := x.at(marks[i])
+		s.add(`<path class="grid" d="M%.1f %.1fv4"/>`, at, y.from)
+		s.text(at, y.from+16, "tick mid", text)
 	}
 	s.add(`<path class="axis" d="M%.1f %.1fH%.1f"/>`, x.from, y.from, x.to)
 	s.text((x.from+x.to)/2, y.from+32, "label mid", xLabel)
 	s.text(4, 11, "label", yLabel)
+}
+
+// below draws the x axis of rows that lie between top and bottom.
+func (s *svg) below(x scale, top, bottom float64, label string) {
+	ticks := x.ticks(4)
+	for i, text := range texts(ticks) {
+		at := x.at(ticks[i])
+		s.add(`<path class="grid" d="M%.1f %.0fV%.1f"/>`, at, top, bottom)
+		s.text(at, bottom+15, "tick mid", text)
+	}
+	s.text((x.from+x.to)/2, bottom+31, "label mid", label)
 }
 
 // series is a line or a group of points of one colour.
@@ -212,7 +244,7 @@ func lines(label, xLabel, yLabel string, all []series, logX, dots bool) string {
 			if l.err != nil && l.err[i] > 0 {
 				s.add(`<path class="bar" d="M%.1f %.1fV%.1f"/>`, x.at(l.x[i]), y.at(l.y[i]-l.err[i]), y.at(l.y[i]+l.err[i]))
 			}
-			if dots {
+			if dots || len(l.x) == 1 { // which no line shows
 				s.add(`<circle class="dot" cx="%.1f" cy="%.1f" r="3.5">%s</circle>`, x.at(l.x[i]), y.at(l.y[i]), tip("%s: %s, %s", l.name, number(l.x[i]), number(l.y[i])))
 			}
 		}
@@ -285,11 +317,7 @@ func dotPlot(label, xLabel string, rows []row) string {
 	left := labelWidth(rows)
 	x := xs.scale(left, plotWidth-62, false)
 	var s svg
-	for _, t := range x.ticks(4) {
-		s.add(`<path class="grid" d="M%.1f %dV%.1f"/>`, x.at(t), top, bottom)
-		s.text(x.at(t), bottom+15, "tick mid", number(t))
-	}
-	s.text((x.from+x.to)/2, bottom+31, "label mid", xLabel)
+	s.below(x, top, bottom, xLabel)
 	for i, r := range rows {
 		y := float64(top+step*i) + step/2
 		s.text(left-8, y+4, "name end", short(r.name, left))
@@ -326,11 +354,7 @@ func bars(label, xLabel string, rows []row, names, classes []string) string {
 	left := labelWidth(rows)
 	x := xs.scale(left, plotWidth-48, false)
 	var s svg
-	for _, t := range x.ticks(4) {
-		s.add(`<path class="grid" d="M%.1f %dV%.1f"/>`, x.at(t), top, bottom)
-		s.text(x.at(t), bottom+15, "tick mid", number(t))
-	}
-	s.text((x.from+x.to)/2, bottom+31, "label mid", xLabel)
+	s.below(x, top, bottom, xLabel)
 	for i, r := range rows {
 		y := float64(top + step*i)
 		s.text(left-8, y+step/2+4, "name end", short(r.name, left))

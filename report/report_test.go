@@ -94,7 +94,7 @@ func sample(t testing.TB, dir string, seeds []uint64) {
 			for l := range 6 {
 				cell.Output.Hidden = append(cell.Output.Hidden, badness*float64(l+1)/4)
 				cell.Output.HiddenNorm = append(cell.Output.HiddenNorm, 8)
-				b := experiment.Block{Name: fmt.Sprintf("layer.%d", l), Width: key.Width}
+				b := experiment.Block{Name: fmt.Sprintf("layer.%d", l), Layer: l, Width: key.Width}
 				if key.Method == "fusion" || key.Method == "cluster" || key.Method == "calibrated+steps" {
 					b.Total, b.Inertia = 100, 100-float64(key.Width)/8-float64(l)-rng.Float64()
 					b.Silhouette = 0.05 + float64(key.Width)/8000 + rng.Float64()/100
@@ -320,6 +320,28 @@ func TestRefuses(t *testing.T) {
 }
 
 // TestTicks checks that ticks are round, within the scale and not too many.
+// TestSinglePoint: a line of one point shows it.
+func TestSinglePoint(t *testing.T) {
+	for _, c := range []struct{ points, dots int }{{1, 1}, {2, 0}} {
+		l := series{x: []float64{1, 2}[:c.points], y: []float64{3, 4}[:c.points]}
+		if n := strings.Count(lines("loss", "step", "loss", []series{l}, false, false), "<circle"); n != c.dots {
+			t.Errorf("%d points: %d dots, want %d", c.points, n, c.dots)
+		}
+	}
+}
+
+// TestClusterLayers: blocks stand where their layers do, which need not be the first.
+func TestClusterLayers(t *testing.T) {
+	cell := &experiment.Cell{Key: experiment.Key{Task: "sst2", Method: "fusion", Width: 8, PMode: experiment.Keep}}
+	for l := 2; l <= 5; l++ {
+		cell.Blocks = append(cell.Blocks, experiment.Block{Layer: l, Total: 2, Inertia: 1 / float64(l)})
+	}
+	f := newView(&comparison{cells: []*experiment.Cell{cell}}).clusters()
+	if len(f) == 0 || !strings.Contains(string(f[0].Plot), "c = 8: 5, 90") {
+		t.Errorf("figures %v", f)
+	}
+}
+
 func TestTicks(t *testing.T) {
 	for _, c := range []struct {
 		s    scale
@@ -329,12 +351,10 @@ func TestTicks(t *testing.T) {
 		{scale{lo: 83.1, hi: 91.7}, "[84 86 88 90]"},
 		{scale{lo: 40, hi: 500, log: true}, "[50 100 200 500]"},
 		{scale{lo: 3, hi: 3}, "[3]"},
+		{scale{lo: 42, hi: 42.1}, "[42 42.05 42.1]"},
+		{scale{lo: 123.1, hi: 124}, "[123.2 123.4 123.6 123.8 124.0]"},
 	} {
-		var got []string
-		for _, v := range c.s.ticks(5) {
-			got = append(got, number(v))
-		}
-		if text := fmt.Sprint(got); text != c.want {
+		if text := fmt.Sprint(texts(c.s.ticks(5))); text != c.want {
 			t.Errorf("%v has ticks %s, want %s", c.s, text, c.want)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -227,14 +226,9 @@ func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (
 }
 
 func showFused(w io.Writer, out string, r *convert.Fused) {
-	names := make([]string, 0, len(r.Layers))
-	for n := range r.Layers {
-		names = append(names, n)
-	}
-	sort.Strings(names)
 	var rows [][]string
 	experts := map[string]int{} // of each mixture, how many alike its last row stands for
-	for _, n := range names {
+	for _, n := range r.Blocks {
 		l := r.Layers[n]
 		row := []string{n, l.Method, fmt.Sprint(l.Original), widthText(l), explained(l)}
 		mixture, _, ok := strings.Cut(n, ".experts.")
