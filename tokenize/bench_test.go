@@ -18,7 +18,7 @@ func BenchmarkEncode(b *testing.B) {
 	if data, err := os.ReadFile(filepath.Join(dataFolder(), "SST-2", "dev.tsv")); err == nil {
 		texts = strings.Split(string(data), "\n")[1:]
 	}
-	for _, name := range []string{"minilm", "gpt2", "t5-albert"} {
+	for _, name := range []string{"minilm", "gpt2", "t5-albert", "smollm2"} {
 		b.Run(name, func(b *testing.B) {
 			tok := open(b, name, readGoldens(b).Tokenizers[name].Config)
 			tokens, from := 0, processorTime(b)

@@ -19,6 +19,8 @@ import (
 type goldens struct {
 	Sentences  string
 	CodePoints map[string]string `json:"code_points"`
+	Regexes    map[string]string
+	Lines      map[string]string
 	Tokenizers map[string]struct {
 		Config              json.RawMessage `json:",omitempty"`
 		IDs, Pairs, Decoded string
@@ -53,9 +55,9 @@ var folders = map[string]string{
 func open(t testing.TB, name string, config json.RawMessage) Tokenizer {
 	t.Helper()
 	dir := filepath.Join("testdata", name)
-	if name == "minilm" {
-		if dir = os.Getenv("MLPFUSION_MINILM"); dir == "" {
-			t.Skip("MLPFUSION_MINILM is not set: the real MiniLM's tokenizer is not compared")
+	if variable := map[string]string{"minilm": "MLPFUSION_MINILM", "smollm2": "MLPFUSION_SMOLLM2"}[name]; variable != "" {
+		if dir = os.Getenv(variable); dir == "" {
+			t.Skipf("%s is not set: the real model's tokenizer is not compared", variable)
 		}
 	}
 	if f := folders[name]; f != "" {
@@ -90,13 +92,27 @@ func open(t testing.TB, name string, config json.RawMessage) Tokenizer {
 	return tok
 }
 
+// written are the texts of testdata/texts.json: code, numbers, white space.
+func written(t testing.TB) []string {
+	t.Helper()
+	data, err := os.ReadFile("testdata/texts.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	if err := json.Unmarshal(data, &texts); err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
 func spaced(ids []int32) string { return strings.Trim(fmt.Sprint(ids), "[]") }
 
 func sum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
 func TestAgainstTransformers(t *testing.T) {
 	g := readGoldens(t)
-	texts := sentences()
+	texts := append(sentences(), written(t)...)
 	valid := make([]string, len(texts))
 	for i, s := range texts {
 		valid[i] = Valid(s)
@@ -126,6 +142,62 @@ func TestAgainstTransformers(t *testing.T) {
 				if got[0] != got[1] {
 					t.Errorf("%s of %d sentences: SHA-256 %s, transformers' is %s", what, len(texts), got[0], got[1])
 				}
+			}
+		})
+	}
+}
+
+// TestRegexes compares the pieces that patterns cut all texts into.
+func TestRegexes(t *testing.T) {
+	texts := append(sentences(), written(t)...)
+	for pattern, want := range readGoldens(t).Regexes {
+		r, err := compileRegex(pattern)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		h := sha256.New()
+		for _, s := range texts {
+			var p pieces
+			splitter{r.find, "Isolated", false}.split([]byte(Valid(s)), true, &p)
+			from := 0
+			for i, end := range p.ends {
+				if i > 0 {
+					h.Write([]byte{0})
+				}
+				h.Write(p.buf[from:end])
+				from = end
+			}
+			h.Write([]byte{'\n'})
+		}
+		if sum(h) != want {
+			t.Errorf("%s does not cut the texts as the peer does", pattern)
+		}
+	}
+}
+
+// TestDataSets compares the ids of the lines of several data sets.
+func TestDataSets(t *testing.T) {
+	var lines []string
+	for _, name := range []string{"SST-2/dev.tsv", "GSM8K/test.jsonl", "E2E/devset.csv", "CoNLL-2003/test.txt",
+		"WikiText-2/wiki.test.raw", "tinyshakespeare/input.txt"} {
+		data, err := os.ReadFile(filepath.Join(dataFolder(), name))
+		if err != nil {
+			t.Skipf("no data sets: %v", err)
+		}
+		for line := range strings.Lines(string(data)) {
+			lines = append(lines, line)
+		}
+	}
+	for name, want := range readGoldens(t).Lines {
+		t.Run(name, func(t *testing.T) {
+			tok := open(t, name, nil)
+			h := sha256.New()
+			for _, s := range lines {
+				fmt.Fprintln(h, spaced(tok.Encode(s, nil, 0).IDs))
+			}
+			if sum(h) != want {
+				t.Errorf("other ids than the peer's")
 			}
 		})
 	}

@@ -166,11 +166,11 @@ func (p pattern) matcher(key string) (matcher, error) {
 	case p.String != nil && p.Regex == nil:
 		return matchString(*p.String), nil
 	case p.Regex != nil && p.String == nil:
-		m, err := matchRegexp(*p.Regex)
+		r, err := compileRegex(*p.Regex)
 		if err != nil {
 			return nil, fmt.Errorf("%s.pattern.Regex: %w", key, err)
 		}
-		return m, nil
+		return r.find, nil
 	}
 	return nil, fmt.Errorf("%s.pattern: expected either String or Regex", key)
 }

@@ -3,9 +3,9 @@ package tokenize
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -107,108 +107,18 @@ func matchString(s string) matcher {
 	}
 }
 
-// gpt2Pattern is GPT-2's split, which no RE2 engine can run; matchGPT2 does.
+// gpt2Pattern is GPT-2's split.
 const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
-// matchRegexp compiles the patterns that mean the same to Go's regexp as to
-// Oniguruma; any other is refused.
-func matchRegexp(pattern string) (matcher, error) {
-	if pattern == gpt2Pattern {
-		return matchGPT2, nil
-	}
-	for _, part := range []string{`\s`, `\S`, `\w`, `\W`, `\d`, `\D`, `\b`, `\B`, `\h`, `\p`, `\P`, "(?", "[[", "&&", "^", "$"} {
-		if strings.Contains(pattern, part) {
-			return nil, fmt.Errorf("expected GPT-2's pattern or one of plain characters, sets and repeats, found %q in %q", part, pattern)
-		}
-	}
-	re, err := regexp.Compile(pattern)
+// splitGPT2 finds the matches of gpt2Pattern, which follow each other without a
+// gap: every character begins one.
+var splitGPT2 = sync.OnceValue(func() *regex {
+	r, err := compileRegex(gpt2Pattern)
 	if err != nil {
-		return nil, fmt.Errorf("expected a regular expression, found %q (%v)", pattern, err)
+		panic(err)
 	}
-	return func(text []byte) (lo, hi int) {
-		if at := re.FindIndex(text); at != nil && at[1] > at[0] {
-			return at[0], at[1]
-		}
-		return -1, -1
-	}, nil
-}
-
-// matchGPT2 matches gpt2Pattern at the beginning of text: since every character
-// matches one of its branches, the matches follow each other without a gap.
-func matchGPT2(text []byte) (lo, hi int) {
-	if len(text) == 0 {
-		return -1, -1
-	}
-	if text[0] == '\'' && len(text) > 1 {
-		switch text[1] {
-		case 's', 't', 'm', 'd':
-			return 0, 2
-		}
-		if len(text) > 2 {
-			switch string(text[1:3]) {
-			case "re", "ve", "ll":
-				return 0, 3
-			}
-		}
-	}
-	from := 0
-	if text[0] == ' ' {
-		from = 1
-	}
-	if kind, n := gpt2Kind(text[from:]); n > 0 && kind != ' ' {
-		hi = from + n
-		for {
-			k, n := gpt2Kind(text[hi:])
-			if n == 0 || k != kind {
-				return 0, hi
-			}
-			hi += n
-		}
-	}
-	// White space, but its last character belongs to the word that follows.
-	last := 0
-	for hi < len(text) {
-		kind, n := gpt2Kind(text[hi:])
-		if kind != ' ' {
-			if last > 0 {
-				hi = last
-			}
-			break
-		}
-		last = hi
-		hi += n
-	}
-	return 0, hi
-}
-
-// gpt2Kind is the kind of the first character: 'L'etter, 'N'umber, ' ' or '.',
-// and its length (0 at the end).
-func gpt2Kind(text []byte) (kind byte, size int) {
-	if len(text) == 0 {
-		return 0, 0
-	}
-	if c := text[0]; c < utf8.RuneSelf {
-		switch {
-		case c|0x20 >= 'a' && c|0x20 <= 'z':
-			return 'L', 1
-		case c >= '0' && c <= '9':
-			return 'N', 1
-		case c == ' ' || c >= '\t' && c <= '\r':
-			return ' ', 1
-		}
-		return '.', 1
-	}
-	r, size := utf8.DecodeRune(text)
-	switch cl := classOf(r); {
-	case cl&classLetter != 0:
-		return 'L', size
-	case cl&classNumber != 0:
-		return 'N', size
-	case isSpace(r):
-		return ' ', size
-	}
-	return '.', size
-}
+	return r
+})
 
 // byteLevel splits by GPT-2's pattern, if asked, and spells each byte by a
 // printable character.
@@ -229,10 +139,11 @@ func (p byteLevel) split(text []byte, _ bool, out *pieces) {
 	if p.prefixSpace && len(text) > 0 && text[0] != ' ' {
 		text = slices.Concat([]byte{' '}, text)
 	}
+	gpt2 := splitGPT2()
 	for len(text) > 0 {
 		n := len(text)
 		if p.pattern {
-			_, n = matchGPT2(text)
+			n = gpt2.match(text, 0)
 		}
 		for _, b := range text[:n] {
 			out.buf = append(out.buf, byteSpelling[b]...)

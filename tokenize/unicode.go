@@ -1,6 +1,7 @@
 package tokenize
 
 import (
+	"strings"
 	"sync"
 	"unicode"
 )
@@ -15,13 +16,45 @@ const (
 	classPunctuation                   // P and ASCII symbols
 	classNonSpacing                    // Mn, removed by BertNormalizer's strip_accents
 	classMark                          // M, removed by StripAccents
-	classLetter                        // \p{L}
-	classNumber                        // \p{N}
 	classNumeric                       // Rust's char::is_numeric, of the Digits pre-tokenizer
 	classWord                          // \w
 	classIdeograph                     // surrounded by spaces by BertNormalizer
 	classKept                          // left alone by the normal forms though newer Unicode maps it
 )
+
+// categoryNames are the general categories, in the order of their numbers.
+var categoryNames = strings.Fields("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn")
+
+// categoryOf is the number of every code point's general category.
+var categoryOf = sync.OnceValue(func() *[unicode.MaxRune + 1]uint8 {
+	all := new([unicode.MaxRune + 1]uint8)
+	for i, run := range categoryRuns {
+		end := len(all)
+		if i+1 < len(categoryRuns) {
+			end = int(categoryRuns[i+1] >> 8)
+		}
+		for c := int(run >> 8); c < end; c++ {
+			all[c] = uint8(run)
+		}
+	}
+	return all
+})
+
+// inCategories is the set of the characters of a general category, such as Lu,
+// or of all whose names begin so, such as L; nil when there is none.
+func inCategories(name string) func(rune) bool {
+	var members uint32
+	for i, c := range categoryNames {
+		if c == name || len(name) == 1 && strings.HasPrefix(c, name) {
+			members |= 1 << i
+		}
+	}
+	if members == 0 {
+		return nil
+	}
+	category := categoryOf()
+	return func(r rune) bool { return members>>category[r]&1 != 0 }
+}
 
 // classPages is a two-level table: code point >> 8, then its low byte.
 var classPages = sync.OnceValue(func() *[unicode.MaxRune>>8 + 1]*[256]class {

@@ -4,12 +4,14 @@
 
 With --tables (minutes) writes tokenize/tables.go, the character classes that
 those tokenizers use, read off them for every code point. Writes the tiny
-tokenizers tokenize/testdata/*/ and tokenize/testdata/golden.json: for each tokenizer the SHA-256 of all ids of 5,000
-sentences, of 5,000 truncated pairs and of the decoded texts, and some ids in
-full. The sentences come from a generator that tokenize/sentences_test.go has
-too. Needs tokenizers and transformers; MLPFUSION_MINILM names the real MiniLM's
-folder and MLPFUSION_DATA the folder with tokenizers/ (default ../shared/data);
-what is absent keeps its old golden.
+tokenizers tokenize/testdata/*/ and tokenize/testdata/golden.json: for each
+tokenizer the SHA-256 of all ids of 5,000 sentences, of 5,000 truncated pairs and
+of the decoded texts, and some ids in full. The sentences come from a generator
+that tokenize/sentences_test.go has too, and are followed by those of
+tokenize/testdata/texts.json: code, numbers, emoji, white space. Needs tokenizers
+and transformers; MLPFUSION_MINILM and MLPFUSION_SMOLLM2 name the real models'
+folders and MLPFUSION_DATA the folder with tokenizers/ and the data sets (default
+../shared/data); what is absent keeps its old golden.
 """
 
 import hashlib
@@ -82,6 +84,11 @@ def word(r):
     return out
 
 
+def written():
+    with open(os.path.join(OUT, "texts.json")) as f:
+        return json.load(f)
+
+
 def sentences():
     r, out = Random(2308), []
     for _ in range(SENTENCES):
@@ -121,6 +128,9 @@ def alone(pre, points):
     return out
 
 
+CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn".split()
+
+
 def write_tables():
     points = code_points()
     matches = lambda regex: sorted({ord(c) for piece, _ in pre_tokenizers.Split(Regex(regex), "removed", invert=True)
@@ -133,8 +143,6 @@ def write_tables():
         ("Punctuation", three(pre_tokenizers.Punctuation())),
         ("NonSpacing", [c for c in points if accents.normalize_str(chr(c)) == ""]),
         ("Mark", [c for c in points if marks.normalize_str(chr(c)) == ""]),
-        ("Letter", matches(r"\p{L}")),
-        ("Number", matches(r"\p{N}")),
         ("Numeric", three(pre_tokenizers.Digits())),
         ("Word", [c for c, p in zip(points, alone(pre_tokenizers.Whitespace(), points)) if len(p) == 1]),
         ("Ideograph", [c for c in points if ideographs.normalize_str(chr(c)) != chr(c)]),
@@ -147,6 +155,11 @@ def write_tables():
         for i in range(0, len(flat), 16):
             lines.append("\t\t" + ", ".join(flat[i:i + 16]) + ",")
         lines.append("\t}},")
+    lines += ["}", "", "var categoryRuns = []uint32{"]
+    category = {c: i for i, name in enumerate(CATEGORIES) for c in matches(r"\p{%s}" % name)}
+    runs = [f"0x{c << 8 | category[c]:X}" for c, before in zip(points, [-1] + points) if category[c] != category.get(before)]
+    for i in range(0, len(runs), 16):
+        lines.append("\t" + ", ".join(runs[i:i + 16]) + ",")
     lines.append("}")
     with open(os.path.join(ROOT, "tokenize", "tables.go"), "w") as f:
         f.write("\n".join(lines) + "\n")
@@ -177,7 +190,25 @@ def every_code_point():
 # --- the tiny tokenizers, trained on the sentences; the trainers break ties at
 # random, so files that are there are kept ---
 
-TINY = ["wordpiece", "bpe", "unigram", "bytefallback", "parts"]
+TINY = ["wordpiece", "bpe", "unigram", "bytefallback", "parts", "llama3", "qwen", "o200k", "deepseek", "smollm", "gemma", "mistral"]
+
+# The splits of today's models. LLAMA3 is also OLMo 2's and GPT-4's.
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN = LLAMA3.replace("{1,3}", "")
+O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
+            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
+
+# Patterns of these and of other models, and of what else is read.
+REGEXES = [
+    LLAMA3, QWEN, O200K, *DEEPSEEK,
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+", "[0-9][0-9][0-9]", r"\p{N}", r"\p{N}{2}", r"\d+", r"\D+?(?=\d)",
+    r"[^\S\n]+|\p{Lu}\p{Ll}*", r"\P{L}{2,4}", r"[\p{^L}\p{M}]", r"(?:a|b)?c|.+?e", r"(?i:[a-k]+)", r"(?i:[^a-kſ]+)",
+    r"\p{P}|\p{S}|\p{Z}", r"[^\]\-a]{1,}[\]x-]", r"a(?!b|\s)|(?=x)xy?",
+]
 
 
 def tiny_tokenizers(texts):
@@ -237,6 +268,59 @@ def tiny_tokenizers(texts):
                   AddedToken("movie", normalized=True), AddedToken("film", normalized=False, single_word=True)])
     t.post_processor = processors.Sequence([processors.ByteLevel(), bert_template(t, "[CLS]", "[SEP]")])
     yield "parts", t
+
+    # Byte-level kinds. The last merges are cut off, so that some tokens are found as
+    # whole words only (ignore_merges).
+    texts = texts + written() * 3
+    split = lambda *patterns: pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(p), "isolated") for p in patterns] + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    for name, normalizer, pre, whole in (
+            ("llama3", None, split(LLAMA3), True), ("qwen", normalizers.NFC(), split(QWEN), False), ("o200k", None, split(O200K), True),
+            ("deepseek", None, split(*DEEPSEEK), False),
+            ("smollm", None, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]), False)):
+        t = Tokenizer(models.BPE(ignore_merges=whole))
+        if normalizer:
+            t.normalizer = normalizer
+        t.pre_tokenizer, t.decoder = pre, decoders.ByteLevel()
+        t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        t.add_special_tokens(["<|begin_of_text|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+        t.add_tokens([AddedToken("<tool_call>", normalized=False), AddedToken("return", normalized=False)])
+        bos = ("<|begin_of_text|>", t.token_to_id("<|begin_of_text|>"))
+        t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
+            single=f"{bos[0]} $A", pair=f"{bos[0]} $A {bos[0]}:1 $B:1", special_tokens=[bos])]) if name == "llama3" else processors.ByteLevel(trim_offsets=False)
+        spec = json.loads(t.to_str())
+        if whole:
+            del spec["model"]["merges"][-60:]
+        yield name, Tokenizer.from_str(json.dumps(spec))
+
+    # Gemma's and Mistral's: spaces are characters of the words, unknown ones bytes.
+    for name in ("gemma", "mistral"):
+        special = ["<pad>", "<eos>", "<bos>", "<unk>"] if name == "gemma" else ["<unk>", "<s>", "</s>"]
+        t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        if name == "gemma":
+            t.normalizer = normalizers.Replace(" ", "▁")
+            t.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        else:
+            t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+        t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=700, limit_alphabet=150, show_progress=False,
+                              special_tokens=special + [f"<0x{b:02X}>" for b in range(256)]))
+        spec = json.loads(t.to_str())
+        spec["added_tokens"] = spec["added_tokens"][:len(special)]
+        t = Tokenizer.from_str(json.dumps(spec))
+        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        if name == "gemma":
+            t.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+            t.add_tokens([AddedToken(s, normalized=False) for s in ("\n\n", "▁▁", "\t\t", "<unused0>")])
+            t.add_special_tokens(["<start_of_turn>"])
+            bos = "<bos>"
+        else:
+            t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+            t.add_special_tokens([AddedToken("<|im_end|>", rstrip=True), "[INST]", "[/INST]"])
+            parts.append(decoders.Strip(" ", 1, 0))
+            bos = "<s>"
+        t.decoder = decoders.Sequence(parts)
+        t.post_processor = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, t.token_to_id(bos))])
+        yield name, t
 
 
 # --- T5 from spiece.model: the pipeline that transformers' T5Tokenizer builds ---
@@ -332,18 +416,45 @@ def golden(t, texts, config=None):
     return dict(ids=ids.hexdigest(), pairs=pairs.hexdigest(), decoded=decoded.hexdigest(), sample=sample)
 
 
+LINES = ["SST-2/dev.tsv", "GSM8K/test.jsonl", "E2E/devset.csv", "CoNLL-2003/test.txt", "WikiText-2/wiki.test.raw", "tinyshakespeare/input.txt"]
+
+
+def lines():
+    """The data sets' lines, each with its end; what is no UTF-8 is replaced."""
+    for name in LINES:
+        with open(os.path.join(DATA, name), "rb") as f:
+            yield from (line.decode("utf-8", errors="replace") for line in f)
+
+
+def line_ids(t):
+    h = hashlib.sha256()
+    for e in t.encode_batch(list(lines())):
+        h.update((" ".join(map(str, e.ids)) + "\n").encode())
+    return h.hexdigest()
+
+
+def splits(regex, texts):
+    h, pre = hashlib.sha256(), pre_tokenizers.Split(Regex(regex), "isolated")
+    for text in texts:
+        h.update("\0".join(p for p, _ in pre.pre_tokenize_str(text)).encode() + b"\n")
+    return h.hexdigest()
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     path = os.path.join(OUT, "golden.json")
     out = json.load(open(path)) if os.path.exists(path) else {"tokenizers": {}}
-    texts = sentences()
+    texts = sentences() + written()
     out["sentences"] = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     if "--tables" in sys.argv:
         write_tables()
         out["code_points"] = every_code_point()
+    out["regexes"] = {r: splits(r, texts) for r in REGEXES}
     files = {name: os.path.join(OUT, name, "tokenizer.json") for name in TINY}
     if not all(map(os.path.exists, files.values())):
-        for name, t in tiny_tokenizers(texts):
+        for name, t in tiny_tokenizers(sentences()):
+            if os.path.exists(files[name]):
+                continue
             os.makedirs(os.path.join(OUT, name), exist_ok=True)
             with open(files[name], "w") as f:
                 json.dump(json.loads(t.to_str()), f, ensure_ascii=False, separators=(",", ":"))
@@ -362,6 +473,12 @@ def main():
             out["tokenizers"][name]["config"] = dict(eos_token=eos, tokenizer_class="T5Tokenizer")
     if os.environ.get("MLPFUSION_MINILM"):
         out["tokenizers"]["minilm"] = golden(AutoTokenizer.from_pretrained(os.environ["MLPFUSION_MINILM"])._tokenizer, texts)
+    if os.environ.get("MLPFUSION_SMOLLM2"):
+        out["tokenizers"]["smollm2"] = golden(Tokenizer.from_file(os.path.join(os.environ["MLPFUSION_SMOLLM2"], "tokenizer.json")), texts)
+    if all(os.path.exists(os.path.join(DATA, name)) for name in LINES):
+        out["lines"] = {name: line_ids(Tokenizer.from_file(files[name])) for name in TINY[5:]}
+        if os.environ.get("MLPFUSION_SMOLLM2"):
+            out["lines"]["smollm2"] = line_ids(Tokenizer.from_file(os.path.join(os.environ["MLPFUSION_SMOLLM2"], "tokenizer.json")))
     with open(path, "w") as f:
         json.dump(out, f, indent=0, sort_keys=True)
         f.write("\n")
