@@ -13,6 +13,11 @@ PEER    := $(VENV)/bin/python
 SCORERS := $(CACHE)/scorers-$(shell sha256sum bench/peers/metrics.txt 2>/dev/null | cut -c1-12)
 SCORER  := $(SCORERS)/bin/python
 
+# The linters, at the versions that CI runs.
+TOOLS   := $(CACHE)/tools
+LINTER  := $(TOOLS)/golangci-lint-v2.15.0
+VULN    := $(TOOLS)/govulncheck-v1.9.0
+
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
@@ -48,15 +53,24 @@ profile: $(MINILM) ## pprof of a training step: step.prof (STEP=model/batches/pr
 generate: ## rebuild the assembly from its generators
 	$(GO) generate ./kernel
 
-lint: ## go vet, gofmt, golangci-lint, and tests that NaN would pass
+lint: $(LINTER) $(VULN) ## go vet, gofmt, golangci-lint, known faults of dependencies, and tests that NaN would pass
 	$(GO) vet ./...
 	$(GO) build -o bin/nancheck ./internal/nancheck
 	$(GO) vet -vettool=$(CURDIR)/bin/nancheck ./...
 	test -z "$$(gofmt -l .)"
-	golangci-lint run
+	$(LINTER) run
+	@$(VULN) ./... || { [ $$? -ne 1 ] && exit 1; echo "govulncheck: the list of known faults could not be read, nothing was checked"; }
 
 clean: ## remove what was built
 	rm -rf bin
+
+$(LINTER):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(TOOLS)/golangci-lint $@
+
+$(VULN):
+	GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.9.0
+	mv $(TOOLS)/govulncheck $@
 
 $(PEER): $(REQS)
 	$(PYTHON) -m venv $(VENV)

@@ -278,7 +278,7 @@ func TestBudgetByUsage(t *testing.T) {
 		if !(spent <= 0.5*all+0.1) || !(spent >= 0.5*all-step) {
 			t.Errorf("budget of %v: %g units of %g spent in %v", cost, spent, all, width)
 		}
-		if w := width[usage[0].Name]; cost == fusion.Params && !(w[0] > w[1] && w[1] >= w[2]) {
+		if w := width[usage[0].Name]; cost == fusion.Params && (w[0] <= w[1] || w[1] < w[2]) {
 			t.Errorf("widths %v for tokens %v", w, usage[0].Tokens)
 		}
 		if w := width[usage[1].Name]; cost == fusion.Params && w[0] != 1 {

@@ -286,7 +286,7 @@ func (a *app) write(g *writer, prompts []string, ended bool, w *writing, watch g
 		}
 	}
 	var bar *progress
-	if len(prompts) > 1 && !(term.IsTerminal(int(os.Stdout.Fd())) && !a.ui.json) {
+	if len(prompts) > 1 && (!term.IsTerminal(int(os.Stdout.Fd())) || a.ui.json) {
 		bar = a.ui.progress("write", "text", len(prompts))
 		done, then := 0, watch.Done
 		watch.Done = func(i int, r generate.Result) {

@@ -15,12 +15,13 @@ func TestBytes(t *testing.T) {
 	const size = 64 << 20
 	Reset()
 	before := Bytes()
-	x := make([]byte, size)
-	for i := range x {
-		x[i] = byte(i)
-	}
-	runtime.KeepAlive(x)
-	x = nil
+	func() {
+		x := make([]byte, size)
+		for i := range x {
+			x[i] = byte(i)
+		}
+		runtime.KeepAlive(x)
+	}()
 	debug.FreeOSMemory()
 	if after := Bytes(); after < before+size/2 {
 		t.Errorf("the peak went from %d to %d bytes with %d more", before, after, size)
