@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
 	"mlpfusion/kernel"
 )
@@ -35,38 +36,13 @@ func (f *fuser) allocate(ctx context.Context) error {
 	if !(f.opt.Budget > 0 && f.opt.Budget <= 1) {
 		return fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", f.opt.Budget)
 	}
-	pool := kernel.NewPool(f.opt.Threads)
-	defer pool.Close()
-	opt := f.opt.Fusion
-	opt.Pool = pool
-	curves := make([]fusion.Curve, len(f.chosen))
-	share := f.shares()
-	total := 0
-	for i, place := range f.chosen {
-		m, err := f.read(place)
-		if err != nil {
-			return err
-		}
-		if f.opt.Calibration != nil {
-			if opt.Inputs, err = f.opt.Calibration.Inputs(place); err != nil {
-				return err
-			}
-		}
-		widths := steps(m.Width, f.opt.Budget)
-		curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, opt)
-		if errors.Is(err, fusion.ErrNoTokens) {
-			plain := opt
-			plain.Inputs = nil
-			curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths, plain)
-		}
-		if err != nil {
-			return err
-		}
-		curves[i] = curves[i].Weigh(share(place), f.opt.BudgetOf)
-		total += curves[i].Costs[len(widths)-1] // the full width's
+	curves, err := f.curves(ctx, func(width int) []int { return steps(width, f.opt.Budget) }, nil)
+	if err != nil {
+		return err
 	}
-	if f.opt.Calibration != nil {
-		f.opt.Calibration.Rewind()
+	total := 0
+	for _, c := range curves {
+		total += c.Costs[len(c.Costs)-1] // the full width's
 	}
 	points, err := fusion.Allocate(curves, int(f.opt.Budget*float64(total)))
 	if err != nil {
@@ -84,6 +60,56 @@ func (f *fuser) allocate(ctx context.Context) error {
 	}
 	f.chosen = chosen
 	return nil
+}
+
+// curves are the error curves of the chosen blocks at the widths asked for. progress,
+// which may be nil, is told the blocks done.
+func (f *fuser) curves(ctx context.Context, widths func(width int) []int, progress func(done, total int)) ([]fusion.Curve, error) {
+	pool := kernel.NewPool(f.opt.Threads)
+	defer pool.Close()
+	opt := f.opt.Fusion
+	opt.Pool = pool
+	curves := make([]fusion.Curve, len(f.chosen))
+	share := f.shares()
+	for i, place := range f.chosen {
+		m, err := f.read(place)
+		if err != nil {
+			return nil, err
+		}
+		if f.opt.Calibration != nil {
+			if opt.Inputs, err = f.opt.Calibration.Inputs(place); err != nil {
+				return nil, err
+			}
+		}
+		curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths(m.Width), opt)
+		if errors.Is(err, fusion.ErrNoTokens) {
+			plain := opt
+			plain.Inputs = nil
+			curves[i], err = m.Curve(ctx, f.opt.BudgetOf, widths(m.Width), plain)
+		}
+		if err != nil {
+			return nil, err
+		}
+		curves[i] = curves[i].Weigh(share(place), f.opt.BudgetOf)
+		if progress != nil {
+			progress(i+1, len(f.chosen))
+		}
+	}
+	if f.opt.Calibration != nil {
+		f.opt.Calibration.Rewind()
+	}
+	return curves, nil
+}
+
+// Curves returns, for each block that opt chooses in the model in src, the error that
+// compressing it to each of the widths leaves, see fusion.MLP.Curve. progress, which
+// may be nil, is told the blocks done.
+func Curves(ctx context.Context, src *checkpoint.Dir, opt FuseOptions, widths []int, progress func(done, total int)) ([]fusion.Curve, error) {
+	f := &fuser{src: src, opt: opt}
+	if err := f.prepare(); err != nil {
+		return nil, err
+	}
+	return f.curves(ctx, func(int) []int { return widths }, progress)
 }
 
 // shares returns what share of a layer's tokens a block sees: all of them, or of

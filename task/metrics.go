@@ -36,29 +36,36 @@ func Score(spec Spec, logits, labels []float32) ([]Metric, error) {
 			return nil, fmt.Errorf("score of %s: expected finite logits, found %v for example %d", spec.Name, v, i/k)
 		}
 	}
-	predictions := logits
-	if !spec.Regression {
-		predictions = make([]float32, n)
-		for i := range predictions {
-			row := logits[i*k : (i+1)*k]
-			best := 0
-			for j, v := range row {
-				if v > row[best] {
-					best = j
-				}
-			}
-			predictions[i] = float32(best)
-		}
-	}
+	said := predictions(spec, logits)
 	out := make([]Metric, len(spec.Metrics))
 	for i, name := range spec.Metrics {
 		f, ok := metrics[name]
 		if !ok {
 			return nil, fmt.Errorf("score of %s: expected a known metric, found %q", spec.Name, name)
 		}
-		out[i] = Metric{name, f(predictions, labels)}
+		out[i] = Metric{name, f(said, labels)}
 	}
 	return out, nil
+}
+
+// predictions are the classes with the largest logits, or the numbers of a regression.
+func predictions(spec Spec, logits []float32) []float32 {
+	if spec.Regression {
+		return logits
+	}
+	k := spec.Classes()
+	said := make([]float32, len(logits)/k)
+	for i := range said {
+		row := logits[i*k : (i+1)*k]
+		best := 0
+		for j, v := range row {
+			if v > row[best] {
+				best = j
+			}
+		}
+		said[i] = float32(best)
+	}
+	return said
 }
 
 var metrics = map[string]func(predictions, labels []float32) float64{

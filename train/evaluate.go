@@ -119,24 +119,31 @@ func (j *logitsJob) Do(i, w int) {
 // Likelihood returns the log-likelihood of all of the data's target tokens under
 // a language model, and their number. progress may be nil.
 func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) (sum float64, targets int, err error) {
+	err = e.likelihoods(ctx, m, data, progress, func(s float64, n int) { sum, targets = sum+s, targets+n })
+	return sum, targets, err
+}
+
+// likelihoods gives the log-likelihood and the number of target tokens of each batch.
+func (e *Evaluator) likelihoods(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int), each func(sum float64, targets int)) error {
 	done := 0
 	for _, rows := range task.LengthSorted(data, evalTokens) {
 		if err := ctx.Err(); err != nil {
-			return 0, 0, err
+			return err
 		}
 		e.whole.fill(data, rows)
-		sum += m.Loss(e.whole.tape, nn.KernelFunction, &e.whole.in, nil)
+		sum, targets := m.Loss(e.whole.tape, nn.KernelFunction, &e.whole.in, nil), 0
 		for _, id := range e.whole.batch.Targets {
 			if id >= 0 {
 				targets++
 			}
 		}
+		each(sum, targets)
 		done += len(rows)
 		if progress != nil {
 			progress(done, data.Len())
 		}
 	}
-	return sum, targets, nil
+	return nil
 }
 
 // forward returns the outputs for a batch of rows, until the next call.

@@ -127,3 +127,23 @@ func (e *Evaluator) Score(ctx context.Context, m *model.Model, spec task.Spec, d
 	}
 	return task.Score(spec, logits, data.Labels)
 }
+
+// Rows are what a model says of each row of a task's data; of a language model's, of
+// each batch.
+func (e *Evaluator) Rows(ctx context.Context, m *model.Model, spec task.Spec, data *task.Encoded, progress func(done, total int)) (task.Rows, error) {
+	if !spec.LanguageModel() {
+		logits, err := e.Logits(ctx, m, data, progress)
+		if err != nil {
+			return task.Rows{}, err
+		}
+		if _, err := task.Score(spec, logits, data.Labels); err != nil {
+			return task.Rows{}, err
+		}
+		return task.RowsOf(spec, logits, data.Labels), nil
+	}
+	r := task.Rows{Metric: task.Perplexity}
+	err := e.likelihoods(ctx, m, data, progress, func(sum float64, targets int) {
+		r.Said, r.Right = append(r.Said, float32(-sum)), append(r.Right, float32(targets))
+	})
+	return r, err
+}
