@@ -21,10 +21,36 @@ type goldens struct {
 	CodePoints map[string]string `json:"code_points"`
 	Regexes    map[string]string
 	Lines      map[string]string
-	Tokenizers map[string]struct {
-		Config              json.RawMessage `json:",omitempty"`
-		IDs, Pairs, Decoded string
-		Sample              [][]int32 `json:",omitempty"`
+	GGUF       map[string]expected
+	Tokenizers map[string]expected
+}
+
+// expected is what a tokenizer makes of all texts: ids, ids of truncated pairs
+// and decoded ids as SHA-256 sums, some ids in full.
+type expected struct {
+	Config              json.RawMessage `json:",omitempty"`
+	IDs, Pairs, Decoded string
+	Sample              [][]int32 `json:",omitempty"`
+}
+
+func (want expected) compare(t *testing.T, tok Tokenizer, texts []string) {
+	t.Helper()
+	ids, pairs, decoded := sha256.New(), sha256.New(), sha256.New()
+	for i, s := range texts {
+		e := tok.Encode(s, nil, 0)
+		if i < len(want.Sample) && !slices.Equal(e.IDs, want.Sample[i]) {
+			t.Errorf("sentence %d %q:\n got %v\nwant %v", i, s, e.IDs, want.Sample[i])
+		}
+		fmt.Fprintln(ids, spaced(e.IDs))
+		fmt.Fprintln(decoded, tok.Decode(e.IDs))
+		next := texts[(i+1)%len(texts)]
+		e = tok.Encode(s, &next, 6+i%40)
+		fmt.Fprintf(pairs, "%s|%s\n", spaced(e.IDs), spaced(e.Types))
+	}
+	for what, got := range map[string][2]string{"ids": {sum(ids), want.IDs}, "pairs": {sum(pairs), want.Pairs}, "decoded texts": {sum(decoded), want.Decoded}} {
+		if got[0] != got[1] {
+			t.Errorf("%s of %d sentences: SHA-256 %s, transformers' is %s", what, len(texts), got[0], got[1])
+		}
 	}
 }
 
@@ -125,24 +151,7 @@ func TestAgainstTransformers(t *testing.T) {
 	for name, want := range g.Tokenizers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tok := open(t, name, want.Config)
-			ids, pairs, decoded := sha256.New(), sha256.New(), sha256.New()
-			for i, s := range texts {
-				e := tok.Encode(s, nil, 0)
-				if i < len(want.Sample) && !slices.Equal(e.IDs, want.Sample[i]) {
-					t.Errorf("sentence %d %q:\n got %v\nwant %v", i, s, e.IDs, want.Sample[i])
-				}
-				fmt.Fprintln(ids, spaced(e.IDs))
-				fmt.Fprintln(decoded, tok.Decode(e.IDs))
-				next := texts[(i+1)%len(texts)]
-				e = tok.Encode(s, &next, 6+i%40)
-				fmt.Fprintf(pairs, "%s|%s\n", spaced(e.IDs), spaced(e.Types))
-			}
-			for what, got := range map[string][2]string{"ids": {sum(ids), want.IDs}, "pairs": {sum(pairs), want.Pairs}, "decoded texts": {sum(decoded), want.Decoded}} {
-				if got[0] != got[1] {
-					t.Errorf("%s of %d sentences: SHA-256 %s, transformers' is %s", what, len(texts), got[0], got[1])
-				}
-			}
+			want.compare(t, open(t, name, want.Config), texts)
 		})
 	}
 }

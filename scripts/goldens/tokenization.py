@@ -22,6 +22,7 @@ import sys
 import tempfile
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers.convert_slow_tokenizer import generate_merges
 from transformers import AutoTokenizer, BertTokenizer, GPT2Tokenizer, MPNetTokenizer, RobertaTokenizer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -394,6 +395,26 @@ def from_vocabulary(cls, folder, config):
         return cls.from_pretrained(d)
 
 
+# --- tokenizers out of a GGUF file's vocabulary and scores ---
+
+def from_scores(spec, prefix):
+    """What GGUF keeps of spec: scores for merges, '▁' in front of each part or of none, no white space taken by added tokens.
+
+    Those that stand for spaces are found behind the normalizer: transformers has merges for them as well."""
+    spec = json.loads(json.dumps(spec))
+    for a in spec["added_tokens"]:
+        a["rstrip"] = False
+        a["normalized"] = not prefix and not a["special"]
+    vocab, added = spec["model"]["vocab"], {a["content"] for a in spec["added_tokens"]}
+    scores = {s: -float(i) for s, i in vocab.items() if s not in added and not s.startswith("<0x")}
+    spec["model"]["merges"] = generate_merges(vocab, scores)
+    t = Tokenizer.from_str(json.dumps(spec))
+    t.pre_tokenizer = None
+    steps = [normalizers.Prepend("▁")] * prefix + [normalizers.Replace(" ", "▁")]
+    t.normalizer = normalizers.Sequence(steps)
+    return t
+
+
 # --- what is compared ---
 
 def golden(t, texts, config=None):
@@ -475,6 +496,10 @@ def main():
         out["tokenizers"]["minilm"] = golden(AutoTokenizer.from_pretrained(os.environ["MLPFUSION_MINILM"])._tokenizer, texts)
     if os.environ.get("MLPFUSION_SMOLLM2"):
         out["tokenizers"]["smollm2"] = golden(Tokenizer.from_file(os.path.join(os.environ["MLPFUSION_SMOLLM2"], "tokenizer.json")), texts)
+    out["gguf"] = {}
+    for name, prefix in (("gemma", False), ("mistral", True)):
+        with open(files[name]) as f:
+            out["gguf"][name] = golden(from_scores(json.load(f), prefix), texts)
     if all(os.path.exists(os.path.join(DATA, name)) for name in LINES):
         out["lines"] = {name: line_ids(Tokenizer.from_file(files[name])) for name in TINY[5:]}
         if os.environ.get("MLPFUSION_SMOLLM2"):
