@@ -221,7 +221,7 @@ func (m *Model) headLoss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) 
 	}
 	x := m.states(t, in, &m.output)
 	w, scale := m.net.vocabulary()
-	return t.VocabularyLoss(kind, x, w, scale, m.targets)
+	return t.VocabularyLoss(kind, x, w, scale, 0, m.targets)
 }
 
 // states returns the last state of m.rows.

@@ -6,21 +6,25 @@ import (
 	"mlpfusion/kernel"
 )
 
-// RMSNorm divides by the root of the mean square over the hidden size: T5's
-// layer norm, which subtracts no mean and adds no bias.
+// RMSNorm divides by the root of the mean square and multiplies by a gain: a layer norm
+// that subtracts no mean and adds no bias (arXiv 1910.07467).
 type RMSNorm struct {
-	Gain *Weight // 1 × hidden
-	Eps  float32
+	Gain    *Weight // 1 × width
+	Eps     float32
+	OnePlus bool // the gain is 1 + Gain (Gemma)
 }
 
 type rmsNorm struct {
-	t       *Tape
-	x, y    *Tensor
-	n       *RMSNorm
-	rstd    []float32
-	partial []float32 // chunk × gain gradients
-	dx      []float32
-	add     bool
+	t          *Tape
+	in, y      Heads // y may be in, as long as nothing records
+	x          Heads // what in is, or was copied from; receives the gradient
+	heads, dim int
+	n          *RMSNorm
+	gain       []float32
+	rstd       []float32 // row × head
+	partial    []float32 // chunk × gain gradients
+	dx         []float32
+	add        bool
 }
 
 // RMSNorm returns gain ⊙ x/√(mean(x²) + eps), row by row.
@@ -28,70 +32,123 @@ func (t *Tape) RMSNorm(x *Tensor, n *RMSNorm) *Tensor {
 	y := t.New(x.Rows, x.Cols)
 	y.constant = x.constant && n.Gain.Frozen
 	op := t.rmsNorms.next()
-	*op = rmsNorm{t: t, x: x, y: y, n: n}
-	if t.Train {
-		op.rstd = t.floats(x.Rows)
-	}
-	t.Pool.Run(rowChunks(x.Rows), (*rmsNormForward)(op))
-	t.workspace(x.Cols)
-	t.record(op)
+	*op = rmsNorm{in: Heads{X: x}, x: Heads{X: x}, y: Heads{X: y}, heads: 1, dim: x.Cols, n: n}
+	op.forward(t)
 	return y
+}
+
+// RMSNormHeads normalises, in place, so many heads of x, each as wide as the norm's
+// gain, which they share: Qwen's norms of queries and keys. OLMo 2's, of all queries
+// or keys at once, are one head. x is the part of a projection that holds them; it is
+// called before anything reads it.
+func (t *Tape) RMSNormHeads(x Heads, heads int, n *RMSNorm) {
+	x.X.constant = x.X.constant && n.Gain.Frozen
+	op := t.rmsNorms.next()
+	*op = rmsNorm{in: x, x: x, y: x, heads: heads, dim: n.Gain.Cols, n: n}
+	if t.Train {
+		op.in = Heads{X: t.New(x.X.Rows, heads*op.dim)}
+	}
+	op.forward(t)
+}
+
+func (o *rmsNorm) forward(t *Tape) {
+	o.t, o.gain = t, o.n.Gain.Data
+	if o.n.OnePlus {
+		o.gain = t.floats(o.dim)
+		for i, g := range o.n.Gain.Data {
+			o.gain[i] = 1 + g
+		}
+	}
+	if t.Train {
+		o.rstd = t.floats(o.x.X.Rows * o.heads)
+	}
+	t.Pool.Run(rowChunks(o.x.X.Rows), (*rmsNormForward)(o))
+	t.workspace(o.dim)
+	t.record(o)
+}
+
+// row returns head h of row r.
+func (s Heads) row(data []float32, r, h, dim int) []float32 {
+	return data[r*s.X.Cols+s.Start+h*dim:][:dim]
 }
 
 type rmsNormForward rmsNorm
 
 func (o *rmsNormForward) Do(i, _ int) {
-	c := o.x.Cols
-	for r := i * rowChunk; r < min(o.x.Rows, (i+1)*rowChunk); r++ {
-		x, y := o.x.Data[r*c:(r+1)*c], o.y.Data[r*c:(r+1)*c]
-		rstd := float32(1 / math.Sqrt(kernel.SumSquares(x)/float64(c)+float64(o.n.Eps)))
-		copy(y, o.n.Gain.Data)
-		kernel.Mul(y, x)
-		kernel.Scale(y, rstd)
-		if o.rstd != nil {
-			o.rstd[r] = rstd
+	for r := i * rowChunk; r < min(o.x.X.Rows, (i+1)*rowChunk); r++ {
+		for h := range o.heads {
+			x, in, y := o.x.row(o.x.X.Data, r, h, o.dim), o.in.row(o.in.X.Data, r, h, o.dim), o.y.row(o.y.X.Data, r, h, o.dim)
+			copy(in, x)
+			copy(y, x)
+			rstd := float32(1 / math.Sqrt(kernel.SumSquares(x)/float64(o.dim)+float64(o.n.Eps)))
+			kernel.Mul(y, o.gain)
+			kernel.Scale(y, rstd)
+			if o.rstd != nil {
+				o.rstd[r*o.heads+h] = rstd
+			}
 		}
 	}
 }
 
 func (o *rmsNorm) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	x, y, w := o.x.X, o.y.X, o.n.Gain
+	if y.Grad == nil || y.constant {
 		return
 	}
-	c, n := o.y.Cols, rowChunks(o.y.Rows)
-	o.partial = t.grads.get(n * c)
-	o.dx, o.add = t.gradOf(o.x)
+	n := rowChunks(y.Rows)
+	if !w.Frozen {
+		o.partial = t.grads.get(n * o.dim)
+	}
+	switch {
+	case x == y:
+		o.dx = y.Grad
+	case !x.constant:
+		o.dx, o.add = t.gradOf(x)
+	}
 	t.Pool.Run(n, (*rmsNormBackward)(o))
-	if w := o.n.Gain; !w.Frozen {
+	if !w.Frozen {
 		if !w.accumulate() {
 			clear(w.Grad)
 		}
-		kernel.AddColumns(w.Grad, o.partial, c, n)
+		kernel.AddColumns(w.Grad, o.partial, o.dim, n)
+		t.grads.put(o.partial)
 	}
-	t.grads.put(o.partial)
-	t.release(o.y)
+	if x != y {
+		t.release(y)
+	}
 }
 
 type rmsNormBackward rmsNorm
 
-// Do computes, with g = gain ⊙ dy, dx = g·rstd − x·rstd³·mean(g ⊙ x).
+// Do computes, with g = gain ⊙ dy, dx = rstd·g − x·rstd³·mean(g ⊙ x).
 func (o *rmsNormBackward) Do(i, w int) {
-	c := o.y.Cols
-	tmp, part := o.t.work[w][:c], o.partial[i*c:(i+1)*c]
-	clear(part)
-	for r := i * rowChunk; r < min(o.y.Rows, (i+1)*rowChunk); r++ {
-		a, b := r*c, (r+1)*c
-		dx, dy, x, rstd := o.dx[a:b], o.y.Grad[a:b], o.x.Data[a:b], o.rstd[r]
-		if !o.add {
-			clear(dx)
+	tmp := o.t.work[w][:o.dim]
+	var part []float32
+	if o.partial != nil {
+		part = o.partial[i*o.dim : (i+1)*o.dim]
+		clear(part)
+	}
+	for r := i * rowChunk; r < min(o.y.X.Rows, (i+1)*rowChunk); r++ {
+		for h := range o.heads {
+			x, dy, rstd := o.in.row(o.in.X.Data, r, h, o.dim), o.y.row(o.y.X.Grad, r, h, o.dim), o.rstd[r*o.heads+h]
+			copy(tmp, dy)
+			if part != nil {
+				kernel.Mul(tmp, x)
+				kernel.Axpy(rstd, tmp, part)
+				copy(tmp, dy)
+			}
+			if o.dx == nil {
+				continue
+			}
+			kernel.Mul(tmp, o.gain)
+			along := kernel.Dot(tmp, x) * rstd * rstd * rstd / float32(o.dim)
+			kernel.Scale(tmp, rstd)
+			kernel.Axpy(-along, x, tmp)
+			if dx := o.x.row(o.dx, r, h, o.dim); o.add {
+				kernel.Add(dx, tmp)
+			} else {
+				copy(dx, tmp)
+			}
 		}
-		copy(tmp, dy)
-		kernel.Mul(tmp, x)
-		kernel.Axpy(rstd, tmp, part)
-		along := kernel.Dot(tmp, o.n.Gain.Data) * rstd * rstd * rstd / float32(c)
-		copy(tmp, dy)
-		kernel.Mul(tmp, o.n.Gain.Data)
-		kernel.Axpy(rstd, tmp, dx)
-		kernel.Axpy(-along, x, dx)
 	}
 }

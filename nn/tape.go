@@ -49,6 +49,8 @@ type Tape struct {
 	adds       slab[add]
 	jitters    slab[jitter]
 	products   slab[product]
+	gateds     slab[gated]
+	scales     slab[scaled]
 	rmsNorms   slab[rmsNorm]
 	routings   slab[Routing]
 	dispatches slab[dispatch]
@@ -60,6 +62,7 @@ type Tape struct {
 	multiply   multiply
 	match      match
 	vocabulary vocabularyLoss
+	capped     capped
 	keepZeros  keepZeros
 }
 
@@ -92,6 +95,8 @@ func (t *Tape) Reset(step int) {
 	t.adds.reset()
 	t.jitters.reset()
 	t.products.reset()
+	t.gateds.reset()
+	t.scales.reset()
 	t.rmsNorms.reset()
 	t.routings.reset()
 	t.dispatches.reset()

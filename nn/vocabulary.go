@@ -18,8 +18,10 @@ type vocabularyLoss struct {
 	losses  []float64 // −log p of each target
 	words   int
 	scale   float32
+	softcap float32
 	factor  float32 // of the gradient with respect to scale·logits, times scale
 	train   bool
+	work    [][]float32 // of each worker: the derivatives of the cap
 }
 
 // VocabularyLoss returns the loss of predicting targets[i], an index of w's
@@ -30,7 +32,7 @@ type vocabularyLoss struct {
 // x is (rows × hidden), w (vocabulary × hidden). The logits of a few rows are
 // computed at a time and turned into their gradient in place, so the memory does
 // not grow with the batch.
-func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale float32, targets []int32) float64 {
+func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap float32, targets []int32) float64 {
 	words, hidden := w.Rows, w.Cols
 	held := max(1, min(x.Rows, heldLogits/words))
 	v := &t.vocabulary
@@ -40,7 +42,11 @@ func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale float32, ta
 	for len(v.losses) < held {
 		v.losses = append(v.losses, 0)
 	}
-	v.words, v.scale, v.train = words, scale, t.Train
+	v.words, v.scale, v.softcap, v.train = words, scale, softcap, t.Train
+	if softcap > 0 {
+		t.workspace(words)
+		v.work = t.work
+	}
 	share := 1.0
 	v.factor = -scale
 	if kind == CrossEntropy {
@@ -75,14 +81,26 @@ func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale float32, ta
 	return share * sum
 }
 
-func (v *vocabularyLoss) Do(i, _ int) {
-	row, target := v.logits[i*v.words:(i+1)*v.words], v.targets[i]
-	logit := float64(v.scale) * float64(row[target])
-	top := kernel.MaxScaled(row, v.scale)
-	z := kernel.ExpSum(row, v.scale, top)
+func (v *vocabularyLoss) Do(i, w int) {
+	row, target, scale := v.logits[i*v.words:(i+1)*v.words], v.targets[i], v.scale
+	var deriv []float32
+	if v.softcap > 0 {
+		if v.train {
+			deriv = v.work[w][:v.words]
+		}
+		kernel.Scale(row, scale)
+		softcap(row, deriv, v.softcap)
+		scale = 1
+	}
+	logit := float64(scale) * float64(row[target])
+	top := kernel.MaxScaled(row, scale)
+	z := kernel.ExpSum(row, scale, top)
 	v.losses[i] = math.Log(float64(z)) + float64(top) - logit
 	if v.train {
 		kernel.Scale(row, v.factor/z)
 		row[target] -= v.factor
+		if deriv != nil {
+			kernel.Mul(row, deriv)
+		}
 	}
 }

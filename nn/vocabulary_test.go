@@ -44,7 +44,7 @@ func TestVocabularyLoss(t *testing.T) {
 				x := tape.New(c.rows, hidden)
 				copy(x.Data, x0)
 				w := &Weight{Data: w0, Grad: random(len(w0), 1), Rows: c.words, Cols: hidden} // a stale gradient
-				loss := tape.VocabularyLoss(c.kind, x, w, c.scale, targets)
+				loss := tape.VocabularyLoss(c.kind, x, w, c.scale, 0, targets)
 				if first == nil {
 					checkVocabularyLoss(t, c.kind, float64(c.scale), x, w, targets, loss)
 					first = append(slices.Clone(x.Grad), w.Grad...)
@@ -99,5 +99,52 @@ func checkVocabularyLoss(t *testing.T, kind Loss, scale float64, x *Tensor, w *W
 		want []float64
 	}{{"x", x.Grad, dx}, {"w", w.Grad, dw}} {
 		golden.NearNorm(t, "gradient of "+g.name, g.got, g.want, 1e-4)
+	}
+}
+
+// TestVocabularyGolden compares the loss of a head, and its logits, with PyTorch's,
+// capped and not (scripts/goldens/ops.py).
+func TestVocabularyGolden(t *testing.T) {
+	g, cases := openOps[struct {
+		Words, Hidden  int
+		Scale, Softcap float32
+		Loss           float64
+	}](t, "vocabulary")
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for i, c := range cases {
+		at := func(name string) []float32 { return g.Floats(fmt.Sprint(i, ".", name)) }
+		tape := NewTape(pool)
+		tape.Train = true
+		w := &Weight{Data: at("w"), Grad: make([]float32, c.Words*c.Hidden), Rows: c.Words, Cols: c.Hidden}
+		targets := g.Ints(fmt.Sprint(i, ".targets"))
+		input := func() *Tensor {
+			x := tape.New(len(targets), c.Hidden)
+			copy(x.Data, at("x"))
+			return x
+		}
+		x := input()
+		loss := tape.VocabularyLoss(CrossEntropy, x, w, c.Scale, c.Softcap, targets)
+		golden.NearValue(t, fmt.Sprint(c, " loss"), loss, c.Loss, 1e-6)
+		golden.Near(t, fmt.Sprint(c, " gradient of x"), x.Grad, at("dx"), 1e-6)
+		golden.Near(t, fmt.Sprint(c, " gradient of the words"), w.Grad, at("dw"), 1e-6)
+
+		// The logits themselves, and their gradient by way of Softcap's derivative.
+		w.ZeroGrad()
+		x = input()
+		logits := tape.Linear(x, &Linear{W: w}, kernel.Identity, nil)
+		tape.Scale(logits, c.Scale)
+		if c.Softcap > 0 {
+			tape.Softcap(logits, c.Softcap)
+		}
+		golden.Near(t, fmt.Sprint(c, " logits"), logits.Data, at("logits"), 5e-6)
+		labels := make([]float32, len(targets))
+		for j, id := range targets {
+			labels[j] = float32(id)
+		}
+		tape.Loss(CrossEntropy, logits, labels)
+		tape.Backward()
+		golden.Near(t, fmt.Sprint(c, " gradient of x by the logits"), x.Grad, at("dx"), 1e-6)
+		golden.Near(t, fmt.Sprint(c, " gradient of the words by the logits"), w.Grad, at("dw"), 1e-6)
 	}
 }

@@ -6,11 +6,13 @@ transformers' models. NAME.json says which cases NAME.safetensors holds.
 """
 
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
 from safetensors.torch import save_file
 from transformers import masking_utils
+from transformers.activations import ACT2FN
 from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.llama import modeling_llama
@@ -91,9 +93,71 @@ def rope():
         yield o, dict(x=x, dy=dy, y=y, dx=gradients(y, dy, x)[0], positions=positions, frequencies=frequencies)
 
 
+def rmsnorm():
+    """x normalised whole (heads 0), or some of its columns by head; Gemma's has 1 + gain."""
+    options = [
+        dict(rows=35, cols=20, heads=0, start=0, eps=1e-5, onePlus=False),
+        dict(rows=3, cols=20, heads=0, start=0, eps=0.1, onePlus=True),
+        dict(rows=18, cols=28, heads=3, start=4, eps=1e-6, onePlus=True),
+        dict(rows=18, cols=28, heads=2, start=12, eps=1e-6, onePlus=False),
+        dict(rows=5, cols=28, heads=1, start=0, eps=1e-5, onePlus=False),
+    ]
+    for i, o in enumerate(options):
+        heads, start = max(1, o["heads"]), o["start"]
+        dim = 16 if o["heads"] == 1 else o["cols"] if o["heads"] == 0 else 8
+        x, dy, gain = random(i, o["rows"], o["cols"]), random(100 + i, o["rows"], o["cols"]), random(200 + i, dim)
+        kind = modeling_gemma2.Gemma2RMSNorm if o["onePlus"] else modeling_llama.LlamaRMSNorm
+        norm = kind(dim, eps=o["eps"])
+        del norm.weight  # a parameter, which has no history
+        norm.weight = gain
+        # Both compute in float32; the double's digits are wanted.
+        with doubled():
+            part = norm(x[:, start : start + heads * dim].unflatten(1, (heads, dim))).flatten(1)
+        y = torch.cat([x[:, :start], part, x[:, start + heads * dim :]], 1)
+        dx, dgain = gradients(y, dy, x, gain)
+        yield o, dict(x=x, dy=dy, gain=gain, y=y, dx=dx, dgain=dgain)
+
+
+@contextmanager
+def doubled():
+    """Has conversions to float32 leave doubles as they are."""
+    to, plain = torch.Tensor.to, torch.Tensor.float
+    torch.Tensor.to = lambda x, *a, **k: x if a == (torch.float32,) else to(x, *a, **k)
+    torch.Tensor.float = lambda x: x
+    try:
+        yield
+    finally:
+        torch.Tensor.to, torch.Tensor.float = to, plain
+
+
+def gated():
+    """The units of gated MLPs, with P or without."""
+    options = [dict(units=37, act="silu"), dict(units=16, act="gelu_pytorch_tanh"), dict(units=5, act="silu", scaled=True)]
+    for i, o in enumerate(options):
+        gate, up, dy = (random(100 * j + i, 6, o["units"]) for j in range(3))
+        scale = 1 + random(300 + i, o["units"]).detach().abs().float().double() if o.pop("scaled", False) else torch.ones(o["units"])
+        y = scale * ACT2FN[o["act"]](gate) * up
+        dgate, dup = gradients(y, dy, gate, up)
+        yield o, dict(gate=gate, up=up, dy=dy, scale=scale, y=y, dgate=dgate, dup=dup)
+
+
+def vocabulary():
+    """The loss of a head whose logits are capped, as Gemma 2's are."""
+    options = [dict(words=50, hidden=6, scale=1.0, softcap=1.5), dict(words=31, hidden=4, scale=0.7, softcap=30.0), dict(words=20, hidden=4, scale=1.0, softcap=0.0)]
+    for i, o in enumerate(options):
+        x, w = random(i, 9, o["hidden"]), random(100 + i, o["words"], o["hidden"])
+        targets = torch.randint(o["words"], (9,), generator=torch.Generator().manual_seed(i))
+        logits = o["scale"] * x @ w.T
+        if o["softcap"]:
+            logits = torch.tanh(logits / o["softcap"]) * o["softcap"]
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        dx, dw = torch.autograd.grad(loss, (x, w))
+        yield o | dict(loss=loss.item()), dict(x=x, w=w, targets=targets.int(), logits=logits, dx=dx, dw=dw)
+
+
 def write(out):
     out.mkdir(parents=True, exist_ok=True)
-    for cases in (attention, rope):
+    for cases in (attention, rope, rmsnorm, gated, vocabulary):
         options, tensors = [], {}
         for i, (o, named) in enumerate(cases()):
             options.append(o)
