@@ -39,8 +39,16 @@ type attendOne struct {
 // are the keys, then the values. Of the options it heeds Heads, KVHeads, Dim, Scale
 // and Drop.
 func (t *Tape) AttendOne(q, x *Tensor, kv *Linear, offsets []int32, opt AttentionOptions) *Tensor {
+	if len(kv.Sides) > 0 { // of another x, where they drop some of it
+		for len(t.ones) <= q.Rows {
+			t.ones = append(t.ones, int32(len(t.ones)))
+		}
+		opt := AttentionOptions{Heads: opt.Heads, KVHeads: opt.KVHeads, Dim: opt.Dim, Scale: opt.Scale, Drop: opt.Drop}
+		made := t.Linear(x, kv, kernel.Identity, nil)
+		return t.Attention(Heads{X: q}, Heads{X: made}, Heads{X: made, Start: kv.W.Rows / 2}, t.ones[:q.Rows+1], offsets, opt)
+	}
 	y := t.New(q.Rows, opt.Heads*opt.Dim)
-	y.constant = q.constant && x.constant && kv.W.Frozen
+	y.constant = q.constant && x.constant && kv.fixed()
 	op := t.attendOnes.next()
 	*op = attendOne{AttentionOptions: opt, t: t, q: q, x: x, y: y, kv: kv, off: offsets, prec: t.Prec}
 	op.complete()

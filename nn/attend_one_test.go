@@ -23,11 +23,12 @@ func TestAttendOne(t *testing.T) {
 		drop    float32
 		prec    kernel.Precision
 		off     float64
+		side    bool // a low-rank path beside the values
 	}{
-		{4, true, 0, kernel.FP32, 1e-6}, {4, true, 0.3, kernel.FP32, 1e-6}, {4, false, 0.3, kernel.FP32, 1e-6},
-		{2, true, 0.3, kernel.FP32, 1e-6}, {1, false, 0, kernel.FP32, 1e-6},
+		{4, true, 0, kernel.FP32, 1e-6, false}, {4, true, 0.3, kernel.FP32, 1e-6, false}, {4, false, 0.3, kernel.FP32, 1e-6, false},
+		{2, true, 0.3, kernel.FP32, 1e-6, false}, {1, false, 0, kernel.FP32, 1e-6, false}, {2, false, 0, kernel.FP32, 1e-6, true},
 		// Four products in a row, each of two inputs rounded by a 512th at most.
-		{4, true, 0.3, kernel.BF16, 8. / 512},
+		{4, true, 0.3, kernel.BF16, 8. / 512, false},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(5, 6))
@@ -35,7 +36,7 @@ func TestAttendOne(t *testing.T) {
 			keys := c.kvHeads * dim // columns of kv that are keys
 			n := int(offsets[len(offsets)-1])
 			x0, q0, dy := random(n*hidden, 1), random(3*heads*dim, 1), random(3*heads*dim, 1)
-			w0, b0, dx0, dw0 := random(2*keys*hidden, 0.3), random(2*keys, 1), random(n*hidden, 1), random(2*keys*hidden, 1)
+			w0, b0, dx0, dw0 := random(2*keys*hidden, 0.3), random(3*keys, 1), random(n*hidden, 1), random(2*keys*hidden, 1)
 			run := func(workers int, one bool, prec kernel.Precision) (parts [][]float32) {
 				pool := kernel.NewPool(workers)
 				defer pool.Close()
@@ -48,7 +49,11 @@ func TestAttendOne(t *testing.T) {
 				x.Grad = slices.Clone(dx0)
 				kv := &Linear{W: &Weight{Data: w0, Grad: slices.Clone(dw0), Rows: 2 * keys, Cols: hidden, written: true}}
 				if c.bias {
-					kv.B = &Weight{Data: b0, Grad: random(len(b0), 1), Rows: 1, Cols: len(b0)} // a stale gradient
+					kv.B = &Weight{Data: b0[:2*keys], Grad: random(2*keys, 1), Rows: 1, Cols: 2 * keys} // a stale gradient
+				}
+				if c.side {
+					kv.Sides = []*LowRank{{A: &Weight{Data: w0, Grad: make([]float32, 3*hidden), Rows: 3, Cols: hidden},
+						B: &Weight{Data: b0, Grad: make([]float32, 3*keys), Rows: keys, Cols: 3}, From: keys, Scale: 1}}
 				}
 				opt := AttentionOptions{Heads: heads, KVHeads: c.kvHeads, Dim: dim, Scale: 0.7, Drop: c.drop}
 				var y *Tensor
@@ -70,10 +75,20 @@ func TestAttendOne(t *testing.T) {
 						}
 					}
 				}
+				for _, s := range kv.Sides {
+					parts = append(parts, s.A.Grad, s.B.Grad)
+				}
 				return parts
 			}
 			want, got := run(2, false, kernel.FP32), run(1, true, c.prec)
-			for i, name := range []string{"output", "gradient of q", "gradient of x", "gradient of the matrix", "gradient of the values' bias"}[:len(want)] {
+			names := []string{"output", "gradient of q", "gradient of x", "gradient of the matrix"}
+			if c.bias {
+				names = append(names, "gradient of the values' bias")
+			}
+			if c.side {
+				names = append(names, "gradient of A", "gradient of B")
+			}
+			for i, name := range names {
 				golden.NearNorm(t, name, got[i], want[i], c.off)
 			}
 			for i, part := range run(3, true, c.prec) {

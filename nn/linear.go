@@ -4,7 +4,8 @@ import "mlpfusion/kernel"
 
 // Linear is y = x·Wᵀ + b with W (out × in); B is nil when there is no bias.
 type Linear struct {
-	W, B *Weight
+	W, B  *Weight
+	Sides []*LowRank // each adds to some of the outputs
 }
 
 // View returns the outputs [from, to) of l as a layer that shares its memory.
@@ -14,7 +15,19 @@ func (l *Linear) View(from, to int) *Linear {
 		b := l.B
 		v.B = &Weight{Data: b.Data[from:to], Grad: b.Grad[from:to], Rows: 1, Cols: to - from}
 	}
+	for _, s := range l.Sides {
+		if s.From >= from && s.From < to {
+			part := *s
+			part.From -= from
+			v.Sides = append(v.Sides, &part)
+		}
+	}
 	return v
+}
+
+// fixed tells that nothing in l is trained.
+func (l *Linear) fixed() bool {
+	return l.W.Frozen && (l.B == nil || l.B.Frozen) && len(l.Sides) == 0
 }
 
 type linear struct {
@@ -29,13 +42,42 @@ func (t *Tape) Linear(x *Tensor, l *Linear, act kernel.Activation, scale []float
 	op := t.linears.next()
 	t.Pool.GemmGroup(t.Prec, []kernel.Product{op.forward(t, x, l, act, scale)})
 	t.record(op)
+	op.sides(t, act, scale)
 	return op.y
+}
+
+// sides adds the low-rank paths to the product, which then is without activation, and
+// applies that.
+func (o *linear) sides(t *Tape, act kernel.Activation, scale []float32) {
+	if len(o.l.Sides) == 0 {
+		return
+	}
+	for _, s := range o.l.Sides {
+		t.lowRanks.next().add(t, o.x, o.y, s)
+	}
+	t.activate = activate{o.y, act, scale}
+	t.Pool.Run(o.y.Rows, &t.activate)
+}
+
+type activate struct {
+	y     *Tensor
+	act   kernel.Activation
+	scale []float32
+}
+
+func (a *activate) Do(r, _ int) {
+	from, to := r*a.y.Cols, (r+1)*a.y.Cols
+	var deriv []float32
+	if a.y.Deriv != nil {
+		deriv = a.y.Deriv[from:to]
+	}
+	kernel.Activate(a.act, a.y.Data[from:to], deriv, a.scale)
 }
 
 // forward makes the output and returns the product that fills it.
 func (o *linear) forward(t *Tape, x *Tensor, l *Linear, act kernel.Activation, scale []float32) kernel.Product {
 	y := t.New(x.Rows, l.W.Rows)
-	y.constant = x.constant && l.W.Frozen
+	y.constant = x.constant && l.fixed()
 	*o = linear{x, y, l, t.Prec}
 	p := kernel.Product{M: x.Rows, N: l.W.Rows, K: l.W.Cols, A: kernel.Mat{Data: x.Data, Stride: x.Cols}, C: y.Data, LDC: y.Cols,
 		Epilogue: kernel.Epilogue{Act: act, Scale: scale}}
@@ -45,6 +87,9 @@ func (o *linear) forward(t *Tape, x *Tensor, l *Linear, act kernel.Activation, s
 	if t.Train && !y.constant && (act != kernel.Identity || scale != nil) {
 		y.Deriv = t.floats(len(y.Data))
 		p.Epilogue.Deriv = y.Deriv
+	}
+	if len(l.Sides) > 0 {
+		p.Epilogue = kernel.Epilogue{Bias: p.Epilogue.Bias}
 	}
 	if l.W.packed != nil && !t.Train {
 		p.Packed = l.W.packed

@@ -29,6 +29,13 @@ func (t *Tape) Linears(ys, xs []*Tensor, ls []*Linear, act kernel.Activation, sc
 	}
 	t.Pool.GemmGroup(t.Prec, op.products)
 	t.record(op)
+	for i := range op.of {
+		var scale []float32
+		if scales != nil {
+			scale = scales[i]
+		}
+		op.of[i].sides(t, act, scale)
+	}
 	return ys
 }
 

@@ -51,6 +51,7 @@ type Tape struct {
 	products   slab[product]
 	gateds     slab[gated]
 	scales     slab[scaled]
+	lowRanks   slab[lowRank]
 	rmsNorms   slab[rmsNorm]
 	routings   slab[Routing]
 	dispatches slab[dispatch]
@@ -60,6 +61,8 @@ type Tape struct {
 	work       [][]float32
 	columns    addColumns
 	multiply   multiply
+	activate   activate
+	ones       []int32 // 0, 1, 2 …: sequences of one query each
 	match      match
 	vocabulary vocabularyLoss
 	capped     capped
@@ -97,6 +100,7 @@ func (t *Tape) Reset(step int) {
 	t.products.reset()
 	t.gateds.reset()
 	t.scales.reset()
+	t.lowRanks.reset()
 	t.rmsNorms.reset()
 	t.routings.reset()
 	t.dispatches.reset()

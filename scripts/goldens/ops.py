@@ -141,6 +141,23 @@ def gated():
         yield o, dict(gate=gate, up=up, dy=dy, scale=scale, y=y, dgate=dgate, dup=dup)
 
 
+def lowrank():
+    """A layer with two low-rank paths beside it, each to some of its outputs."""
+    options = [dict(rows=11, inputs=8, outputs=10, froms=[0, 6], widths=[4, 4], rank=3, act=""), dict(rows=5, inputs=6, outputs=7, froms=[0], widths=[7], rank=2, act="silu")]
+    for i, o in enumerate(options):
+        x, w, b, dy = random(i, o["rows"], o["inputs"]), random(100 + i, o["outputs"], o["inputs"]), random(200 + i, o["outputs"]), random(300 + i, o["rows"], o["outputs"])
+        y = torch.nn.functional.linear(x, w, b)
+        named = dict(x=x, w=w, b=b, dy=dy)
+        for j, (start, width) in enumerate(zip(o["froms"], o["widths"])):
+            a, up = random(400 + 10 * i + j, o["rank"], o["inputs"]), random(500 + 10 * i + j, width, o["rank"])
+            y = y + torch.nn.functional.pad(0.5 * x @ a.T @ up.T, (start, o["outputs"] - start - width))
+            named |= {f"a{j}": a, f"b{j}": up}
+        y = ACT2FN[o["act"]](y) if o["act"] else y
+        wanted = [name for name in named if name != "dy"]
+        named |= {"d" + name: d for name, d in zip(wanted, gradients(y, dy, *(named[name] for name in wanted)))}
+        yield o, named | dict(y=y)
+
+
 def vocabulary():
     """The loss of a head whose logits are capped, as Gemma 2's are."""
     options = [dict(words=50, hidden=6, scale=1.0, softcap=1.5), dict(words=31, hidden=4, scale=0.7, softcap=30.0), dict(words=20, hidden=4, scale=1.0, softcap=0.0)]
@@ -157,7 +174,7 @@ def vocabulary():
 
 def write(out):
     out.mkdir(parents=True, exist_ok=True)
-    for cases in (attention, rope, rmsnorm, gated, vocabulary):
+    for cases in (attention, rope, rmsnorm, gated, lowrank, vocabulary):
         options, tensors = [], {}
         for i, (o, named) in enumerate(cases()):
             options.append(o)
