@@ -147,7 +147,7 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 			if strings.TrimSpace(r.label) == "" {
 				return nil, fmt.Errorf("%s: %s %d: column %q: expected a label, found none", r.path, r.unit, r.line, r.column)
 			}
-			found[r.label] = true
+			found[labelName(r.label)] = true
 		}
 		for label := range found {
 			d.Spec.Labels = append(d.Spec.Labels, label)
@@ -161,8 +161,9 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 		return nil, nil
 	}
 	examples := make([]Example, len(all))
+	read := d.Spec.labels()
 	for i, r := range all {
-		label, err := d.Spec.label(r.label)
+		label, err := read(r.label)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s %d: column %q: %w", r.path, r.unit, r.line, r.column, err)
 		}
@@ -194,22 +195,52 @@ func sortLabels(labels []string) {
 	})
 }
 
-// label reads a label cell: a class by its name or its index, or a number.
-func (s Spec) label(cell string) (float32, error) {
+// labels returns what reads a label cell: a number, or a class by its name. Of a
+// task that itself names its classes it may also be the class's place.
+func (s Spec) labels() func(cell string) (float32, error) {
 	if s.Regression {
-		v, err := strconv.ParseFloat(cell, 32)
-		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-			return 0, fmt.Errorf("expected a number, found %q", cell)
+		return func(cell string) (float32, error) {
+			v, err := strconv.ParseFloat(strings.TrimSpace(cell), 32)
+			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+				return 0, fmt.Errorf("expected a number, found %q", cell)
+			}
+			return float32(v), nil
 		}
-		return float32(v), nil
 	}
-	if i := slices.Index(s.Labels, cell); i >= 0 {
+	place, of := map[string]int{}, " of the training set"
+	name := labelName
+	if s.Name != genericTask {
+		of, name = "", func(cell string) string { return strings.ToLower(labelName(cell)) }
+		for i := range s.Labels {
+			place[strconv.Itoa(i)] = i
+		}
+	}
+	for i, l := range s.Labels {
+		place[name(l)] = i
+	}
+	return func(cell string) (float32, error) {
+		i, ok := place[name(cell)]
+		if !ok {
+			return 0, fmt.Errorf("expected one of the labels %s%s, found %q", strings.Join(s.Labels, ", "), of, cell)
+		}
 		return float32(i), nil
 	}
-	if i, err := strconv.Atoi(cell); err == nil && i >= 0 && i < len(s.Labels) {
-		return float32(i), nil
+}
+
+// labelName is the name of a class as it is compared: numbers by their value,
+// truth values without regard to case, all without white space around.
+func labelName(cell string) string {
+	cell = strings.TrimSpace(cell)
+	const mostExact = 1 << 53
+	if v, err := strconv.ParseFloat(cell, 64); err == nil && strings.ContainsAny(cell, "0123456789") && math.Abs(v) < mostExact {
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
-	return 0, fmt.Errorf("expected one of the labels %s, found %q", strings.Join(s.Labels, ", "), cell)
+	for _, truth := range []string{"true", "false"} {
+		if strings.EqualFold(cell, truth) {
+			return truth
+		}
+	}
+	return cell
 }
 
 // row is a row of a file before its label is understood.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 )
 
 func spec(t testing.TB, name string) Spec {
@@ -74,8 +75,24 @@ func TestLoad(t *testing.T) {
 			files: map[string]string{"train.csv": "\uFEFFid,review,stars\n1,\"good, \"\"really\"\"\ntwo lines\",10\n2,bad,2\n"},
 			train: []Example{{Text: "good, \"really\"\ntwo lines", Label: 1}, {Text: "bad", Label: 0}}},
 		{name: "JSONL", task: "text", cols: Columns{Pair: "other"},
-			files: map[string]string{"train.jsonl": `{"text":"a\u0301","other":"b","label":"no"}` + "\n" + `{"label":"yes","other":"d","text":"c","more":[1]}` + "\n", "dev.json": `{"text":"e","other":"f","label":1}`},
+			files: map[string]string{"train.jsonl": `{"text":"a\u0301","other":"b","label":"no"}` + "\n" + `{"label":"yes","other":"d","text":"c","more":[1]}` + "\n", "dev.json": `{"text":"e","other":"f","label":"yes"}`},
 			train: []Example{pairOf("a\u0301", "b", 0), pairOf("c", "d", 1)}, dev: []Example{pairOf("e", "f", 1)}},
+		{name: "a JSON array", task: "text",
+			files: map[string]string{"train.json": "\uFEFF [\n {\"text\": \"a\", \"label\": true},\n {\"label\": false, \"text\": \"b\"}]\n"},
+			train: []Example{{Text: "a", Label: 1}, {Text: "b", Label: 0}}},
+		{name: "labels by value", task: "text",
+			files: map[string]string{"train.csv": "text,label\na,1.0\nb, 2.0\nc,10.0\n", "dev.csv": "text,label\nd,10\ne,02\nf,1e0 \n"},
+			train: []Example{{Text: "a", Label: 0}, {Text: "b", Label: 1}, {Text: "c", Label: 2}},
+			dev:   []Example{{Text: "d", Label: 2}, {Text: "e", Label: 1}, {Text: "f", Label: 0}}},
+		{name: "truth values and white space", task: "text",
+			files: map[string]string{"train.csv": "text,label\na,True\nb, true\nc,FALSE\n", "dev.tsv": "text\tlabel\nd\t false \n"},
+			train: []Example{{Text: "a", Label: 1}, {Text: "b", Label: 1}, {Text: "c", Label: 0}}, dev: []Example{{Text: "d", Label: 0}}},
+		{name: "numbers for GLUE's classes", task: "sst2",
+			files: map[string]string{"train.csv": "sentence,label\na,1.0\nb, 0\nc, Positive\n"},
+			train: []Example{{Text: "a", Label: 1}, {Text: "b", Label: 0}, {Text: "c", Label: 1}}},
+		{name: "quotation marks within a CSV cell", task: "text",
+			files: map[string]string{"train.csv": "text,label\r\nhe said \"wow\" twice,1\r\n\r\n5\" tall,0\r\n\"a \"\"b\"\"\r\nc\",1"},
+			train: []Example{{Text: "he said \"wow\" twice", Label: 1}, {Text: "5\" tall", Label: 0}, {Text: "a \"b\"\r\nc", Label: 1}}},
 		{name: "invalid UTF-8", task: "sst2",
 			files: map[string]string{"data/train.tsv": "sentence\tlabel\na\xe2\x82b\xff\t1\n"}, train: []Example{{Text: "a\uFFFDb\uFFFD", Label: 1}}},
 	} {
@@ -139,6 +156,72 @@ func TestLoadParquet(t *testing.T) {
 	}
 }
 
+// TestUnknownLabel checks that a dev set's label must be one of the training set's,
+// and is not taken for the place of one.
+func TestUnknownLabel(t *testing.T) {
+	for _, c := range []struct{ train, dev, say string }{
+		{"a,0\nb,2\n", "c,1\n", `dev.csv: line 2: column "label": expected one of the labels 0, 2 of the training set, found "1"`},
+		{"a,no\nb,yes\n", "c,no\nd,1\n", `dev.csv: line 3: column "label": expected one of the labels no, yes of the training set, found "1"`},
+	} {
+		dir := write(t, map[string]string{"train.csv": "text,label\n" + c.train, "dev.csv": "text,label\n" + c.dev})
+		if _, err := Load(spec(t, "text"), dir, Columns{}); err == nil || !strings.HasSuffix(err.Error(), c.say) {
+			t.Errorf("got error %v\nexpected %s", err, c.say)
+		}
+	}
+}
+
+// TestParquetNumbers reads labels of the types that pandas and datasets write.
+func TestParquetNumbers(t *testing.T) {
+	label := func(node parquet.Node, values ...parquet.Value) []float32 {
+		t.Helper()
+		var b bytes.Buffer
+		schema := parquet.NewSchema("rows", parquet.Group{"label": node, "text": parquet.String()})
+		w := parquet.NewWriter(&b, schema)
+		for _, v := range values {
+			if _, err := w.WriteRows([]parquet.Row{{v.Level(0, 0, 0), parquet.ValueOf("x").Level(0, 0, 1)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Load(spec(t, "text").AsRegression(), write(t, map[string]string{"train.parquet": b.String()}), Columns{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []float32
+		for _, e := range d.Train {
+			got = append(got, e.Label)
+		}
+		return got
+	}
+	bytes2 := func(s string) parquet.Value { return parquet.FixedLenByteArrayValue([]byte(s)) }
+	for _, c := range []struct {
+		name   string
+		node   parquet.Node
+		values []parquet.Value
+		want   []float32
+	}{
+		{"float16", parquet.Leaf(float16Type{parquet.FixedLenByteArrayType(2)}), []parquet.Value{bytes2("\x00\x3c"), bytes2("\x00\xc1"), bytes2("\x01\x00"), bytes2("\xff\x7b")}, []float32{1, -2.5, 0x1p-24, 65504}},
+		{"float32", parquet.Leaf(parquet.FloatType), []parquet.Value{parquet.FloatValue(0.1)}, []float32{0.1}},
+		{"float64", parquet.Leaf(parquet.DoubleType), []parquet.Value{parquet.DoubleValue(-3)}, []float32{-3}},
+		{"int32", parquet.Int(32), []parquet.Value{parquet.Int32Value(7)}, []float32{7}},
+		{"decimal", parquet.Decimal(2, 9, parquet.Int32Type), []parquet.Value{parquet.Int32Value(-1234)}, []float32{-12.34}},
+		{"decimal of bytes", parquet.Decimal(1, 20, parquet.FixedLenByteArrayType(9)), []parquet.Value{bytes2("\xff\xff\xff\xff\xff\xff\xff\xff\xf1")}, []float32{-1.5}},
+	} {
+		if got := label(c.node, c.values...); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %v, expected %v", c.name, got, c.want)
+		}
+	}
+}
+
+// float16Type is Parquet's, which the library reads but has no constructor for.
+type float16Type struct{ parquet.Type }
+
+func (float16Type) LogicalType() *format.LogicalType {
+	return &format.LogicalType{Value: new(format.Float16Type)}
+}
+
 func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct{ task, file, text, say string }{
 		{"sst2", "train.tsv", "", "train.tsv: expected at least one row, found an empty data set"},
@@ -151,7 +234,14 @@ func TestLoadErrors(t *testing.T) {
 		{"stsb", "train.tsv", "sentence1\tsentence2\tscore\na\tb\tmany\n", `train.tsv: line 2: column "score": expected a number, found "many"`},
 		{"stsb", "train.tsv", "sentence1\tsentence2\tscore\na\tb\tNaN\n", `expected a number, found "NaN"`},
 		{"stsb", "sts-dev.csv", "a\tb\tc\td\te\tf\tg\n", `sts-dev.csv: line 1: column "5": expected a number, found "e"`},
-		{"text", "train.csv", "text,label\n\"a,1\n", `train.csv: expected comma-separated values: `},
+		{"text", "train.csv", "text,label\n\"a,1\nb,0\n", `train.csv: line 2: expected a closing quotation mark, found the end of the file`},
+		{"text", "train.csv", "text,label\n\"a\"b,1\n", `train.csv: line 2: expected a comma or the end of the line behind a closing quotation mark, found 'b'`},
+		{"text", "train.csv", "text,label\ngood,1\nbad, very bad film,0\n", `train.csv: line 3: expected 2 cells as in the header, found 3`},
+		{"text", "train.tsv", "text\tlabel\ngood\t1\nbad\tfilm\t0\n", `train.tsv: line 3: expected 2 cells as in the header, found 3`},
+		{"text", "train.json", "[{\"text\":\"a\",\"label\":1}, 5]", `train.json: entry 2: expected a JSON object, found "5"`},
+		{"text", "train.json", "[{\"text\":\"a\",\"label\":1}, {\"text\":\"b\"}]", `train.json: entry 2: expected the column "label"`},
+		{"text", "train.json", "[{\"text\":\"a\",\"label\":1}", `train.json: entry 2: expected a list of JSON objects: unexpected EOF`},
+		{"text", "train.json", "[]", `train.json: expected at least one row, found an empty data set`},
 		{"text", "train.csv", "text,label\na,1\nb\n", `train.csv: line 3: expected the column "label"`},
 		{"text", "train.csv", "text,label\na,1\nb,1\n", `expected 2 to 1000 labels, found 1`},
 		{"text", "train.jsonl", "{\"text\":\"a\",\"label\":1}\n[1]\n", `train.jsonl: line 2: expected a JSON object a line, found "[1]"`},
@@ -229,8 +319,9 @@ func FuzzReaders(f *testing.F) {
 				if err != nil && !strings.HasPrefix(err.Error(), "train"+ext+": ") {
 					t.Errorf("an error that does not name the file: %v", err)
 				}
+				read := d.Spec.labels()
 				for _, r := range rows {
-					_, _ = d.Spec.label(r.label)
+					_, _ = read(r.label)
 				}
 			}
 		}

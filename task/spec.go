@@ -80,6 +80,9 @@ var textMetrics = []string{Perplexity, Loss}
 // plain text.
 func (s Spec) LanguageModel() bool { return s.Generation || s.Documents }
 
+// genericTask is the task whose data names its classes.
+const genericTask = "text"
+
 var devNames = []string{"dev", "validation"}
 
 // specs are GLUE's tasks (Wang et al. 2019), labels in the order of the Hub's
@@ -110,7 +113,7 @@ var specs = []Spec{
 	{Name: "e2e", Generation: true, Metrics: textMetrics, Text: []string{"mr"}, Label: []string{"ref"},
 		Dev: []string{"dev", "devset", "valid", "validation"}, Test: []string{"test", "testset_w_refs", "testset"}},
 	{Name: "lm", Documents: true, Metrics: textMetrics, Text: []string{"text"}, Dev: append(devNames, "valid", "val"), Test: []string{"test"}},
-	{Name: "text", Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
+	{Name: genericTask, Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
 }
 
 // Names lists the tasks that Lookup knows.

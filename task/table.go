@@ -4,17 +4,20 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/big"
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 )
 
 // file is what the readers need of an open file.
@@ -27,6 +30,8 @@ type file interface {
 // maxLine bounds one line of a text file, in bytes.
 const maxLine = 16 << 20
 
+var errEmpty = errors.New("expected at least one row, found an empty data set")
+
 // openTable opens a file by the ending of its name.
 func openTable(path string, f file, spec Spec) (*table, error) {
 	name := strings.ToLower(filepath.Base(path))
@@ -36,7 +41,7 @@ func openTable(path string, f file, spec Spec) (*table, error) {
 	case ext == ".csv":
 		return openCSV(f)
 	case ext == ".jsonl", ext == ".json":
-		return openJSONL(f)
+		return openJSON(f)
 	case ext == ".parquet":
 		return openParquet(f)
 	default:
@@ -78,7 +83,7 @@ func openTSV(r io.Reader, spec Spec) (*table, error) {
 	next := lines(r)
 	n, line, err := next()
 	if err == io.EOF {
-		return nil, fmt.Errorf("expected at least one row, found an empty data set")
+		err = errEmpty
 	}
 	if err != nil {
 		return nil, err
@@ -101,56 +106,74 @@ func openTSV(r io.Reader, spec Spec) (*table, error) {
 			cells = strings.Split(string(line), "\t")
 		}
 		held = false
-		return n, func(i int) (string, bool) {
-			if i >= len(cells) {
-				return "", false
-			}
-			return cells[i], true
-		}, nil
+		return n, at(cells), noSurplus(n, cells, t.header)
 	}
 	return t, nil
 }
 
-// openCSV reads comma-separated files with a header (RFC 4180).
-func openCSV(r io.Reader) (*table, error) {
+// openJSON reads a list of JSON objects, or one a line; the keys of the first are
+// the columns.
+func openJSON(r io.Reader) (*table, error) {
 	b := bufio.NewReader(r)
-	if mark, err := b.Peek(3); err == nil && string(mark) == "\uFEFF" {
-		if _, err := b.Discard(3); err != nil {
-			return nil, err
+	for skip, mark := 0, true; ; skip++ {
+		head, err := b.Peek(skip + 3)
+		if len(head) <= skip {
+			return openJSONLines(b)
 		}
-	}
-	c := csv.NewReader(b)
-	c.FieldsPerRecord = -1
-	header, err := c.Read()
-	if err == io.EOF {
-		return nil, fmt.Errorf("expected at least one row, found an empty data set")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("expected comma-separated values: %w", err)
-	}
-	return &table{unit: "line", header: header, next: func() (int, func(int) (string, bool), error) {
-		cells, err := c.Read()
-		if err == io.EOF {
-			return 0, nil, err
-		}
-		if err != nil {
-			return 0, nil, fmt.Errorf("expected comma-separated values: %w", err)
-		}
-		line, _ := c.FieldPos(0)
-		return line, func(i int) (string, bool) {
-			if i >= len(cells) {
-				return "", false
+		switch {
+		case mark && string(head) == "\uFEFF" && err == nil:
+			skip += 2
+		case head[skip] == '[':
+			if _, err := b.Discard(skip); err != nil {
+				return nil, err
 			}
-			return cells[i], true
-		}, nil
-	}}, nil
+			return openJSONList(b)
+		case !strings.ContainsRune(" \t\r\n", rune(head[skip])):
+			return openJSONLines(b)
+		}
+		mark = false
+	}
 }
 
-// openJSONL reads one JSON object a line; the keys of the first are the
-// columns.
-func openJSONL(r io.Reader) (*table, error) {
+// openJSONList reads a list of objects, which is not held in memory.
+func openJSONList(r io.Reader) (*table, error) {
+	d := json.NewDecoder(r)
+	if _, err := d.Token(); err != nil {
+		return nil, err
+	}
+	n := 0
+	return objects("entry", func() (int, map[string]json.RawMessage, error) {
+		n++
+		if !d.More() {
+			if _, err := d.Token(); err != nil {
+				return n, nil, fmt.Errorf("entry %d: expected a list of JSON objects: %w", n, noEOF(err))
+			}
+			return n, nil, io.EOF
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return n, nil, fmt.Errorf("entry %d: expected a JSON object: %w", n, noEOF(err))
+		}
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &object); err != nil || object == nil {
+			return n, nil, fmt.Errorf("entry %d: expected a JSON object, found %.60q", n, raw)
+		}
+		return n, object, nil
+	})
+}
+
+// noEOF makes the end of a file one that was not expected.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// openJSONLines reads one object a line.
+func openJSONLines(r io.Reader) (*table, error) {
 	next := lines(r)
-	read := func() (int, map[string]json.RawMessage, error) {
+	return objects("line", func() (int, map[string]json.RawMessage, error) {
 		n, line, err := next()
 		if err != nil {
 			return n, nil, err
@@ -160,15 +183,19 @@ func openJSONL(r io.Reader) (*table, error) {
 			return n, nil, fmt.Errorf("line %d: expected a JSON object a line, found %.60q", n, line)
 		}
 		return n, object, nil
-	}
+	})
+}
+
+// objects is the table of the objects that read returns, one by one.
+func objects(unit string, read func() (int, map[string]json.RawMessage, error)) (*table, error) {
 	n, object, err := read()
 	if err == io.EOF {
-		return nil, fmt.Errorf("expected at least one row, found an empty data set")
+		err = errEmpty
 	}
 	if err != nil {
 		return nil, err
 	}
-	t := &table{unit: "line", header: make([]string, 0, len(object))}
+	t := &table{unit: unit, header: make([]string, 0, len(object))}
 	for key := range object {
 		t.header = append(t.header, key)
 	}
@@ -231,11 +258,20 @@ func openParquet(f file) (t *table, err error) {
 		return nil, fmt.Errorf("expected a Parquet file: %w", err)
 	}
 	if p.NumRows() == 0 {
-		return nil, errors.New("expected at least one row, found an empty data set")
+		return nil, errEmpty
 	}
 	t = &table{unit: "row"}
+	var text []func(parquet.Value) (string, bool)
 	for _, path := range p.Schema().Columns() {
 		t.header = append(t.header, strings.Join(path, "."))
+	}
+	for _, e := range p.Metadata().Schema {
+		if e.Type.Valid { // a leaf: a column
+			text = append(text, valueText(e.LogicalType.Value))
+		}
+	}
+	if len(text) != len(t.header) {
+		return nil, fmt.Errorf("expected a Parquet file of %d columns, found %d", len(t.header), len(text))
 	}
 	reader := parquet.NewReader(p)
 	rows := make([]parquet.Row, 256)
@@ -261,12 +297,79 @@ func openParquet(f file) (t *table, err error) {
 		n++
 		return n, func(i int) (string, bool) {
 			for _, v := range row {
-				if v.Column() == i {
-					return v.String(), !v.IsNull()
+				if v.Column() == i && !v.IsNull() {
+					return text[i](v)
 				}
 			}
 			return "", false
 		}, nil
 	}
 	return t, nil
+}
+
+// valueText returns how the values of a logical type are written; not a number,
+// which pandas writes where it has none, is not there.
+func valueText(logical format.LogicalTypeValue) func(parquet.Value) (string, bool) {
+	number := func(v float64, bits int) (string, bool) { return strconv.FormatFloat(v, 'g', -1, bits), !math.IsNaN(v) }
+	const halfBytes, mostScale = 2, 100
+	return func(v parquet.Value) (string, bool) {
+		switch l := logical.(type) {
+		case *format.Float16Type:
+			if b := v.ByteArray(); len(b) == halfBytes {
+				return number(float16(binary.LittleEndian.Uint16(b)), 32)
+			}
+		case *format.DecimalType:
+			if l.Scale >= 0 && l.Scale <= mostScale {
+				scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(l.Scale)), nil)
+				return new(big.Rat).SetFrac(unscaled(v), scale).FloatString(int(l.Scale)), true
+			}
+		case *format.IntType:
+			switch {
+			case l.IsSigned:
+			case v.Kind() == parquet.Int32:
+				return strconv.FormatUint(uint64(uint32(v.Int32())), 10), true
+			case v.Kind() == parquet.Int64:
+				return strconv.FormatUint(uint64(v.Int64()), 10), true
+			}
+		}
+		switch v.Kind() {
+		case parquet.Float:
+			return number(float64(v.Float()), 32)
+		case parquet.Double:
+			return number(v.Double(), 64)
+		}
+		return v.String(), true
+	}
+}
+
+// unscaled is the whole number of a decimal: of bytes, big endian in two's
+// complement.
+func unscaled(v parquet.Value) *big.Int {
+	switch v.Kind() {
+	case parquet.Int32:
+		return big.NewInt(int64(v.Int32()))
+	case parquet.Int64:
+		return big.NewInt(v.Int64())
+	}
+	b := v.ByteArray()
+	n := new(big.Int).SetBytes(b)
+	if len(b) > 0 && b[0] >= 0x80 {
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
+	}
+	return n
+}
+
+// float16 is the value of a half-precision number (IEEE 754).
+func float16(bits uint16) float64 {
+	sign, exponent, fraction := 1-2*float64(bits>>15), int(bits>>10&0x1F), float64(bits&0x3FF)/(1<<10)
+	switch exponent {
+	case 0:
+		return sign * math.Ldexp(fraction, -14)
+	case 0x1F:
+		if fraction != 0 {
+			return math.NaN()
+		}
+		return math.Inf(int(sign))
+	}
+	return sign * math.Ldexp(1+fraction, exponent-15)
 }
