@@ -7,7 +7,7 @@ package fusion
 // goes on in the same form.
 func init() {
 	register(Method{Name: "calibrated", Rank: 2, About: "the units that matter most on texts, fitted to the original's output, with P",
-		Clusters: true, KeepsP: true, Refits: true, Blind: "fusion", units: true, texts: true, block: fused,
+		Clusters: true, KeepsP: true, Refits: true, Blind: "fusion", Units: true, texts: true, block: fused,
 		implied: func(m *MLP, o *Options) {
 			o.Select, o.Refit = true, true
 			if o.Fit == 0 {

@@ -9,7 +9,7 @@ import (
 // W1~, b1~ and W2~ multiplied by the square root of the cluster size.
 func init() {
 	register(Method{Name: "cluster", Rank: 3, About: "the same means times the root of the cluster size, without P",
-		Clusters: true, units: true, seeded: true, block: clustered})
+		Clusters: true, Units: true, seeded: true, block: clustered})
 }
 
 func clustered(ctx context.Context, m *MLP, o Options) (*Block, error) {

@@ -9,7 +9,7 @@ import "context"
 // output bias gets one.
 func init() {
 	register(Method{Name: "flap", Rank: 10, About: "the units that fluctuate most on texts, the others' means in the output bias (FLAP)",
-		Blind: "prune", units: true, texts: true,
+		Blind: "prune", Units: true, texts: true,
 		block: func(ctx context.Context, m *MLP, o Options) (*Block, error) {
 			a, err := m.activations(ctx, o)
 			if err != nil {

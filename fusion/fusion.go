@@ -7,7 +7,7 @@ import "context"
 // y = W2~·P·σ(W1~·x + b1~) + b2 (equation 5).
 func init() {
 	register(Method{Name: "fusion", Rank: 1, About: "the paper's: clusters of units become their means, with P, the cluster sizes",
-		Clusters: true, KeepsP: true, units: true, seeded: true, block: fused})
+		Clusters: true, KeepsP: true, Units: true, seeded: true, block: fused})
 }
 
 func fused(ctx context.Context, m *MLP, o Options) (*Block, error) {

@@ -23,13 +23,13 @@ type Method struct {
 	Clusters bool // the units it leaves are clusters
 	KeepsP   bool // P, the cluster sizes, stays in the block
 	Refits   bool // it always refits
+	Units    bool // what it leaves are units of a dense block
 	Mixtures bool // it compresses all experts of a mixture together, see CompressMixture
 	Merges   bool // and leaves fewer of them
 	// Blind is the method for a block that no text comes to, as an expert may be;
 	// "" is this one.
 	Blind string
 
-	units  bool // what it leaves are units of a dense block
 	texts  bool // it needs Inputs
 	seeded bool // it draws random numbers
 
@@ -128,7 +128,7 @@ func (w *Method) Check(o Options) error {
 		{"select", o.Select, w.Clusters && !w.Mixtures, with("a method that clusters a block's units", func(m *Method) bool { return m.Clusters && !m.Mixtures })},
 		{"refit", o.Refit, !w.Mixtures, with("a method for single blocks", single)},
 		{"ridge", o.Ridge != 0, o.Refit || w.Refits, with("refit or a method that refits", func(m *Method) bool { return m.Refits })},
-		{"fit", o.Fit > 0, w.units, with("a method that leaves units", func(m *Method) bool { return m.units })},
+		{"fit", o.Fit > 0, w.Units, with("a method that leaves units", func(m *Method) bool { return m.Units })},
 		{"balance", o.Balance, w.KeepsP && !w.Mixtures, with("a method that keeps P", func(m *Method) bool { return m.KeepsP && !m.Mixtures })},
 		{"experts", o.Experts != 0, w.Merges, with("a method that merges experts", func(m *Method) bool { return m.Merges })},
 	} {

@@ -35,7 +35,7 @@ func TestTraits(t *testing.T) {
 			}
 			o.Inputs = matrix{m.Hidden, tokens(m.Hidden, 40, 1)}
 			b := mustCompress(t, method.Name, m, o)
-			if (b.Scale != nil) != method.KeepsP || (b.Sizes != nil) != method.Clusters || (b.Factors == nil && !b.Masked) != method.units {
+			if (b.Scale != nil) != method.KeepsP || (b.Sizes != nil) != method.Clusters || (b.Factors == nil && !b.Masked) != method.Units {
 				t.Errorf("%s: P %v, clusters %v, factors %v, masked %v: not what its traits say", method.Name, b.Scale, b.Sizes, b.Factors != nil, b.Masked)
 			}
 			for seed := range uint64(5) {

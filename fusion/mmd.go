@@ -20,7 +20,7 @@ import (
 // sqrt(p_I/c) at the end.
 func init() {
 	register(Method{Name: "mmd", Rank: 6, About: "units moved by descent until they are distributed as the original ones",
-		units: true, seeded: true, block: matched})
+		Units: true, seeded: true, block: matched})
 }
 
 const mmdSteps = 100

@@ -8,7 +8,7 @@ import (
 // none keeps the block as it is, whatever the width: the upper reference.
 func init() {
 	register(Method{Name: "none", Rank: 0, About: "the block as it is",
-		units: true, block: unchanged})
+		Units: true, block: unchanged})
 }
 
 func unchanged(_ context.Context, m *MLP, _ Options) (*Block, error) {

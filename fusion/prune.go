@@ -15,7 +15,7 @@ import (
 // units stay in order.
 func init() {
 	register(Method{Name: "prune", Rank: 7, About: "the units with the largest weights",
-		units: true, block: pruned})
+		Units: true, block: pruned})
 }
 
 func pruned(_ context.Context, m *MLP, o Options) (*Block, error) {

@@ -13,7 +13,7 @@ import (
 // matrix this is one product, X~ = S·X.
 func init() {
 	register(Method{Name: "sketch", Rank: 4, About: "random mixtures of all units",
-		units: true, seeded: true, block: mixed})
+		Units: true, seeded: true, block: mixed})
 }
 
 func mixed(_ context.Context, m *MLP, o Options) (*Block, error) {

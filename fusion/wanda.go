@@ -11,7 +11,7 @@ import (
 // and compare it (arXiv 2312.11983). Gated, the activation is that of the product.
 func init() {
 	register(Method{Name: "wanda", Rank: 9, About: "the units with the largest activations times weights on texts (Wanda-sp)",
-		Blind: "prune", units: true, texts: true,
+		Blind: "prune", Units: true, texts: true,
 		block: func(ctx context.Context, m *MLP, o Options) (*Block, error) {
 			a, err := m.activations(ctx, o)
 			if err != nil {

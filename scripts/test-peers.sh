@@ -53,6 +53,11 @@ mlpfusion upcycle "$work/t5" "$work/switch" --experts 4 --router-std 0.1 >"$work
 mlpfusion fuse "$work/switch" "$work/factored" --method svd --layers all --ratio 0.25 >"$work/log"
 compare factored --pad
 
+mlpfusion shrink "$minilm" "$work/shrunk" --data "$work/data" --text text --label label --epochs 3 --width 384 --calibration-rows 4 >"$work/log"
+mlpfusion predict "$work/shrunk" --json <"$work/sentences" >"$work/shrunk.json"
+"$python" scripts/peers/export.py "$work/shrunk" "$work/shrunk.json" "$work/sentences"
+rm -rf "$work/shrunk" "$work/shrunk.shrink"
+
 echo "4. T5 and Switch Transformers of published shapes: routers' choices, hidden states, loss"
 for shape in t5-small t5-base t5-v1_1-small switch-base-8; do
 	"$python" scripts/peers/t5.py $shape "$work/$shape"

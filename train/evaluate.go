@@ -119,14 +119,15 @@ func (j *logitsJob) Do(i, w int) {
 // Likelihood returns the log-likelihood of all of the data's target tokens under
 // a language model, and their number. progress may be nil.
 func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int)) (sum float64, targets int, err error) {
-	err = e.likelihoods(ctx, m, data, progress, func(s float64, n int) { sum, targets = sum+s, targets+n })
+	err = e.likelihoods(ctx, m, data, evalTokens, progress, func(s float64, n int) { sum, targets = sum+s, targets+n })
 	return sum, targets, err
 }
 
-// likelihoods gives the log-likelihood and the number of target tokens of each batch.
-func (e *Evaluator) likelihoods(ctx context.Context, m *model.Model, data *task.Encoded, progress func(done, total int), each func(sum float64, targets int)) error {
+// likelihoods gives the log-likelihood and the number of target tokens of each batch
+// of so many tokens.
+func (e *Evaluator) likelihoods(ctx context.Context, m *model.Model, data *task.Encoded, tokens int, progress func(done, total int), each func(sum float64, targets int)) error {
 	done := 0
-	for _, rows := range task.LengthSorted(data, evalTokens) {
+	for _, rows := range task.LengthSorted(data, tokens) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

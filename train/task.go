@@ -141,8 +141,9 @@ func (e *Evaluator) Rows(ctx context.Context, m *model.Model, spec task.Spec, da
 		}
 		return task.RowsOf(spec, logits, data.Labels), nil
 	}
+	const least = 32 // batches, or as many as there are rows
 	r := task.Rows{Metric: task.Perplexity}
-	err := e.likelihoods(ctx, m, data, progress, func(sum float64, targets int) {
+	err := e.likelihoods(ctx, m, data, max(1, min(evalTokens, data.Tokens()/least)), progress, func(sum float64, targets int) {
 		r.Said, r.Right = append(r.Said, float32(-sum)), append(r.Right, float32(targets))
 	})
 	return r, err

@@ -130,7 +130,7 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Begin", []*cobra.Command{a.demoCommand()}},
+		{"Begin", []*cobra.Command{a.shrinkCommand(), a.demoCommand()}},
 		{"Shrink a model", []*cobra.Command{a.fuseCommand(), a.inspectCommand(), a.exportCommand(), a.upcycleCommand()}},
 		{"Train it", []*cobra.Command{a.trainCommand(), a.tuneCommand(), a.stepsCommand()}},
 		{"Use it", []*cobra.Command{a.evalCommand(), a.predictCommand(), a.generateCommand(), a.scoreCommand()}},
