@@ -39,6 +39,16 @@ type Tensor struct {
 // Elements returns the product of the shape: 1 for a scalar.
 func (t *Tensor) Elements() int { return (t.end - t.begin) / t.DType.Size() }
 
+// Rows returns rows [from, to) of the tensor, by its first dimension, as one of
+// their own under the same name.
+func (t *Tensor) Rows(from, to int) *Tensor {
+	part := *t
+	row := (t.end - t.begin) / t.Shape[0]
+	part.begin, part.end = t.begin+from*row, t.begin+to*row
+	part.Shape = append([]int{to - from}, t.Shape[1:]...)
+	return &part
+}
+
 // Bytes returns the stored bytes, little endian, mapped from the file and
 // read-only: writing to them is a fault. They stay in memory until Drop.
 func (t *Tensor) Bytes() []byte { return t.mapped[t.begin:t.end:t.end] }

@@ -116,19 +116,15 @@ func Curves(ctx context.Context, src *checkpoint.Dir, opt FuseOptions, widths []
 // an expert what Usage says, or without it an even part. One token more for each
 // expert lets none of them vanish for want of a few texts.
 func (f *fuser) shares() func(place int) float64 {
-	tokens := map[string][]int64{}
-	for _, u := range f.opt.Usage {
-		tokens[u.Name] = u.Tokens
-	}
 	return func(place int) float64 {
 		b := f.blocks[place]
-		if b.Router == "" {
+		if b.Experts == 0 {
 			return 1
 		}
-		seen := tokens[b.Mixture()]
-		if len(seen) != b.Experts {
+		if b.Mixture >= len(f.opt.Usage) {
 			return 1 / float64(b.Experts)
 		}
+		seen := f.opt.Usage[b.Mixture].Tokens
 		all := int64(b.Experts)
 		for _, n := range seen {
 			all += n

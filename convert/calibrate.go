@@ -132,7 +132,7 @@ func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
 		return nil, err
 	}
 	in := sideInputs{c, s.inputs}
-	if !c.replaced || s.m.Blocks[block].Router != "" {
+	if !c.replaced || s.m.Blocks[block].Experts > 0 {
 		return in, nil
 	}
 	return pairedInputs{in}, c.run(&c.original, block)
@@ -236,7 +236,7 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 func stub(b *model.Block) *fusion.Block {
 	unit := make([]float32, b.Hidden)
 	m := fusion.MLP{Hidden: b.Hidden, Width: 1, Act: b.Act, Up: unit, Down: unit}
-	if b.Gate != "" {
+	if b.Gated() {
 		m.Gate = unit
 	}
 	return &fusion.Block{MLP: m}
@@ -255,7 +255,7 @@ func Install(m *model.MLP, b *fusion.Block) {
 		}
 		return l
 	}
-	m.Scale, m.Step, m.GateV, m.UpV, m.DownV = b.Scale, b.Step, nil, nil, nil
+	m.ClusterSizes, m.StepSizes, m.GateV, m.UpV, m.DownV = b.Scale, b.Step, nil, nil, nil
 	if f := b.Factors; f != nil {
 		if m.Gate != nil {
 			m.GateV, m.Gate = layer(f.GateV, nil, b.Hidden), layer(f.GateU, b.GateBias, f.Rank)

@@ -104,16 +104,3 @@ func (f *fuser) loadAll(group []int) ([]finished, error) {
 	}
 	return all, nil
 }
-
-// blockValues names all the slices a block may hold.
-func blockValues(b *fusion.Block) map[string]*[]float32 {
-	v := map[string]*[]float32{
-		"gate": &b.Gate, "gate.bias": &b.GateBias, "up": &b.Up, "up.bias": &b.UpBias, "down": &b.Down, "down.bias": &b.DownBias,
-		"scale": &b.Scale, "step": &b.Step,
-	}
-	if f := b.Factors; f != nil {
-		v["gate.u"], v["gate.v"] = &f.GateU, &f.GateV
-		v["up.u"], v["up.v"], v["down.u"], v["down.v"] = &f.UpU, &f.UpV, &f.DownU, &f.DownV
-	}
-	return v
-}

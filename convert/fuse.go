@@ -117,9 +117,7 @@ type fuser struct {
 	opt    FuseOptions
 	method *fusion.Method
 	work   string // folder of finished blocks
-	cfg    *model.Config
-	stated []model.Tensor
-	found  []*checkpoint.Tensor // of stated; nil: the head lacks it
+	model  *model.Source
 	blocks []*model.Block
 	widths map[int]int
 	chosen []int // places of the blocks to compress
@@ -136,15 +134,10 @@ func (f *fuser) prepare() (err error) {
 	default:
 		return fmt.Errorf("store: expected f32, bf16 or int8, found %q", f.opt.Store)
 	}
-	if f.cfg, err = model.ReadConfig(f.src); err != nil {
+	if f.model, err = model.Open(f.src); err != nil {
 		return err
 	}
-	if f.stated, f.blocks, err = model.Describe(f.cfg); err != nil {
-		return err
-	}
-	if f.found, _, err = model.Bind(f.src, f.cfg, f.stated, true); err != nil {
-		return err
-	}
+	f.blocks = f.model.Blocks
 	if f.widths, err = f.opt.Choose(f.blocks); err != nil {
 		return err
 	}
@@ -155,7 +148,7 @@ func (f *fuser) prepare() (err error) {
 		maps.Copy(f.layers, earlier.Layers) // blocks compressed before stay as they are
 	}
 	for i, b := range f.blocks {
-		if _, ok := f.widths[i]; ok && (!f.method.Mixtures || b.Router != "") {
+		if _, ok := f.widths[i]; ok && (!f.method.Mixtures || b.Experts > 0) {
 			f.chosen = append(f.chosen, i)
 		}
 	}

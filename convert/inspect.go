@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"strings"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/model"
@@ -63,34 +62,25 @@ type BlockContents struct {
 // Inspect reads a directory's configuration and headers, and of the weights the
 // cluster sizes and those behind masks only.
 func Inspect(dir *checkpoint.Dir) (*Contents, error) {
-	cfg, err := model.ReadConfig(dir)
+	src, err := model.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	stated, blocks, err := model.Describe(cfg)
-	if err != nil {
-		return nil, err
-	}
-	found, _, err := model.Bind(dir, cfg, stated, true)
-	if err != nil {
-		return nil, err
-	}
+	cfg := src.Config
 	fused, err := dir.Config.Fusion()
 	if err != nil {
 		return nil, err
 	}
-	c := &Contents{Path: dir.Path, Family: cfg.Type, Layers: cfg.Layers, Hidden: cfg.Hidden, Heads: cfg.Heads, Labels: cfg.Labels, Fusion: fused, Bytes: weightBytes(dir.Path)}
-	at := map[string]*checkpoint.Tensor{}
-	for i, t := range stated {
-		at[t.Name] = found[i]
-		if found[i] != nil && !strings.HasSuffix(t.Name, ".mlp_scale") && !strings.HasSuffix(t.Name, ".mlp_step") {
-			c.Parameters += found[i].Elements()
+	c := &Contents{Path: dir.Path, Family: cfg.Type, Layers: cfg.Layers, Hidden: cfg.Hidden, Heads: cfg.Attention[0].Heads, Labels: cfg.Labels, Fusion: fused, Bytes: weightBytes(dir.Path)}
+	for _, t := range src.Tensors {
+		if stored := src.Find(t.Name); stored != nil && t.Role != "scale" && t.Role != "step" {
+			c.Parameters += stored.Elements()
 		}
 	}
 	var flops, original float64
 	change := 0
-	for _, b := range blocks {
-		bc := BlockContents{Name: b.Name, Layer: b.Layer, Width: b.Width, Original: cfg.Intermediate, Rank: b.Form.Rank, Router: b.Router, Weights: b.Form.Weights}
+	for _, b := range src.Blocks {
+		bc := BlockContents{Name: b.Name, Layer: b.Layer, Width: b.Width, Original: b.Original, Rank: b.Form.Rank, Router: b.Router, Weights: b.Form.Weights}
 		if fused != nil {
 			if l, ok := fused.Layers[b.Name]; ok {
 				bc.Method, bc.Dead = l.Method, l.Padded
@@ -104,40 +94,38 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 			}
 		}
 		from := b
-		if o := model.Owner(blocks, b); o != nil {
+		if o := model.Owner(src.Blocks, b); o != nil {
 			from = o
 		}
-		for _, name := range from.Matrices() {
-			for _, t := range []string{".weight", ".bias", ".factor_u", ".factor_v"} {
-				src := at[name+t]
-				if src == nil {
-					continue
+		for _, t := range from.Tensors() {
+			if t.Role == "scale" || t.Role == "step" {
+				continue
+			}
+			stored := src.Find(t.Name)
+			if from == b {
+				bc.Parameters += stored.Elements()
+			}
+			if len(t.Shape) == 2 {
+				bc.FLOPs += 2 * stored.Elements()
+			}
+			if b.Form.Masked && len(t.Shape) == 2 {
+				cut, err := zeros(stored)
+				if err != nil {
+					return nil, err
 				}
-				if from == b {
-					bc.Parameters += src.Elements()
-				}
-				if len(src.Shape) == 2 {
-					bc.FLOPs += 2 * src.Elements()
-				}
-				if b.Form.Masked && t == ".weight" {
-					cut, err := zeros(src)
-					if err != nil {
-						return nil, err
-					}
-					bc.Parameters -= cut
-					c.Parameters -= cut
-				}
+				bc.Parameters -= cut
+				c.Parameters -= cut
 			}
 		}
-		matrices := len(b.Matrices())
+		matrices := b.Matrices()
 		bc.OriginalParam = matrices * b.Hidden * bc.Original
 		bc.OriginalFLOPs = 2 * bc.OriginalParam
 		if b.Bias {
 			bc.OriginalParam += (matrices-1)*bc.Original + b.Hidden
 		}
-		if b.Form.Scale {
-			p := make([]float32, b.Width)
-			if err := at[b.ScaleName()].ReadFloat32(p); err != nil {
+		if b.Form.ClusterSizes {
+			p, err := src.Find(b.ClusterSizesName()).Values()
+			if err != nil {
 				return nil, err
 			}
 			for _, v := range p {
@@ -160,9 +148,9 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 }
 
 // zeros counts a tensor's zeros: the weights that a mask has cut.
-func zeros(t *checkpoint.Tensor) (n int, err error) {
-	values := make([]float32, t.Elements())
-	if err := t.ReadFloat32(values); err != nil {
+func zeros(t *model.Stored) (n int, err error) {
+	values, err := t.Values()
+	if err != nil {
 		return 0, err
 	}
 	t.Drop()

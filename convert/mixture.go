@@ -3,12 +3,9 @@ package convert
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"mlpfusion/fusion"
 	"mlpfusion/kernel"
-	"mlpfusion/model"
 )
 
 // lookup finds the method and what it makes of the options.
@@ -38,7 +35,7 @@ func (f *fuser) lookup() error {
 func (f *fuser) groups() [][]int {
 	var groups [][]int
 	for i, place := range f.chosen {
-		if f.method.Mixtures && i > 0 && f.blocks[f.chosen[i-1]].Router == f.blocks[place].Router {
+		if f.method.Mixtures && i > 0 && f.blocks[f.chosen[i-1]].Mixture == f.blocks[place].Mixture {
 			last := len(groups) - 1
 			groups[last] = append(groups[last], place)
 		} else {
@@ -66,9 +63,8 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	if m.Router, err = f.values(first.Router); err != nil {
 		return nil, err
 	}
-	bias := strings.TrimSuffix(first.Router, ".weight") + ".bias"
-	if slices.ContainsFunc(f.stated, func(t model.Tensor) bool { return t.Name == bias }) {
-		if m.RouterBias, err = f.values(bias); err != nil {
+	if first.RouterBias != "" {
+		if m.RouterBias, err = f.values(first.RouterBias); err != nil {
 			return nil, err
 		}
 	}

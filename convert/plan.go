@@ -38,10 +38,10 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 	}
 	widths = map[int]int{}
 	for i, b := range blocks {
-		if !wanted[b] || p.Together && b.Router == "" {
+		if !wanted[b] || p.Together && b.Experts == 0 {
 			continue
 		}
-		if b.Form.Rank > 0 || b.Form.Scale || b.Form.Masked || b.Form.Weights != "" {
+		if b.Form.Rank > 0 || b.Form.ClusterSizes || b.Form.Masked || b.Form.Weights != "" {
 			return nil, fmt.Errorf("%s: expected a block that is not compressed yet; start from the original or export first", b.Name)
 		}
 		w, most := p.Width, b.Width

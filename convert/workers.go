@@ -63,7 +63,7 @@ func (f *fuser) together(groups [][]int) int {
 		size := 0
 		for _, i := range g {
 			b := f.blocks[i]
-			size += 4 * b.Width * (len(b.Matrices())*b.Hidden + 1)
+			size += 4 * b.Width * (b.Matrices()*b.Hidden + 1)
 		}
 		largest = max(largest, size)
 	}
@@ -135,7 +135,7 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finis
 	}
 	method := f.method
 	block, err := method.Compress(ctx, m, opt)
-	if errors.Is(err, fusion.ErrNoTokens) && b.Router != "" {
+	if errors.Is(err, fusion.ErrNoTokens) && b.Experts > 0 {
 		// An expert that no text of the task comes to is compressed without texts.
 		if method.Blind != "" {
 			method, _ = fusion.Lookup(method.Blind)

@@ -28,7 +28,7 @@ func PModes() []string { return []string{Keep, Fold, Divide, Identity, Backward}
 func applyMode(m *model.Model, mode string) error {
 	for _, b := range m.Blocks {
 		mlp := b.MLP
-		if mlp.Scale == nil || mode == Keep {
+		if mlp.ClusterSizes == nil || mode == Keep {
 			continue
 		}
 		if mlp.Gate != nil {
@@ -38,21 +38,21 @@ func applyMode(m *model.Model, mode string) error {
 		switch mode {
 		case Divide:
 			unit.Norm, unit.Step = make([]float32, b.Width), make([]float32, b.Width)
-			for k, p := range mlp.Scale {
+			for k, p := range mlp.ClusterSizes {
 				unit.Norm[k], unit.Step[k] = 1/p, 1/p
 			}
 		case Backward:
 			mlp.Unscale = make([]float32, b.Width)
-			for k, p := range mlp.Scale {
+			for k, p := range mlp.ClusterSizes {
 				mlp.Unscale[k] = 1 / p
 			}
 		case Fold:
 			for i := range mlp.Down.W.Data {
-				mlp.Down.W.Data[i] *= mlp.Scale[i%b.Width]
+				mlp.Down.W.Data[i] *= mlp.ClusterSizes[i%b.Width]
 			}
-			mlp.Scale = nil
+			mlp.ClusterSizes = nil
 		case Identity:
-			mlp.Scale = nil
+			mlp.ClusterSizes = nil
 		}
 		setUnits(m, mlp, unit)
 	}
@@ -61,11 +61,11 @@ func applyMode(m *model.Model, mode string) error {
 
 // setSteps gives a block's hidden units step multipliers.
 func setSteps(m *model.Model, mlp *model.MLP, steps []float32) {
-	mlp.Step = steps
+	mlp.StepSizes = steps
 	unit := nn.Unit{Step: steps}
-	if mlp.Scale != nil {
+	if mlp.ClusterSizes != nil {
 		unit.Norm = make([]float32, len(steps))
-		for k, p := range mlp.Scale {
+		for k, p := range mlp.ClusterSizes {
 			unit.Norm[k] = 1 / p
 		}
 	}

@@ -64,7 +64,7 @@ func TestBackward(t *testing.T) {
 		m.Loss(tape, nn.CrossEntropy, &in, batch.Labels)
 		tape.Backward()
 		grads[i] = [3][]float32{mlp.Up.W.Grad, mlp.Up.B.Grad, mlp.Down.W.Grad}
-		p = mlp.Scale
+		p = mlp.ClusterSizes
 
 		m, _ = withP(t, mode)
 		s := train.NewStepper(pool, m, train.OptimizerConfig{Beta1: 0.9, Beta2: 0.98, Eps: 1e-30}, kernel.FP32, 0)

@@ -121,10 +121,7 @@ func (v *Variant) together() bool { return v.Method.Mixtures && !v.Method.Merges
 // those parameters give, and with it fuses experts to c units too.
 func (v *Variant) options(c int, cfg *model.Config) convert.FuseOptions {
 	o := convert.FuseOptions{Plan: convert.Plan{Width: c}, Method: v.Method.Name, Fusion: v.Fusion}
-	experts := 1
-	if cfg.T5 != nil {
-		experts = max(1, cfg.T5.Experts)
-	}
+	experts := max(1, cfg.Mixture.Experts)
 	switch {
 	case v.Method.Merges && v.Fusion.Experts == 0:
 		o.Width, o.Fusion.Experts = cfg.Intermediate, max(1, experts*c/cfg.Intermediate)
@@ -142,7 +139,7 @@ func (v *Variant) fits(width int, layers string, cfg *model.Config, blocks []*mo
 	if v.Method.Name == original {
 		return nil
 	}
-	if v.Method.Mixtures && !slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Router != "" }) {
+	if v.Method.Mixtures && !slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Experts > 0 }) {
 		return fmt.Errorf("methods: %s: expected a model with mixtures of experts, found none", v.Name)
 	}
 	plan := v.options(width, cfg).Plan

@@ -13,7 +13,7 @@ import (
 // TestMixtureVariants checks what a width means to the methods for mixtures of
 // experts: the FLOPs or the parameters of experts of that width.
 func TestMixtureVariants(t *testing.T) {
-	cfg := &model.Config{Intermediate: 64, T5: &model.T5Config{Experts: 8}}
+	cfg := &model.Config{Arch: model.Arch{Intermediate: 64, Mixture: model.Mixture{Experts: 8}}}
 	for name, want := range map[string]convert.FuseOptions{
 		"fusion":               {Plan: convert.Plan{Width: 16}},
 		"shared":               {Plan: convert.Plan{Width: 16}},
@@ -64,7 +64,7 @@ func TestBalanceVariant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := v.options(16, &model.Config{Intermediate: 64}); o.Method != "calibrated" || !o.Fusion.Balance {
+	if o := v.options(16, &model.Config{Arch: model.Arch{Intermediate: 64}}); o.Method != "calibrated" || !o.Fusion.Balance {
 		t.Errorf("method %s, balance %v", o.Method, o.Fusion.Balance)
 	}
 }

@@ -1,21 +1,30 @@
 package model
 
-import (
-	"strings"
+import "mlpfusion/nn"
 
-	"mlpfusion/kernel"
-	"mlpfusion/nn"
-)
-
-// Tensor is a family's statement of one checkpoint tensor.
+// Tensor is a family's statement of one tensor: a matrix, a vector or the part of
+// a checkpoint's tensor that is one.
 type Tensor struct {
-	Name       string
-	Shape      []int // as in the checkpoint
-	Transposed bool  // stored as the transpose of how it is used
-	Head       bool  // belongs to the task head: made anew when a checkpoint lacks it
-	Init       Init
-	Param      *nn.Param // nil where memory was not asked for, and for fixed tensors
-	Fixed      []float32 // a tensor that is not trained: P, step multipliers
+	Name  string
+	Shape []int // as in the checkpoint, transposed matrices too
+	Place
+	Head  bool // belongs to the task head: made anew when a checkpoint lacks it
+	Init  Init
+	Block *Block    // that it belongs to; nil: to none
+	Role  string    // in its block, see Block.Tensors
+	Param *nn.Param // nil where memory was not asked for, and for fixed tensors
+	Fixed []float32 // a tensor that is not trained: P, step sizes
+}
+
+// Place is where a stated tensor lies in a checkpoint.
+type Place struct {
+	// In is the checkpoint's tensor; "" is that of the statement's name.
+	In string
+	// Part is which of Parts equal parts of it, one below the other; 0 of 0 is
+	// the whole.
+	Part, Parts int
+	// Transposed tells that it is stored as the transpose of how it is used.
+	Transposed bool
 }
 
 // Init says how a tensor that a checkpoint lacks begins, as transformers does.
@@ -23,65 +32,32 @@ type Init int
 
 const (
 	Zeros    Init = iota // biases
-	Ones                 // LayerNorm gains
+	Ones                 // gains of norms
 	Normal               // normal with the config's initializer_range
 	Residual             // the same, divided by √(2·layers): what adds to GPT-2's residual
 )
 
-// Block is one MLP that can be fused, under the names of its tensors. An expert
-// of a mixture is a block of its own.
-type Block struct {
-	Name  string // e.g. bert.encoder.layer.3
-	Stack string // "encoder" or "decoder" in models that have both, else ""
-	Layer int    // its layer's number within the stack
-	Depth int    // its layer's place in the forward pass, counted through all stacks
-	// Gate, Up and Down are the names of the matrices without .weight; Gate is
-	// "" in an MLP that has none.
-	Gate, Up, Down string
-	Bias           bool // the matrices have biases
-	Transposed     bool // the checkpoint stores the matrices' transposes; not those of factors
-	Act            kernel.Activation
-	// Router is the name of the tensor (Experts × hidden) that chooses among a
-	// mixture's Experts experts, of which this is number Expert; "", 0 and 0
-	// for a dense MLP.
-	Router          string
-	Experts, Expert int
-
-	Hidden, Width int // as loaded
-	Form          BlockConfig
-	MLP           *MLP // nil where memory was not asked for
-}
-
-// Mixture is the name of the mixture that an expert belongs to, as Usage has it.
-func (b *Block) Mixture() string {
-	name, _, _ := strings.Cut(b.Name, ".experts.")
-	return name
-}
-
-// Matrices names the block's matrices without .weight, in the order gate (where
-// there is one), up, down.
-func (b *Block) Matrices() []string {
-	if b.Gate == "" {
-		return []string{b.Up, b.Down}
-	}
-	return []string{b.Gate, b.Up, b.Down}
-}
-
-// ScaleName and StepName are the names of the fixed tensors beside a block.
-func (b *Block) ScaleName() string { return b.Name + ".mlp_scale" }
-func (b *Block) StepName() string  { return b.Name + ".mlp_step" }
-
 // builder collects a family's statement while its layers are made.
 type builder struct {
-	cfg     *Config
-	alloc   bool // false: names and shapes only
-	head    bool // what is stated now belongs to the task head
-	conv    bool // the layers stated now are stored transposed, as Conv1D
-	memory  memory
-	shared  *memory // of another model, to be used in place of new memory; nil: none
-	tensors []Tensor
-	weights []*nn.Weight
-	blocks  []*Block
+	cfg      *Config
+	alloc    bool // false: names and shapes only
+	head     bool // what is stated now belongs to the task head
+	conv     bool // matrices of layers stated now are stored transposed, as Conv1D
+	memory   memory
+	shared   *memory // of another model, to be used in place of new memory; nil: none
+	tensors  []Tensor
+	weights  []*nn.Weight
+	blocks   []*Block
+	mixtures []*mixture
+	out      *head
+}
+
+// network states all tensors and returns the forward pass.
+func (b *builder) network() network {
+	if b.cfg.seq2seq != nil {
+		return newEncoderDecoder(b)
+	}
+	return newStack(b)
 }
 
 // memory is what a model's tensors lie in, in the order of its making.
@@ -103,110 +79,120 @@ func (b *builder) weight(rows, cols int) *nn.Weight {
 	return w
 }
 
-// state adds the tensor that is rows [from, to) of w.
-func (b *builder) state(name string, w *nn.Weight, from, to int, shape []int, init Init, decay bool) *nn.Param {
-	t := Tensor{Name: name, Shape: shape, Head: b.head, Init: init}
+// state adds a tensor that is the elements [from, to) of w, in rows of cols.
+func (b *builder) state(t Tensor, w *nn.Weight, from, to, cols int) *Tensor {
+	t.Head = b.head
 	if b.alloc {
-		t.Param = &nn.Param{Name: name, Shape: shape, Weight: w, Decay: decay, Cols: w.Cols,
-			Data: w.Data[from*w.Cols : to*w.Cols], Grad: w.Grad[from*w.Cols : to*w.Cols]}
+		t.Param = &nn.Param{Name: t.Name, Shape: t.Shape, Transposed: t.Transposed, Weight: w, Cols: cols,
+			Decay: t.Init == Normal || t.Init == Residual, Data: w.Data[from:to], Grad: w.Grad[from:to]}
 	}
 	b.tensors = append(b.tensors, t)
-	return t.Param
+	return &b.tensors[len(b.tensors)-1]
 }
 
-// linear states the layers name.weight (out × in) and name.bias (out) for each
-// name, stacked into one layer of len(names)·out outputs.
-func (b *builder) linear(in, out int, names ...string) *nn.Linear {
-	return b.stack(in, out, true, names...)
+// linear states a layer's matrix (out × in) as name.weight and, if asked, its bias.
+func (b *builder) linear(in, out int, bias bool, init Init, name string) *nn.Linear {
+	return b.stacked(in, bias, init, []string{name}, []int{out})
 }
 
-// plain is linear without biases.
-func (b *builder) plain(in, out int, names ...string) *nn.Linear {
-	return b.stack(in, out, false, names...)
-}
-
-func (b *builder) stack(in, out int, bias bool, names ...string) *nn.Linear {
-	n := len(names)
-	l := &nn.Linear{W: b.weight(n*out, in)}
-	if bias {
-		l.B = b.weight(1, n*out)
+// stacked states the layers of the given names and numbers of outputs, one upon
+// the other as one layer.
+func (b *builder) stacked(in int, bias bool, init Init, names []string, outs []int) *nn.Linear {
+	all := 0
+	for _, out := range outs {
+		all += out
 	}
-	for i, name := range names {
-		shape := []int{out, in}
+	l := &nn.Linear{W: b.weight(all, in)}
+	if bias {
+		l.B = b.weight(1, all)
+	}
+	from := 0
+	for i, out := range outs {
+		t := Tensor{Name: names[i] + ".weight", Shape: []int{out, in}, Init: init, Place: Place{Transposed: b.conv}}
 		if b.conv {
-			shape = []int{in, out}
+			t.Shape = []int{in, out}
 		}
-		p := b.state(name+".weight", l.W, i*out, (i+1)*out, shape, Normal, true)
-		if b.conv {
-			b.tensors[len(b.tensors)-1].Transposed = true
-			if p != nil {
-				p.Transposed = true
-			}
+		b.state(t, l.W, from*in, (from+out)*in, in)
+		if bias {
+			b.state(Tensor{Name: names[i] + ".bias", Shape: []int{out}}, l.B, from, from+out, out)
 		}
-		if !bias {
-			continue
-		}
-		p = b.state(name+".bias", l.B, 0, 1, []int{out}, Zeros, false)
-		if p != nil {
-			p.Data, p.Grad = p.Data[i*out:(i+1)*out], p.Grad[i*out:(i+1)*out]
-			p.Cols = out
-		}
+		from += out
 	}
 	return l
 }
 
+// tensor states a matrix or a vector that is a weight of its own.
+func (b *builder) tensor(t Tensor) *nn.Weight {
+	rows, cols := 1, t.Shape[0]
+	if len(t.Shape) == 2 {
+		rows, cols = t.Shape[0], t.Shape[1]
+	}
+	if t.Transposed {
+		rows, cols = cols, rows
+	}
+	w := b.weight(rows, cols)
+	b.state(t, w, 0, rows*cols, cols)
+	return w
+}
+
 // matrix states name (out × in) without a bias.
 func (b *builder) matrix(in, out int, name string) *nn.Weight {
-	w := b.weight(out, in)
-	b.state(name, w, 0, out, []int{out, in}, Normal, true)
-	return w
+	return b.tensor(Tensor{Name: name, Shape: []int{out, in}, Init: Normal})
 }
 
 // vector states name (n).
 func (b *builder) vector(n int, name string, init Init) *nn.Weight {
-	w := b.weight(1, n)
-	b.state(name, w, 0, 1, []int{n}, init, false)
-	return w
+	return b.tensor(Tensor{Name: name, Shape: []int{n}, Init: init})
 }
 
-func (b *builder) norm(name string) *nn.Norm {
-	return &nn.Norm{Gain: b.vector(b.cfg.Hidden, name+".weight", Ones), Bias: b.vector(b.cfg.Hidden, name+".bias", Zeros), Eps: b.cfg.Eps}
+// norm states a norm of the configuration's kind; nil for no name.
+func (b *builder) norm(name string) *norm {
+	c := b.cfg
+	if name == "" {
+		return nil
+	}
+	gain := b.vector(c.Hidden, name+".weight", Ones)
+	if c.Norm == RMSNorm {
+		return &norm{rms: &nn.RMSNorm{Gain: gain, Eps: c.Eps}}
+	}
+	return &norm{layer: &nn.Norm{Gain: gain, Bias: b.vector(c.Hidden, name+".bias", Zeros), Eps: c.Eps}}
 }
 
 func (b *builder) embedding(rows int, name string) *nn.Weight {
-	w := b.matrix(b.cfg.Hidden, rows, name)
+	w := b.matrix(b.cfg.Hidden, rows, name+".weight")
 	if b.alloc && b.shared == nil {
 		w.Touched = nn.NewRowSet(rows)
 	}
 	return w
 }
 
-// fixed states a tensor of n values that is not trained.
-func (b *builder) fixed(name string, n int) []float32 {
-	t := Tensor{Name: name, Shape: []int{n}}
+// fixed states a vector that is not trained.
+func (b *builder) fixed(t Tensor) []float32 {
 	switch {
 	case b.shared != nil:
 		t.Fixed = b.shared.fixed[len(b.memory.fixed)]
 	case b.alloc:
-		t.Fixed = make([]float32, n)
+		t.Fixed = make([]float32, t.Shape[0])
 	}
 	b.memory.fixed = append(b.memory.fixed, t.Fixed)
 	b.tensors = append(b.tensors, t)
 	return t.Fixed
 }
 
-// split makes queries, stacked with keys and values, a layer of their own: of a
-// last layer of which few tokens are wanted.
-func (b *builder) split(qkv *nn.Linear) (q, kv *nn.Linear) {
-	n := qkv.W.Rows
-	q, kv = qkv.View(0, n/3), qkv.View(n/3, n)
+// split makes the queries, the first outputs of a layer, a layer of their own, and
+// keys and values another: of a last layer of which few tokens are wanted.
+func (b *builder) split(qkv *nn.Linear, queries int) (q, kv *nn.Linear) {
+	q, kv = qkv.View(0, queries), qkv.View(queries, qkv.W.Rows)
 	b.replace(qkv.W, q.W, kv.W)
-	b.replace(qkv.B, q.B, kv.B)
+	if qkv.B != nil {
+		b.replace(qkv.B, q.B, kv.B)
+	}
 	return q, kv
 }
 
 // replace puts views in the place of the weight whose memory they share. A tensor
-// that lies in several of them is put down to the first: a pass reaches all or none.
+// that lies in several of them counts as part of the first: a pass reaches all or
+// none.
 func (b *builder) replace(w *nn.Weight, views ...*nn.Weight) {
 	for i, old := range b.weights {
 		if old == w {

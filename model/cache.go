@@ -7,18 +7,13 @@ import (
 	"mlpfusion/nn"
 )
 
-// generator is a network that can be run token by token: a decoder.
-type generator interface {
-	network
-	// cache makes the caches that the layers need.
-	cache(c *Cache)
-}
-
-// encoder is a generator that reads the prompt with an encoder.
+// encoder is a network whose decoder reads what an encoder made of the prompt.
 type encoder interface {
 	// encode adds the encoder's output to the cache and returns the first token
 	// that the decoder is to read.
 	encode(t *nn.Tape, in *Input, c *Cache) int32
+	// decoderInput returns the decoder's tokens, also where the batch has none.
+	decoderInput(in *Input) (ids, offsets []int32)
 }
 
 // Cache is what a language model keeps of sequences that it writes, so that each
@@ -36,12 +31,11 @@ type Cache struct {
 
 // NewCache returns an empty cache.
 func (m *Model) NewCache() (*Cache, error) {
-	g, ok := m.net.(generator)
-	if !ok || m.Config.Head != LanguageModel {
+	if m.Config.Head != LanguageModel {
 		return nil, fmt.Errorf("expected a language model, found a %s model with another head", m.Config.Type)
 	}
 	c := &Cache{}
-	g.cache(c)
+	m.net.cache(c)
 	c.pasts = make([]nn.Past, 2*m.Depth())
 	return c, nil
 }
@@ -157,13 +151,13 @@ func (c *Cache) encoded(i int) *nn.Past {
 func (m *Model) Pack(pool *kernel.Pool, prec kernel.Precision, experts bool) {
 	left := map[*nn.Weight]bool{}
 	if !experts {
-		m.eachMixture(func(x *mixture) {
+		for _, x := range m.mixtures {
 			for _, e := range x.experts {
 				for _, l := range e.Linears() {
 					left[l.W] = true
 				}
 			}
-		})
+		}
 	}
 	for _, w := range m.Weights {
 		if w.Rows > 1 && w.Touched == nil && !left[w] { // no vector, nor only an embedding

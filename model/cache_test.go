@@ -19,8 +19,8 @@ func TestNext(t *testing.T) {
 		for _, packed := range []bool{false, true} {
 			t.Run(name+"/"+strconv.FormatBool(packed), func(t *testing.T) {
 				m := load(t, name, model.LoadOptions{})
-				if m.Config.T5 != nil {
-					m.Config.T5.Capacity = 1 << 20 // a whole sequence's tokens compete for experts, one token does not
+				if m.Config.TwoStacks() {
+					m.Config.Mixture.Capacity = 1 << 20 // a whole sequence's tokens compete for experts, one token does not
 				}
 				pool := kernel.NewPool(2)
 				defer pool.Close()
@@ -65,7 +65,7 @@ func TestNext(t *testing.T) {
 							t.Fatalf("a sequence of %d tokens for %d", n, len(text))
 						}
 						in := &model.Input{IDs: text, Offsets: []int32{0, int32(len(text))}}
-						if m.Config.T5 != nil {
+						if m.Config.TwoStacks() {
 							in = &model.Input{IDs: prompts[i], Offsets: []int32{0, int32(len(prompts[i]))}, DecoderIDs: text, DecoderOffsets: in.Offsets}
 						}
 						tape.Reset(0)

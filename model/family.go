@@ -2,19 +2,19 @@ package model
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"mlpfusion/nn"
 )
 
-// family is one kind of transformer.
+// family is one kind of transformer. Each is a file that registers it.
 type family struct {
-	// config reads the family's keys of config.json.
-	config func(h *hfConfig, r *configReader) *Config
-	// build states the tensors and returns the network.
-	build func(b *builder) network
+	// arch turns the family's keys of config.json into a description.
+	arch func(r *reader) *Arch
+	// aliases are other names of keys: alias to name.
+	aliases map[string]string
 	// prefix of the names of all tensors but the head's; a base model saved
 	// alone leaves it out.
 	prefix string
@@ -23,9 +23,6 @@ type family struct {
 	architectures map[Head]string
 	// head is that of checkpoints which name none of the architectures.
 	head Head
-	// lastToken tells that the classifier reads the last token of a sequence,
-	// not the first.
-	lastToken bool
 	// widthKey is the key of config.json that holds the intermediate size.
 	widthKey string
 	// unused lists parts of tensor names that a checkpoint may hold and the
@@ -35,8 +32,6 @@ type family struct {
 
 // network is the forward pass of a built family.
 type network interface {
-	// depth is the number of layers, an encoder's and a decoder's together.
-	depth() int
 	// embed returns the state that enters layer 0.
 	embed(t *nn.Tape, in *Input) State
 	// layer returns the state after layer i, given that before it, with the
@@ -44,36 +39,22 @@ type network interface {
 	// wanted of the last layer, in ascending order, and are then all that the
 	// result has; nil stands for all.
 	layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State
-	// logits returns the head's output for rows of the last state: (rows ×
-	// labels), or (rows × vocabulary).
-	logits(t *nn.Tape, x *nn.Tensor) *nn.Tensor
-	// vocabulary is the matrix of a language model's head (vocabulary × hidden)
-	// and what its logits are multiplied by.
-	vocabulary() (w *nn.Weight, scale float32)
 	// readRows calls f with each embedding table and the rows read.
 	readRows(in *Input, f func(table *nn.Weight, rows []int32))
-	// usesTypes tells whether token types are looked at.
-	usesTypes() bool
+	// cache makes the caches that a language model's layers need.
+	cache(c *Cache)
 }
 
-var families = map[string]*family{
-	"bert":                bertFamily,
-	"roberta":             robertaFamily,
-	"distilbert":          distilbertFamily,
-	"gpt2":                gpt2Family,
-	"t5":                  t5Family,
-	"switch_transformers": switchFamily,
-}
+var families = map[string]*family{}
+
+// register adds a family under its model_type.
+func register(modelType string, f *family) { families[modelType] = f }
 
 func familyOf(modelType string) (*family, error) {
 	if f, ok := families[modelType]; ok {
 		return f, nil
 	}
-	names := make([]string, 0, len(families))
-	for n := range families {
-		names = append(names, n)
-	}
-	sort.Strings(names)
+	names := slices.Sorted(maps.Keys(families))
 	return nil, fmt.Errorf("config.json: model_type: expected one of %s, found %q", strings.Join(names, ", "), modelType)
 }
 
@@ -97,6 +78,16 @@ func checkHead(c *Config) error {
 		return fmt.Errorf("model_type %s: expected a task that this family has a head for, found one for a %s head", c.Type, c.Head)
 	}
 	return nil
+}
+
+// heads names the classes of transformers that load a model: one with a head for
+// labels and one with a language model's, "" where there is none.
+func heads(labels, language string) map[Head]string {
+	m := map[Head]string{Classification: labels, Regression: labels}
+	if language != "" {
+		m[LanguageModel] = language
+	}
+	return m
 }
 
 // WidthKey is the key of config.json that holds a family's intermediate size.

@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"mlpfusion/checkpoint"
 )
@@ -28,12 +27,6 @@ type LoadOptions struct {
 	Seed         uint64
 }
 
-// Report tells what Load did besides reading tensors.
-type Report struct {
-	New    []string // tensors of the head that were made anew
-	Unused []string // tensors of the checkpoint that classification does not use
-}
-
 // Load reads the model of a checkpoint directory. Every tensor must be there
 // with its shape and none may be left over, save those that the family knows
 // not to need; all that is wrong is named at once.
@@ -47,30 +40,30 @@ func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	src, report, err := Bind(dir, m.Config, m.Tensors, opt.NewHead)
-	if err != nil {
+	src := &Source{Dir: dir, Config: cfg, Tensors: m.Tensors}
+	if err := src.bind(opt.NewHead); err != nil {
 		return nil, nil, err
 	}
 	if opt.OtherClasses {
-		for i, t := range m.Tensors {
-			if t.Head && t.Shape[0] == len(cfg.Labels) && src[i] != nil {
-				src[i] = nil
-				report.New = append(report.New, t.Name)
+		for _, t := range m.Tensors {
+			if t.Head && t.Shape[0] == len(cfg.Labels) && src.found[t.Name] != nil {
+				delete(src.found, t.Name)
+				src.New = append(src.New, t.Name)
 			}
 		}
 	}
-	for i, t := range m.Tensors {
-		if err := m.Tensors[i].read(dir.Weights, src[i]); err != nil {
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		if from := src.Find(t.Name); from == nil {
+			t.initialise(opt.Seed, cfg)
+		} else if err := t.read(from); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
 		}
-		if src[i] == nil {
-			t.initialise(opt.Seed, cfg)
-		}
 	}
-	if err := settle(m.Blocks); err != nil {
+	if err := setUnitNorms(m.Blocks); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
-	return m, report, nil
+	return m, &src.Report, nil
 }
 
 // FromScratch makes the model of a configuration from nothing, its weights as
@@ -81,7 +74,7 @@ func FromScratch(config *checkpoint.Config, opt LoadOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.T5 != nil {
+	if cfg.TwoStacks() {
 		return nil, fmt.Errorf("config.json: model_type: expected a family that can begin from nothing, such as gpt2 or bert, found %s", cfg.Type)
 	}
 	if config.Has("mlpfusion") {
@@ -115,7 +108,7 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
-	if cfg.T5 != nil {
+	if cfg.TwoStacks() {
 		// transformers ties the head whatever config.json says, unless the file
 		// has a matrix for it.
 		cfg.Tied = lookup(dir.Weights, "", "lm_head.weight") == nil
@@ -133,8 +126,8 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 		prefix := families[cfg.Type].prefix
 		cfg.Blocks[name] = BlockConfig{
 			Width: l.Width, Rank: l.Rank, Masked: l.Masked, Weights: l.Weights,
-			Scale: lookup(dir.Weights, prefix, b.ScaleName()) != nil,
-			Step:  lookup(dir.Weights, prefix, b.StepName()) != nil,
+			ClusterSizes: lookup(dir.Weights, prefix, b.ClusterSizesName()) != nil,
+			StepSizes:    lookup(dir.Weights, prefix, b.StepSizesName()) != nil,
 		}
 	}
 	_, blocks, err := Describe(cfg)
@@ -150,90 +143,11 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 			continue
 		}
 		o := Owner(blocks[:at], blocks[at])
-		if o == nil || o.Form.Scale != form.Scale || o.Form.Rank+form.Rank > 0 || o.Form.Masked || form.Masked || o.Form.Step || form.Step {
+		if o == nil || o.Form.ClusterSizes != form.ClusterSizes || o.Form.Rank+form.Rank > 0 || o.Form.Masked || form.Masked || o.Form.StepSizes || form.StepSizes {
 			return nil, fmt.Errorf("%s: config.json: mlpfusion: layer %s: weights: expected a dense layer before it, with P as it has, found %s", dir.Path, name, form.Weights)
 		}
 	}
 	return cfg, nil
-}
-
-// Bind finds the checkpoint tensor of each stated one. It returns nil for those
-// of the head that are to be made anew, which newHead allows.
-func Bind(dir *checkpoint.Dir, cfg *Config, stated []Tensor, newHead bool) ([]*checkpoint.Tensor, *Report, error) {
-	f, err := familyOf(cfg.Type)
-	if err != nil {
-		return nil, nil, err
-	}
-	var problems []string
-	headless := 0 // of the problems, tensors of the head that are not there
-	report := &Report{}
-	found := make([]*checkpoint.Tensor, len(stated))
-	used := map[string]bool{}
-	for i, t := range stated {
-		src := lookup(dir.Weights, f.prefix, t.Name)
-		if src != nil {
-			used[src.Name] = true
-		}
-		fits := src != nil && slices.Equal(src.Shape, t.Shape)
-		switch {
-		case fits && src.DType == checkpoint.I8:
-			scale, ok := dir.Weights.Tensor(src.Name + Int8Scale)
-			if !ok || !scale.DType.IsFloat32() || !slices.Equal(scale.Shape, src.Shape[:1]) {
-				problems = append(problems, fmt.Sprintf("%s: expected a factor for each of the %d rows of the int8 matrix, found none", src.Name+Int8Scale, src.Shape[0]))
-				break
-			}
-			used[scale.Name] = true
-			found[i] = src
-		case fits && !src.DType.IsFloat32():
-			problems = append(problems, fmt.Sprintf("%s: expected F32, F16, BF16 or I8, found %s", src.Name, src.DType))
-		case fits:
-			found[i] = src
-		case t.Head && newHead:
-			report.New = append(report.New, t.Name)
-		case src == nil:
-			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found no such tensor", t.Name, t.Shape))
-			if t.Head {
-				headless++
-			}
-		default:
-			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found %v", src.Name, t.Shape, src.Shape))
-		}
-	}
-	for _, name := range dir.Weights.Names() {
-		if used[name] {
-			continue
-		}
-		if !slices.ContainsFunc(f.unused, func(part string) bool { return strings.Contains(name, part) }) {
-			problems = append(problems, fmt.Sprintf("%s: expected no such tensor in a %s model", name, dir.Config.Raw("model_type")))
-			continue
-		}
-		report.Unused = append(report.Unused, name)
-	}
-	if headless > 0 && headless == len(problems) {
-		return nil, nil, fmt.Errorf("%s: expected a model trained for a task, found one without a head (%s): train it first", dir.Path, strings.Join(problems, "; "))
-	}
-	if len(problems) > 0 {
-		const most = 8
-		if n := len(problems); n > most {
-			problems = append(problems[:most], fmt.Sprintf("and %d more", n-most))
-		}
-		return nil, nil, errors.New(dir.Path + ": " + strings.Join(problems, "; "))
-	}
-	return found, report, nil
-}
-
-// lookup finds a tensor under its name, without the family's prefix as a base
-// model saves it, or under LayerNorm's old names.
-func lookup(w *checkpoint.Reader, prefix, name string) *checkpoint.Tensor {
-	old := strings.NewReplacer("LayerNorm.weight", "LayerNorm.gamma", "LayerNorm.bias", "LayerNorm.beta")
-	for _, n := range []string{name, strings.TrimPrefix(name, prefix)} {
-		for _, n := range []string{n, old.Replace(n)} {
-			if t, ok := w.Tensor(n); ok {
-				return t
-			}
-		}
-	}
-	return nil
 }
 
 // Transpose returns the transpose of a matrix (rows × cols).
@@ -260,32 +174,9 @@ func (t *Tensor) values() []float32 {
 	return t.Fixed
 }
 
-// Int8Scale ends the name of the tensor that holds an int8 matrix's factors, one
-// a row.
-const Int8Scale = "_scale"
-
-// ReadValues reads a tensor that Bind found, whatever it is stored in.
-func ReadValues(w *checkpoint.Reader, src *checkpoint.Tensor, dst []float32) error {
-	if src.DType != checkpoint.I8 {
-		return src.ReadFloat32(dst)
-	}
-	factors, _ := w.Tensor(src.Name + Int8Scale)
-	scale := make([]float32, src.Shape[0])
-	if err := factors.ReadFloat32(scale); err != nil {
-		return err
-	}
-	cols := len(dst) / len(scale)
-	for i, q := range src.Bytes() {
-		dst[i] = scale[i/cols] * float32(int8(q))
-	}
-	return nil
-}
-
-func (t *Tensor) read(w *checkpoint.Reader, src *checkpoint.Tensor) error {
-	if src == nil {
-		return nil
-	}
-	if err := ReadValues(w, src, t.values()); err != nil {
+// read fills a tensor in from a checkpoint.
+func (t *Tensor) read(from *Stored) error {
+	if err := from.Read(t.values()); err != nil {
 		return err
 	}
 	if t.Transposed {
@@ -293,7 +184,7 @@ func (t *Tensor) read(w *checkpoint.Reader, src *checkpoint.Tensor) error {
 	}
 	for i, v := range t.values() {
 		if v-v != 0 {
-			return fmt.Errorf("%s: expected finite values, found %v at element %d", src.Name, v, i)
+			return fmt.Errorf("%s: expected finite values, found %v at element %d", from.Name, v, i)
 		}
 	}
 	return nil

@@ -16,8 +16,8 @@ type MLP struct {
 	// Up·x is then Up.W·(UpV.W·x), and the others alike (method svd).
 	GateV, UpV, DownV *nn.Linear
 	Act               kernel.Activation
-	Scale             []float32 // P; nil: none
-	Step              []float32 // step multipliers of the units; nil: none
+	ClusterSizes      []float32 // P; nil: none
+	StepSizes         []float32 // of the units; nil: none
 	// Unscale, when it is 1/P, lets gradients pass P as if that were the identity:
 	// an ablation (docs/method.md, "P in training"), for MLPs without a gate.
 	Unscale []float32
@@ -39,7 +39,7 @@ type MLP struct {
 	alone mlps // itself
 
 	// unitNorm is the weight of unit k's squared gradient in the clipping norm,
-	// see settle.
+	// see setUnitNorms.
 	unitNorm []float32
 }
 
@@ -49,86 +49,25 @@ func (m *MLP) Linears() []*nn.Linear {
 	return slices.DeleteFunc(all, func(l *nn.Linear) bool { return l == nil })
 }
 
-// mlp states a block in the form the configuration says, given its names and
-// place.
-func (b *builder) mlp(block Block) *MLP {
-	blk := &block
-	form, fused := b.cfg.Blocks[blk.Name]
-	hidden, width := b.cfg.Hidden, b.cfg.Intermediate
-	if fused {
-		width = form.Width
+// layers returns where the layer "gate", "up" or "down" is kept, or its two
+// factors.
+func (m *MLP) layers(matrix string) (first, last **nn.Linear) {
+	switch matrix {
+	case "gate":
+		return &m.GateV, &m.Gate
+	case "up":
+		return &m.UpV, &m.Up
 	}
-	blk.Act, blk.Hidden, blk.Width, blk.Form, blk.Transposed = b.cfg.Act, hidden, width, form, b.conv
-	m := &MLP{Act: b.cfg.Act}
-	if form.Scale {
-		m.Scale = b.fixed(blk.ScaleName(), width)
-		m.unitNorm = make([]float32, width)
-	}
-	if form.Step {
-		m.Step = b.fixed(blk.StepName(), width)
-	}
-	switch owner := Owner(b.blocks, blk); {
-	case owner == nil:
-		if blk.Gate != "" {
-			m.GateV, m.Gate = b.projection(blk, m, blk.Gate, hidden, width, false)
-		}
-		m.UpV, m.Up = b.projection(blk, m, blk.Up, hidden, width, false)
-		m.DownV, m.Down = b.projection(blk, m, blk.Down, width, hidden, true)
-	case b.alloc:
-		m.Gate, m.Up, m.Down = owner.MLP.Gate, owner.MLP.Up, owner.MLP.Down
-	}
-	if b.alloc {
-		blk.MLP = m
-	}
-	b.blocks = append(b.blocks, blk)
-	return m
+	return &m.DownV, &m.Down
 }
 
-// Owner returns the block whose matrices b uses; nil when it has its own. Which
-// blocks may be so tied is checked by ReadConfig.
-func Owner(blocks []*Block, b *Block) *Block {
-	if b.Form.Weights == "" {
-		return nil
-	}
-	for _, o := range blocks {
-		if o.Name == b.Form.Weights {
-			return o
-		}
-	}
-	return nil
-}
-
-// projection states one matrix of a block, or its two factors. Unit k is row k
-// of the matrices that make units and element k of their biases, and column k
-// of the one that reads them.
-func (b *builder) projection(blk *Block, m *MLP, name string, in, out int, reads bool) (first, last *nn.Linear) {
-	if rank := blk.Form.Rank; rank > 0 {
-		first = &nn.Linear{W: b.matrix(in, rank, name+".factor_v")}
-		last = &nn.Linear{W: b.matrix(rank, out, name+".factor_u")}
-		if blk.Bias {
-			last.B = b.vector(out, name+".bias", Zeros)
-		}
-		return first, last
-	}
-	at := len(b.tensors)
-	last = b.stack(in, out, blk.Bias, name)
-	last.W.Masked = blk.Form.Masked
-	if b.alloc && (m.Scale != nil || m.Step != nil) {
-		b.tensors[at].Param.Unit = &nn.Unit{Columns: reads, Step: m.Step, Norm: m.unitNorm}
-		if blk.Bias && !reads {
-			b.tensors[at+1].Param.Unit = &nn.Unit{Columns: true, Step: m.Step, Norm: m.unitNorm}
-		}
-	}
-	return nil, last
-}
-
-// settle checks the loaded P and computes from it the weights of squared
+// setUnitNorms checks the loaded P and computes from it the weights of squared
 // gradients in the clipping norm. A unit's gradient is P_k times that of one of
 // its copies, so it counts 1/P_k. Where several blocks use one set of matrices
 // it is Σ_e P_ek times such a gradient, each for the tokens of one block: were
 // these orthogonal and of one size, it would have to count Σ_e P_ek / Σ_e P_ek².
 // Such a block may have units that it does not use, P_k = 0.
-func settle(blocks []*Block) error {
+func setUnitNorms(blocks []*Block) error {
 	users := map[*Block][]*Block{}
 	for _, b := range blocks {
 		owner := Owner(blocks, b)
@@ -138,21 +77,21 @@ func settle(blocks []*Block) error {
 		users[owner] = append(users[owner], b)
 	}
 	for _, b := range blocks {
-		if len(users[b]) == 0 || b.MLP.Scale == nil {
+		if len(users[b]) == 0 || b.MLP.ClusterSizes == nil {
 			continue
 		}
-		for k := range b.MLP.Scale {
+		for k := range b.MLP.ClusterSizes {
 			var sum, squares float32
 			for _, u := range users[b] {
-				p := u.MLP.Scale[k]
+				p := u.MLP.ClusterSizes[k]
 				if !(p >= 0) {
-					return fmt.Errorf("%s: expected cluster sizes of at least 0, found %v for unit %d", u.ScaleName(), p, k)
+					return fmt.Errorf("%s: expected cluster sizes of at least 0, found %v for unit %d", u.ClusterSizesName(), p, k)
 				}
 				sum += p
 				squares += p * p
 			}
 			if !(sum > 0) || squares-squares != 0 {
-				return fmt.Errorf("%s: expected positive cluster sizes, found %v for unit %d", b.ScaleName(), sum, k)
+				return fmt.Errorf("%s: expected positive cluster sizes, found %v for unit %d", b.ClusterSizesName(), sum, k)
 			}
 			b.MLP.unitNorm[k] = sum / squares
 		}
@@ -230,7 +169,7 @@ func (g *mlps) product(t *nn.Tape, ys, xs []*nn.Tensor, matrix func(*MLP) (first
 		}
 		var scale []float32
 		if scaled {
-			scale = m.Scale
+			scale = m.ClusterSizes
 		}
 		g.last, g.scales = append(g.last, last), append(g.scales, scale)
 	}

@@ -15,7 +15,10 @@ type Model struct {
 	Blocks  []*Block     // MLPs, in order of depth
 	family  *family
 	net     network
+	head    *head
 	memory  memory
+
+	mixtures []*mixture // of experts, in order of depth
 
 	// RouterLosses has Loss add the routers' losses of a model with mixtures of
 	// experts, weighted as the configuration says; meant for trained routers.
@@ -57,13 +60,11 @@ func (in *Input) stream() (ids, offsets []int32) {
 	return in.IDs, in.Offsets
 }
 
-// stream is Input.stream, with the decoder's tokens that a family makes of the
-// text where the batch has none.
+// stream is Input.stream, with the decoder's tokens that an encoder–decoder makes
+// of the text where the batch has none.
 func (m *Model) stream(in *Input) (ids, offsets []int32) {
-	if d, ok := m.net.(interface {
-		decoderInput(in *Input) (ids, offsets []int32)
-	}); ok {
-		return d.decoderInput(in)
+	if n, ok := m.net.(encoder); ok {
+		return n.decoderInput(in)
 	}
 	return in.stream()
 }
@@ -130,12 +131,11 @@ func (o *Output) keep(t *nn.Tape, x *nn.Tensor) {
 // Describe returns a family's statement for a configuration, without memory for
 // the tensors' values.
 func Describe(c *Config) ([]Tensor, []*Block, error) {
-	f, err := familyOf(c.Type)
-	if err != nil {
+	if _, err := familyOf(c.Type); err != nil {
 		return nil, nil, err
 	}
 	b := &builder{cfg: c}
-	f.build(b)
+	b.network()
 	return b.tensors, b.blocks, nil
 }
 
@@ -161,10 +161,9 @@ func (m *Model) Share() *Model {
 
 // build makes a model, on new memory unless it is to share another's.
 func build(c *Config, shared *memory) *Model {
-	f := families[c.Type]
 	b := &builder{cfg: c, alloc: true, shared: shared}
-	m := &Model{Config: c, family: f, net: f.build(b)}
-	m.Tensors, m.Weights, m.Blocks, m.memory = b.tensors, b.weights, b.blocks, b.memory
+	m := &Model{Config: c, family: families[c.Type], net: b.network()}
+	m.Tensors, m.Weights, m.Blocks, m.mixtures, m.head, m.memory = b.tensors, b.weights, b.blocks, b.mixtures, b.out, b.memory
 	for i := range m.Tensors {
 		if p := m.Tensors[i].Param; p != nil {
 			m.Params = append(m.Params, p)
@@ -185,15 +184,8 @@ func (m *Model) Forward(t *nn.Tape, in *Input) *nn.Tensor {
 // ForwardAll is Forward with the hidden states that out asks for.
 func (m *Model) ForwardAll(t *nn.Tape, in *Input, out *Output) {
 	_, offsets := m.stream(in)
-	m.rows = m.rows[:0]
-	for i := range len(offsets) - 1 {
-		row := offsets[i]
-		if m.Config.Head == LanguageModel || m.family.lastToken {
-			row = offsets[i+1] - 1
-		}
-		m.rows = append(m.rows, row)
-	}
-	out.Logits = m.net.logits(t, m.states(t, in, out))
+	m.rows = m.Config.rowsRead(m.rows[:0], offsets)
+	out.Logits = m.head.logits(t, m.states(t, in, out))
 }
 
 // Loss runs the model on a batch and returns the loss of its head, whose
@@ -219,9 +211,7 @@ func (m *Model) headLoss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) 
 			m.rows, m.targets = append(m.rows, int32(i)), append(m.targets, id)
 		}
 	}
-	x := m.states(t, in, &m.output)
-	w, scale := m.net.vocabulary()
-	return t.VocabularyLoss(kind, x, w, scale, 0, m.targets)
+	return t.VocabularyLoss(kind, m.states(t, in, &m.output), m.head.out.W, m.Config.LogitScale, 0, m.targets)
 }
 
 // states returns the last state of m.rows.
@@ -240,7 +230,7 @@ func (m *Model) states(t *nn.Tape, in *Input, out *Output) *nn.Tensor {
 }
 
 // Depth is the number of layers, an encoder's and a decoder's together.
-func (m *Model) Depth() int { return m.net.depth() }
+func (m *Model) Depth() int { return m.Config.Layers + m.Config.DecoderLayers }
 
 // Embed returns the state that enters layer 0.
 func (m *Model) Embed(t *nn.Tape, in *Input) State { return m.net.embed(t, in) }
@@ -265,7 +255,7 @@ func (m *Model) Check(in *Input) error {
 		}
 	}
 	for i, id := range in.Types {
-		if m.net.usesTypes() && (id < 0 || int(id) >= m.Config.Types) {
+		if m.Config.usesTypes() && (id < 0 || int(id) >= m.Config.Types) {
 			return fmt.Errorf("token %d: expected a token type below %d, found %d", i, m.Config.Types, id)
 		}
 	}

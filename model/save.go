@@ -15,22 +15,18 @@ func (m *Model) Save(out *checkpoint.Output, source *checkpoint.Config) error {
 	if err := m.describeHead(cfg); err != nil {
 		return err
 	}
-	specs := make([]checkpoint.Spec, len(m.Tensors))
-	for i, t := range m.Tensors {
-		specs[i] = checkpoint.Spec{Name: t.Name, DType: checkpoint.F32, Shape: t.Shape}
+	files := FileTensors(m.Tensors)
+	specs := make([]checkpoint.Spec, len(files))
+	for i, f := range files {
+		specs[i] = checkpoint.Spec{Name: f.Name, DType: checkpoint.F32, Shape: f.Shape}
 	}
 	w, err := checkpoint.Create(out.Dir, specs, checkpoint.WriteOptions{Metadata: map[string]string{"format": "pt"}})
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
-	for i := range m.Tensors {
-		t := &m.Tensors[i]
-		values := t.values()
-		if t.Transposed {
-			values = Transpose(values, t.Shape[1], t.Shape[0])
-		}
-		if err := w.WriteFloat32(t.Name, values); err != nil {
+	for _, f := range files {
+		if err := w.WriteFloat32(f.Name, f.Values(func(i int) []float32 { return m.Tensors[i].values() })); err != nil {
 			return err
 		}
 	}
@@ -38,6 +34,47 @@ func (m *Model) Save(out *checkpoint.Output, source *checkpoint.Config) error {
 		return err
 	}
 	return out.WriteConfig(cfg)
+}
+
+// FileTensor is a tensor of a checkpoint's file: a stated one, or several that are
+// its parts.
+type FileTensor struct {
+	Name       string
+	Shape      []int
+	Transposed bool
+	Parts      []int // the stated tensors' places in their list, in the parts' order
+}
+
+// FileTensors lists what holds the stated tensors, in their order.
+func FileTensors(stated []Tensor) []FileTensor {
+	var files []FileTensor
+	at := map[string]int{}
+	for i, t := range stated {
+		k, ok := at[t.file()]
+		if !ok {
+			k = len(files)
+			at[t.file()] = k
+			files = append(files, FileTensor{Name: t.file(), Shape: t.fileShape(), Transposed: t.Transposed, Parts: make([]int, max(1, t.Parts))})
+		}
+		files[k].Parts[t.Part] = i
+	}
+	return files
+}
+
+// Values returns what the file's tensor holds, given the values of each stated one as
+// it is used.
+func (f *FileTensor) Values(of func(stated int) []float32) []float32 {
+	v := of(f.Parts[0])
+	switch {
+	case len(f.Parts) > 1:
+		v = nil
+		for _, i := range f.Parts {
+			v = append(v, of(i)...)
+		}
+	case f.Transposed:
+		v = Transpose(v, f.Shape[1], f.Shape[0])
+	}
+	return v
 }
 
 // describeHead sets the keys by which transformers knows the head.

@@ -25,7 +25,7 @@ func TestSharedMatrices(t *testing.T) {
 		}
 		cfg.Blocks = map[string]BlockConfig{}
 		for e := range 3 {
-			form := BlockConfig{Width: 5, Scale: true}
+			form := BlockConfig{Width: 5, ClusterSizes: true}
 			if shared && e > 0 {
 				form.Weights = owner
 			}
@@ -71,7 +71,7 @@ func TestSharedMatrices(t *testing.T) {
 		}
 		copy(x.values(), from)
 	}
-	if err := settle(one.Blocks); err != nil {
+	if err := setUnitNorms(one.Blocks); err != nil {
 		t.Fatal(err)
 	}
 	in := &Input{IDs: []int32{2, 11, 30, 7, 3, 2, 40, 41, 3, 2, 5, 3, 50, 51, 52, 53}, Offsets: []int32{0, 5, 9, 16}}
@@ -133,11 +133,11 @@ func TestSharedMatrices(t *testing.T) {
 		}
 	}
 	p[0][0], p[1][0], p[2][0] = 0, 0, 0
-	if err := settle(one.Blocks); err == nil || !strings.Contains(err.Error(), "expected positive cluster sizes, found 0 for unit 0") {
+	if err := setUnitNorms(one.Blocks); err == nil || !strings.Contains(err.Error(), "expected positive cluster sizes, found 0 for unit 0") {
 		t.Errorf("a unit of nobody: error %v", err)
 	}
 	p[2][0] = -1
-	if err := settle(one.Blocks); err == nil || !strings.Contains(err.Error(), "expected cluster sizes of at least 0, found -1 for unit 0") {
+	if err := setUnitNorms(one.Blocks); err == nil || !strings.Contains(err.Error(), "expected cluster sizes of at least 0, found -1 for unit 0") {
 		t.Errorf("a negative size: error %v", err)
 	}
 }

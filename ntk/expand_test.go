@@ -41,7 +41,7 @@ func TestExpand(t *testing.T) {
 			}
 			mlp := &model.MLP{Up: linear(p, units), Down: linear(units, p), Act: kernel.GELU}
 			if scaled {
-				mlp.Scale = []float32{1, 2, 3, 4, 5, 1, 2, 3, 4, 5}
+				mlp.ClusterSizes = []float32{1, 2, 3, 4, 5, 1, 2, 3, 4, 5}
 			}
 			tape := nn.NewTape(pool)
 			tape.Train = true
@@ -52,9 +52,9 @@ func TestExpand(t *testing.T) {
 			var h *nn.Tensor
 			if gated {
 				mlp.Gate = linear(p, units)
-				h = tape.Product(tape.Linear(x, mlp.Gate, mlp.Act, mlp.Scale), tape.Linear(x, mlp.Up, kernel.Identity, nil))
+				h = tape.Product(tape.Linear(x, mlp.Gate, mlp.Act, mlp.ClusterSizes), tape.Linear(x, mlp.Up, kernel.Identity, nil))
 			} else {
-				h = tape.Linear(x, mlp.Up, mlp.Act, mlp.Scale)
+				h = tape.Linear(x, mlp.Up, mlp.Act, mlp.ClusterSizes)
 			}
 			y := tape.Linear(h, mlp.Down, kernel.Identity, nil)
 			tape.Match(y, target, 1)

@@ -20,17 +20,17 @@ type layer struct {
 // rates returns by how much the products of each hidden unit's gradients count
 // in a kernel: its step multiplier and, for SGD, 1/P. Nil stands for ones.
 func rates(mlp *model.MLP, kind Kind) []float32 {
-	if mlp.Step == nil && (kind == Adam || mlp.Scale == nil) {
+	if mlp.StepSizes == nil && (kind == Adam || mlp.ClusterSizes == nil) {
 		return nil
 	}
 	r := make([]float32, mlp.Up.W.Rows)
 	for k := range r {
 		r[k] = 1
-		if mlp.Step != nil {
-			r[k] = mlp.Step[k]
+		if mlp.StepSizes != nil {
+			r[k] = mlp.StepSizes[k]
 		}
-		if kind == SGD && mlp.Scale != nil {
-			r[k] /= mlp.Scale[k]
+		if kind == SGD && mlp.ClusterSizes != nil {
+			r[k] /= mlp.ClusterSizes[k]
 		}
 		if kind == SGD { // both gradients of a product carry the root
 			r[k] = float32(math.Sqrt(float64(r[k])))
@@ -157,9 +157,9 @@ func (e *expansion) run() {
 		h, d := e.h[t*units:(t+n)*units], e.d[t*units:(t+n)*units]
 		into := kernel.Epilogue{Mul: deriv} // of the gradient at the units' outputs
 		if m.Gate == nil {
-			e.product(n, m.Up, e.x[t*e.up:], e.up, h, m.Act, m.Scale, deriv)
+			e.product(n, m.Up, e.x[t*e.up:], e.up, h, m.Act, m.ClusterSizes, deriv)
 		} else { // h = gated ⊙ up; the gradient at the gate's output is dh ⊙ up ⊙ its derivative
-			e.product(n, m.Gate, e.gx[t*e.gate:], e.gate, gated, m.Act, m.Scale, gateDeriv)
+			e.product(n, m.Gate, e.gx[t*e.gate:], e.gate, gated, m.Act, m.ClusterSizes, gateDeriv)
 			e.product(n, m.Up, e.x[t*e.up:], e.up, h, kernel.Identity, nil, nil)
 			into = kernel.Epilogue{}
 		}

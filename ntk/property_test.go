@@ -24,7 +24,7 @@ func narrowed(t testing.TB, m *model.Model, width int, blocks []int, set func(fr
 	cfg := *m.Config
 	cfg.Blocks = map[string]model.BlockConfig{}
 	for _, b := range blocks {
-		cfg.Blocks[m.Blocks[b].Name] = model.BlockConfig{Width: width, Scale: true, Step: true}
+		cfg.Blocks[m.Blocks[b].Name] = model.BlockConfig{Width: width, ClusterSizes: true, StepSizes: true}
 	}
 	small, err := model.New(&cfg)
 	if err != nil {
@@ -42,7 +42,7 @@ func narrowed(t testing.TB, m *model.Model, width int, blocks []int, set func(fr
 	for _, b := range blocks {
 		set(m.Blocks[b].MLP, small.Blocks[b].MLP)
 		for k := range width {
-			small.Blocks[b].MLP.Step[k] = 1
+			small.Blocks[b].MLP.StepSizes[k] = 1
 		}
 	}
 	return small
@@ -74,7 +74,7 @@ func repeated(t testing.TB) (original, fused *model.Model) {
 		p, wide := from.Up.W.Cols, from.Up.W.Rows
 		for i := range wide {
 			k := member(i)
-			to.Scale[k]++
+			to.ClusterSizes[k]++
 			copy(to.Up.W.Data[k*p:(k+1)*p], from.Up.W.Data[i*p:(i+1)*p])
 			to.Up.B.Data[k] = from.Up.B.Data[i]
 			for r := range p {
@@ -145,7 +145,7 @@ func TestFitSteps(t *testing.T) {
 	fused := narrowed(t, original, 16, blocks, func(from, to *model.MLP) { // every fourth unit, four times
 		p, wide := from.Up.W.Cols, from.Up.W.Rows
 		for k := range 16 {
-			to.Scale[k] = 4
+			to.ClusterSizes[k] = 4
 			copy(to.Up.W.Data[k*p:(k+1)*p], from.Up.W.Data[4*k*p:])
 			to.Up.B.Data[k] = from.Up.B.Data[4*k]
 			for r := range p {
@@ -161,8 +161,8 @@ func TestFitSteps(t *testing.T) {
 		}
 		for i, f := range fits {
 			mlp := fused.Blocks[i].MLP
-			ones := slices.Clone(mlp.Step)
-			copy(mlp.Step, f.Steps)
+			ones := slices.Clone(mlp.StepSizes)
+			copy(mlp.StepSizes, f.Steps)
 			if f.Block != fused.Blocks[i].Name || !(float64(slices.Min(f.Steps)) >= lower) || !(f.After <= f.Before) {
 				t.Errorf("%s: steps from %g, error from %g to %g", f.Block, slices.Min(f.Steps), f.Before, f.After)
 			}
@@ -178,7 +178,7 @@ func TestFitSteps(t *testing.T) {
 			if d, _ := ntk.Compare(want[0], got[0]); !(math.Abs(d.Relative-f.After) <= 1e-5) {
 				t.Errorf("%s: the fit says %g, the kernel with its steps is off by %g", f.Block, f.After, d.Relative)
 			}
-			copy(mlp.Step, ones)
+			copy(mlp.StepSizes, ones)
 		}
 	}
 }

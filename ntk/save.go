@@ -16,7 +16,7 @@ func SaveSteps(dir *checkpoint.Dir, out *checkpoint.Output, fits []StepFit) erro
 	steps := map[string][]float32{}
 	for _, f := range fits {
 		b := model.Block{Name: f.Block}
-		steps[b.StepName()] = f.Steps
+		steps[b.StepSizesName()] = f.Steps
 	}
 	var specs []checkpoint.Spec
 	for name, a := range steps {

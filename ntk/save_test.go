@@ -42,10 +42,10 @@ func TestSaveSteps(t *testing.T) {
 		}
 		after := load(t, path)
 		for i, b := range ntk.Fused(after) {
-			if !slices.Equal(after.Blocks[b].MLP.Step, fits[i].Steps) {
-				t.Errorf("%s: loaded steps %v, saved %v", fits[i].Block, after.Blocks[b].MLP.Step, fits[i].Steps)
+			if !slices.Equal(after.Blocks[b].MLP.StepSizes, fits[i].Steps) {
+				t.Errorf("%s: loaded steps %v, saved %v", fits[i].Block, after.Blocks[b].MLP.StepSizes, fits[i].Steps)
 			}
-			if !slices.Equal(after.Blocks[b].MLP.Scale, before.Blocks[b].MLP.Scale) {
+			if !slices.Equal(after.Blocks[b].MLP.ClusterSizes, before.Blocks[b].MLP.ClusterSizes) {
 				t.Errorf("%s: P has changed", fits[i].Block)
 			}
 		}

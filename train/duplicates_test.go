@@ -105,7 +105,7 @@ func units(m *model.Model, b *model.Block, f func(p *nn.Param, down bool)) {
 // times one copy's if stepped, and all else as docs/method.md, "P in training", has it.
 func fold(m *model.Model, stepped bool) {
 	for _, b := range m.Blocks {
-		sizes := b.MLP.Scale
+		sizes := b.MLP.ClusterSizes
 		inverse := make([]float32, len(sizes))
 		for k, n := range sizes {
 			inverse[k] = 1 / n
@@ -123,15 +123,15 @@ func fold(m *model.Model, stepped bool) {
 				p.Data[i] *= sizes[i%p.Cols]
 			}
 		})
-		b.MLP.Scale = nil
+		b.MLP.ClusterSizes = nil
 	}
 }
 
 // divideSteps gives unit k's parameters the learning rate divided by P_k.
 func divideSteps(m *model.Model) {
 	for _, b := range m.Blocks {
-		inverse := make([]float32, len(b.MLP.Scale))
-		for k, n := range b.MLP.Scale {
+		inverse := make([]float32, len(b.MLP.ClusterSizes))
+		for k, n := range b.MLP.ClusterSizes {
 			inverse[k] = 1 / n
 		}
 		units(m, b, func(p *nn.Param, _ bool) {

@@ -39,7 +39,7 @@ type Config struct {
 // another rate.
 func (c Config) For(m *model.Config) Config {
 	batch, lr := 32, 2e-5
-	if m.T5 != nil && m.T5.Experts > 0 {
+	if m.Mixture.Experts > 0 {
 		batch, lr = 64, 1e-4
 	}
 	if c.Optimizer.SGD {

@@ -20,7 +20,7 @@ func TestTextToText(t *testing.T) {
 			pool := kernel.NewPool(workers)
 			defer pool.Close()
 			m := load(t, name, model.LoadOptions{})
-			m.Config.EmbedDrop, m.Config.HiddenDrop, m.Config.AttnDrop, m.Config.T5.Jitter = 0.1, 0.1, 0.1, 0.1
+			m.Config.EmbedDrop, m.Config.HiddenDrop, m.Config.AttnDrop, m.Config.Mixture.Jitter = 0.1, 0.1, 0.1, 0.1
 			m.RouterLosses = true
 			s := NewStepper(pool, m, PaperOptimizer, kernel.FP32, 7)
 			b := batch(g, "a")

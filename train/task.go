@@ -85,14 +85,11 @@ func TextFormat(m *model.Config, length int) (task.TextFormat, error) {
 	if length < least {
 		return task.TextFormat{}, fmt.Errorf("expected sequences of at least %d tokens, found %d", least, length)
 	}
-	if m.EndID < 0 || m.EndID >= m.Vocab {
-		return task.TextFormat{}, fmt.Errorf("config.json: eos_token_id: expected an id below the vocabulary's %d, found %d", m.Vocab, m.EndID)
+	end := m.EndID()
+	if end < 0 || end >= m.Vocab {
+		return task.TextFormat{}, fmt.Errorf("config.json: eos_token_id: expected an id below the vocabulary's %d, found %d", m.Vocab, end)
 	}
-	f := task.TextFormat{End: int32(m.EndID), Length: length}
-	if m.T5 != nil {
-		f.Encoder, f.Start = true, int32(m.T5.StartID)
-	}
-	return f, nil
+	return task.TextFormat{End: int32(end), Length: length, Encoder: m.TwoStacks(), Start: int32(m.StartID)}, nil
 }
 
 // InputOf is a batch as a model takes it; it shares the batch's memory.

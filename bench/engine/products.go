@@ -17,7 +17,7 @@ func stepFLOPs(m *model.Model, b *task.Batch) float64 { return 3 * forwardFLOPs(
 // thousandth, are left out.
 func forwardFLOPs(m *model.Model, b *task.Batch) float64 {
 	switch {
-	case m.Config.T5 != nil:
+	case m.Config.TwoStacks():
 		return 2 * encoderDecoderProducts(m, b)
 	case m.Config.Head == model.LanguageModel:
 		return 2 * decoderProducts(m, b)
@@ -39,7 +39,7 @@ func tokensAndPairs(offsets []int32) (tokens, pairs, causal float64) {
 
 // mlpProducts are the multiply-adds of one token in a block whose matrices are not
 // factored.
-func mlpProducts(b *model.Block) float64 { return float64(len(b.Matrices()) * b.Hidden * b.Width) }
+func mlpProducts(b *model.Block) float64 { return float64(b.Matrices() * b.Hidden * b.Width) }
 
 // labelProducts are those of a label head for one sequence: a layer of the hidden
 // size and one of the labels.
@@ -47,7 +47,7 @@ func labelProducts(c *model.Config) float64 { return float64(c.Hidden * (c.Hidde
 
 // encoderProducts counts the multiply-adds of a BERT-like classifier.
 func encoderProducts(m *model.Model, b *task.Batch) float64 {
-	h, heads := float64(m.Config.Hidden), float64(m.Config.Heads)
+	h, heads := float64(m.Config.Hidden), float64(m.Config.Attention[0].Heads)
 	tokens, pairs, _ := tokensAndPairs(b.Offsets)
 	sequences := float64(len(b.Offsets) - 1)
 	sum := sequences * labelProducts(m.Config)
@@ -91,13 +91,13 @@ func decoderProducts(m *model.Model, b *task.Batch) float64 {
 // self-attention, with a token a sequence; Switch's reads one from the start.
 func encoderDecoderProducts(m *model.Model, b *task.Batch) float64 {
 	c := m.Config
-	h, heads, inner := float64(c.Hidden), float64(c.Heads), float64(c.Heads*c.T5.HeadDim)
-	layers, decoderLayers := float64(c.Layers), float64(c.T5.DecoderLayers)
+	h, heads, inner := float64(c.Hidden), float64(c.Attention[0].Heads), float64(c.Attention[0].Width())
+	layers, decoderLayers := float64(c.Layers), float64(c.DecoderLayers)
 	tokens, pairs, causal := tokensAndPairs(b.Offsets)
 	sequences := float64(len(b.Offsets) - 1)
 	one := sequences*4*h*inner + 2*tokens*heads*h // attention of one query a sequence to the encoder's output
 	sum := sequences*labelProducts(c) + layers*(tokens*4*h*inner+2*pairs*inner)
-	if c.T5.Experts > 0 {
+	if c.Mixture.Experts > 0 {
 		sum += decoderLayers * (sequences*(4*h*inner+2*inner) + one)
 	} else {
 		self := tokens*4*h*inner + 2*causal*inner

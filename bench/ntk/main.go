@@ -168,8 +168,11 @@ func load(name string) (*model.Model, error) {
 		m, _, err := model.Load(dir, model.LoadOptions{NewHead: true, Head: model.Classification, Labels: []string{"0", "1"}})
 		return m, err
 	}
-	m, err := model.New(&model.Config{Type: "bert", Hidden: 768, Layers: 12, Heads: 12, Intermediate: 3072, Act: kernel.GELU,
-		Head: model.Classification, Vocab: 30522, Positions: 512, Types: 2, Eps: 1e-12, Labels: []string{"0", "1"}})
+	cfg, err := model.ParseConfig([]byte(`{"model_type": "bert", "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}`))
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.New(cfg)
 	if err != nil {
 		return nil, err
 	}

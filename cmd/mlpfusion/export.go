@@ -65,7 +65,7 @@ func sample(cfg *model.Config, seed uint64) *model.Input {
 		}
 		in.Offsets = append(in.Offsets, int32(len(in.IDs)))
 	}
-	if cfg.T5 != nil && cfg.Head == model.LanguageModel {
+	if cfg.TwoStacks() && cfg.Head == model.LanguageModel {
 		for i, end := range in.Offsets {
 			in.DecoderOffsets = append(in.DecoderOffsets, (end+int32(i))/2)
 		}

@@ -188,15 +188,17 @@ func (a *app) newWriter(name string, w *writing) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
-	if id := m.Config.EndID; id >= 0 && id < m.Config.Vocab {
-		w.options.Stop = []int32{int32(id)}
+	for _, id := range m.Config.EndIDs {
+		if id >= 0 && id < m.Config.Vocab {
+			w.options.Stop = append(w.options.Stop, int32(id))
+		}
 	}
 	return &writer{g, tok, m.Config, m.MaxLength()}, nil
 }
 
 // ids returns a prompt's tokens, ended as train does or to be gone on with.
 func (w *writer) ids(prompt string, ended bool, room int) ([]int32, error) {
-	if ended || w.config.T5 != nil {
+	if ended || w.config.TwoStacks() {
 		f, err := train.TextFormat(w.config, max(w.longest-room, 4))
 		if err != nil {
 			return nil, err
@@ -204,8 +206,8 @@ func (w *writer) ids(prompt string, ended bool, room int) ([]int32, error) {
 		return f.Prompt(w.tok, prompt), nil
 	}
 	ids := w.tok.Encode(prompt, nil, 0).IDs
-	if len(ids) == 0 && w.config.EndID >= 0 && w.config.EndID < w.config.Vocab {
-		ids = []int32{int32(w.config.EndID)} // a text from its beginning
+	if end := w.config.EndID(); len(ids) == 0 && end >= 0 && end < w.config.Vocab {
+		ids = []int32{int32(end)} // a text from its beginning
 	}
 	return ids, nil
 }

@@ -15,7 +15,7 @@ func JSONType(err error) error {
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	expected := map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Float64: "a number", reflect.String: "a string", reflect.Bool: "true or false",
+	expected := map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Float64: "a number", reflect.Float32: "a number", reflect.String: "a string", reflect.Bool: "true or false",
 		reflect.Slice: "a list", reflect.Map: "an object", reflect.Struct: "an object"}[wrong.Type.Kind()]
 	found := wrong.Value
 	if n, ok := strings.CutPrefix(found, "number "); ok {

@@ -18,9 +18,10 @@ func switchShape(layers int) string {
 "num_sparse_encoder_layers": %[2]d, "num_sparse_decoder_layers": %[2]d, "decoder_start_token_id": 0, "pad_token_id": 0}`, layers, layers/2)
 }
 
-// encoderDecoders are the shapes of encoder–decoders, with BERT's ids of padding
-// and of the end of a text; the peers' are in bench/peers/common.py.
-var encoderDecoders = map[string]string{
+// random are the shapes of models with random weights, encoder–decoders with BERT's
+// ids of padding and of the end of a text; the peers' are in bench/peers/common.py.
+var random = map[string]string{
+	"bert-base": `{"model_type": "bert", "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}`,
 	"switch":    switchShape(4), // the whole leaves no memory for the peer's on a small machine
 	"switch-6":  switchShape(6),
 	"switch-12": switchShape(12),
@@ -43,19 +44,13 @@ func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
 		return m, err
 	}
 	cfg, err := model.ReadConfig(dir)
-	shape, other := encoderDecoders[name]
-	if other {
+	if shape, ok := random[name]; ok {
 		cfg, err = model.ParseConfig([]byte(shape))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if other {
-		cfg.Head, cfg.Labels = model.Classification, []string{"negative", "positive"}
-	}
-	if name == "bert-base" {
-		cfg.Hidden, cfg.Layers, cfg.Heads, cfg.Intermediate = 768, 12, 12, 3072
-	}
+	cfg.Head, cfg.Labels = model.Classification, []string{"negative", "positive"}
 	if ffn > 0 {
 		cfg.Intermediate = ffn
 	}
@@ -70,7 +65,7 @@ func New(name, minilm string, ffn int, fused bool) (*model.Model, error) {
 		}
 		cfg.Blocks = map[string]model.BlockConfig{}
 		for i, width := range widths {
-			cfg.Blocks[blocks[i].Name] = model.BlockConfig{Width: width, Scale: true}
+			cfg.Blocks[blocks[i].Name] = model.BlockConfig{Width: width, ClusterSizes: true}
 		}
 	}
 	m, err := model.New(cfg)

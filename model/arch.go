@@ -1,0 +1,132 @@
+package model
+
+import "mlpfusion/kernel"
+
+// Arch describes a transformer: what its family makes of a config.json.
+type Arch struct {
+	Hidden int // hidden size p
+	Layers int // of an encoder–decoder the encoder's
+	// DecoderLayers are an encoder–decoder's; 0 in a model of one stack.
+	DecoderLayers int
+	Attention     []Attention // of each layer; of an encoder–decoder all are alike
+
+	Intermediate int // hidden units of an MLP, or of an expert, before fusion, p_I
+	Act          kernel.Activation
+	Gated        bool
+	MLPBias      bool
+	Mixture      Mixture
+
+	Vocab         int
+	Positions     int  // rows of the position embeddings, or the longest sequence
+	FirstPosition int  // of a sequence
+	Types         int  // token types; 0: none
+	oneType       bool // every token has type 0
+	PadID         int
+	StartID       int   // the first token that the decoder of an encoder–decoder reads
+	EndIDs        []int // the tokens that end a text; of language models
+
+	Norm    Norm
+	Eps     float32 // of the norms
+	InitStd float32
+	Dropout
+	Tied       bool    // the language model's head is the word embeddings
+	LogitScale float32 // of a language model's logits
+
+	names      names      // of the tensors of a stack
+	classifier classifier // the head for labels
+	seq2seq    *seq2seq   // of an encoder–decoder; else nil
+}
+
+// Attention describes a layer's self-attention.
+type Attention struct {
+	Heads, Dim int // Dim is the width of a head
+	Bias       bool
+	Scale      float32 // of the scores
+	Causal     bool
+}
+
+// Width is the number of columns of all heads' queries.
+func (a *Attention) Width() int { return a.Heads * a.Dim }
+
+// Mixture describes the mixtures of experts of a model, which are all alike.
+type Mixture struct {
+	Experts            int // of each; 0 in a model without mixtures
+	Capacity           int // tokens of a sequence that an expert takes
+	RouterBias         bool
+	Jitter             float32 // of what a router reads in training
+	ZLoss, BalanceLoss float64 // weights of the routers' losses
+}
+
+// Norm is a kind of normalisation.
+type Norm int
+
+const (
+	LayerNorm Norm = iota
+	RMSNorm
+)
+
+// Dropout are the probabilities of dropout in training.
+type Dropout struct {
+	EmbedDrop  float32 // after the embeddings
+	HiddenDrop float32 // before each addition to the residual
+	AttnDrop   float32 // of attention probabilities
+	HeadDrop   float32 // before the classifier
+}
+
+// names are those of the tensors of a stack without .weight and .bias, "" where it has
+// none. A layer's are behind its own name and a dot.
+type names struct {
+	words, positions, types, embedNorm string
+
+	layer          string   // %d stands for its number
+	block          string   // the MLP within the layer; "": it has the layer's name
+	qkv            []string // queries, keys and values, or all in one
+	out            string
+	attnNorms      norms
+	gate, up, down string
+	mlpNorms       norms
+	norm           string // after the last layer
+	head           string // of a language model
+	transposed     bool   // the layers' matrices are stored transposed, as Conv1D
+	scaledInit     bool   // out and down begin smaller by √(2·layers)
+}
+
+// norms are the places of the norms about a sublayer f, which say what kind of
+// transformer it is: sum(x + after(f(before(x)))).
+type norms struct{ before, after, sum string }
+
+// classifier describes a head for labels: from the first or last state of a
+// sequence through a dense layer, where it has one, to the logits.
+type classifier struct {
+	dense, out string // names
+	act        kernel.Activation
+	dropFirst  bool // dropout before the dense layer as well as after it
+	outBias    bool
+	lastToken  bool
+}
+
+// TwoStacks tells whether the model is an encoder–decoder.
+func (a *Arch) TwoStacks() bool { return a.DecoderLayers > 0 }
+
+// usesTypes tells whether the token types of a batch are looked at.
+func (a *Arch) usesTypes() bool { return a.Types > 0 && !a.oneType }
+
+// MaxLength is the largest number of tokens of a sequence.
+func (a *Arch) MaxLength() int { return a.Positions - a.FirstPosition }
+
+// EndID is the token with which a text to be learnt ends; −1 if there is none.
+func (a *Arch) EndID() int {
+	if len(a.EndIDs) == 0 {
+		return -1
+	}
+	return a.EndIDs[0]
+}
+
+// layers returns the attention of n layers that are alike.
+func layers(n int, a Attention) []Attention {
+	all := make([]Attention, max(0, n))
+	for i := range all {
+		all[i] = a
+	}
+	return all
+}

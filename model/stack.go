@@ -1,0 +1,243 @@
+package model
+
+import (
+	"fmt"
+
+	"mlpfusion/kernel"
+	"mlpfusion/nn"
+)
+
+// stack is the network of encoders and decoders: embeddings, then layers of
+// attention and an MLP, each added to the stream of states. Where the norms stand
+// tells a BERT from a GPT-2.
+type stack struct {
+	cfg       *Config
+	tables    []*nn.Weight // word, position and type embeddings
+	embedNorm *norm
+	layers    []*stackLayer
+
+	positions, types []int32
+	last             lastRows
+}
+
+// stackLayer is one layer.
+type stackLayer struct {
+	*Attention
+	attn, ffn sublayer
+	qkv       *nn.Linear // queries, keys and values as one
+	q, kv     *nn.Linear // of a last layer in which few tokens are queries, apart
+	out       *nn.Linear
+	mlp       *MLP
+}
+
+// sublayer are the norms about f in sum(x + after(f(before(x)))); nil: none.
+type sublayer struct{ before, after, sum *norm }
+
+func newStack(b *builder) network {
+	c := b.cfg
+	n, m := &c.names, &stack{cfg: c}
+	m.tables = append(m.tables, b.embedding(c.Vocab, n.words))
+	if n.positions != "" {
+		m.tables = append(m.tables, b.embedding(c.Positions, n.positions))
+	}
+	if c.Types > 0 {
+		m.tables = append(m.tables, b.embedding(c.Types, n.types))
+	}
+	m.embedNorm = b.norm(n.embedNorm)
+	b.conv = n.transposed
+	for i := range c.Layers {
+		m.layers = append(m.layers, b.stackLayer(i))
+	}
+	b.conv = false
+	if n.norm != "" {
+		m.layers[c.Layers-1].ffn.sum = b.norm(n.norm)
+	}
+	b.taskHead(m.tables[0])
+	return m
+}
+
+func (b *builder) stackLayer(i int) *stackLayer {
+	c, n := b.cfg, &b.cfg.names
+	name := fmt.Sprintf(n.layer, i)
+	at := func(part string) string {
+		if part == "" {
+			return ""
+		}
+		return name + "." + part
+	}
+	l := &stackLayer{Attention: &c.Attention[i]}
+	l.attn.before = b.norm(at(n.attnNorms.before))
+	width := l.Width()
+	if len(n.qkv) == 1 {
+		l.qkv = b.linear(c.Hidden, 3*width, l.Bias, Normal, at(n.qkv[0]))
+	} else {
+		l.qkv = b.stacked(c.Hidden, l.Bias, Normal, []string{at(n.qkv[0]), at(n.qkv[1]), at(n.qkv[2])}, []int{width, width, width})
+	}
+	init := Normal
+	if n.scaledInit {
+		init = Residual
+	}
+	l.out = b.linear(width, c.Hidden, l.Bias, init, at(n.out))
+	l.attn.after, l.attn.sum = b.norm(at(n.attnNorms.after)), b.norm(at(n.attnNorms.sum))
+	l.ffn.before = b.norm(at(n.mlpNorms.before))
+	if i == c.Layers-1 && c.Head != LanguageModel && b.alloc {
+		l.q, l.kv = b.split(l.qkv, width)
+		l.qkv = nil
+	}
+	place := Place{Transposed: n.transposed}
+	block := Block{Name: name, Layer: i, Depth: i, Up: Matrix{at(n.up), place}, Down: Matrix{at(n.down), place}}
+	if n.block != "" {
+		block.Name = at(n.block)
+	}
+	l.mlp = b.mlp(block)
+	l.ffn.after, l.ffn.sum = b.norm(at(n.mlpNorms.after)), b.norm(at(n.mlpNorms.sum))
+	return l
+}
+
+func (m *stack) embed(t *nn.Tape, in *Input) State {
+	x := t.Embed(m.tables, m.ids(in))
+	return State{X: t.Dropout(m.embedNorm.of(t, x), m.cfg.EmbedDrop)}
+}
+
+// layer runs layer i. Of the last, the head reads some rows only: attention has no
+// queries but from each sequence's first such row to its end, and the rest of the
+// layer runs on those rows alone, which is exact.
+func (m *stack) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State {
+	c, l, x := m.cfg, m.layers[i], s.X
+	normed, offsets := l.attn.before.of(t, x), in.Offsets
+	kept := x
+	if rows != nil {
+		m.last.find(rows, in.Offsets)
+		offsets, kept = m.last.offsets, t.Rows(x, rows)
+	}
+	asked := kept // the queries' rows
+	if normed != x {
+		asked = normed
+	}
+	y := t.Linear(m.attend(t, i, normed, asked, in, rows), l.out, kernel.Identity, nil)
+	x = l.attn.join(t, y, kept, c.HiddenDrop)
+	normed = l.ffn.before.of(t, x)
+	if normed != x {
+		l.mlp.Residual = x
+	}
+	return State{X: l.ffn.join(t, l.mlp.forward(t, normed, offsets, 0), x, c.HiddenDrop)}
+}
+
+// join adds what a sublayer gives to what it read.
+func (s *sublayer) join(t *nn.Tape, y, x *nn.Tensor, drop float32) *nn.Tensor {
+	return s.sum.ofSum(t, s.after.of(t, y), x, drop)
+}
+
+// attend returns the attention of layer i among the tokens of x for the given rows
+// of them, or for all; asked are those rows, or x.
+func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows []int32) *nn.Tensor {
+	l := m.layers[i]
+	opt := nn.AttentionOptions{Heads: l.Heads, Dim: l.Dim, Causal: l.Causal, Scale: l.Scale, Drop: m.cfg.AttnDrop, Past: in.past.layer(i)}
+	width := l.Width()
+	if l.qkv == nil {
+		if rows != nil { // one a sequence: its first token, or its last, which sees all
+			if asked == x {
+				asked = t.Rows(x, rows)
+			}
+			return t.AttendOne(t.Linear(asked, l.q, kernel.Identity, nil), x, l.kv, in.Offsets, opt)
+		}
+		q, kv := nn.Heads{X: t.Linear(x, l.q, kernel.Identity, nil)}, nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
+		return t.Attention(q, kv, nn.Heads{X: kv.X, Start: width}, in.Offsets, in.Offsets, opt)
+	}
+	qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
+	queries := in.Offsets
+	if rows != nil {
+		queries, opt.LastQueries = m.last.queries, true
+	}
+	ctx := t.Attention(qkv, nn.Heads{X: qkv.X, Start: width}, nn.Heads{X: qkv.X, Start: 2 * width}, queries, in.Offsets, opt)
+	if rows != nil && ctx.Rows > len(rows) {
+		ctx = t.Rows(ctx, m.last.picked)
+	}
+	return ctx
+}
+
+// ids returns the rows of the embedding tables for each token.
+func (m *stack) ids(in *Input) (ids [nn.MaxTables][]int32) {
+	c, k := m.cfg, 1
+	ids[0] = in.IDs
+	if c.names.positions != "" {
+		m.positions = m.positions[:0]
+		for i := range len(in.Offsets) - 1 {
+			start := in.past.tokens(i) + int32(c.FirstPosition)
+			for p := range in.Offsets[i+1] - in.Offsets[i] {
+				m.positions = append(m.positions, start+p)
+			}
+		}
+		ids[k] = m.positions
+		k++
+	}
+	if c.Types > 0 {
+		ids[k] = in.Types
+		if !c.usesTypes() || in.Types == nil {
+			for len(m.types) < len(in.IDs) {
+				m.types = append(m.types, 0)
+			}
+			ids[k] = m.types[:len(in.IDs)]
+		}
+	}
+	return ids
+}
+
+func (m *stack) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
+	ids := m.ids(in)
+	for i, w := range m.tables {
+		f(w, ids[i])
+	}
+}
+
+func (m *stack) cache(c *Cache) {
+	a := m.layers[0].Attention
+	c.self = nn.NewCache(len(m.layers), a.Heads, a.Dim)
+}
+
+// norm is a normalisation of either kind; nil is none.
+type norm struct {
+	layer *nn.Norm
+	rms   *nn.RMSNorm
+}
+
+// of returns x normalised.
+func (n *norm) of(t *nn.Tape, x *nn.Tensor) *nn.Tensor {
+	switch {
+	case n == nil:
+		return x
+	case n.rms != nil:
+		return t.RMSNorm(x, n.rms)
+	}
+	return t.AddNorm(x, nil, n.layer, 0)
+}
+
+// ofSum returns x + dropout(y) normalised.
+func (n *norm) ofSum(t *nn.Tape, y, x *nn.Tensor, drop float32) *nn.Tensor {
+	if n != nil && n.layer != nil {
+		return t.AddNorm(y, x, n.layer, drop)
+	}
+	return n.of(t, t.Add(y, x, drop))
+}
+
+// lastRows says, of the rows of packed sequences that a head reads, in ascending
+// order, where they lie once no others are left.
+type lastRows struct {
+	offsets []int32 // where each sequence begins among them
+	queries []int32 // the same among the tokens from a sequence's first such row on
+	picked  []int32 // which of those tokens the rows are
+}
+
+func (l *lastRows) find(rows, offsets []int32) {
+	l.queries, l.offsets, l.picked = append(l.queries[:0], 0), append(l.offsets[:0], 0), l.picked[:0]
+	k := 0
+	for i, end := range offsets[1:] {
+		first := end
+		for ; k < len(rows) && rows[k] < end; k++ {
+			first = min(first, rows[k])
+			l.picked = append(l.picked, l.queries[i]+rows[k]-first)
+		}
+		l.queries = append(l.queries, l.queries[i]+end-first)
+		l.offsets = append(l.offsets, int32(k))
+	}
+}
