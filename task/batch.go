@@ -1,6 +1,8 @@
 package task
 
 import (
+	"cmp"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
@@ -66,8 +68,10 @@ func (e *Encoded) Length(i int) int {
 
 // Encode tokenizes examples to at most maxLen tokens each (0: no limit), on all
 // processors. progress, when not nil, is told now and then how many are done; its
-// calls do not overlap. The result does not depend on the number of workers.
-func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress func(done, total int)) *Encoded {
+// calls do not overlap. The result does not depend on the number of workers. A text
+// that makes no token, as an empty one does where the tokenizer adds none of its
+// own, is an error: models have nothing to say of it.
+func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress func(done, total int)) (*Encoded, error) {
 	return encode(examples, progress, func(e *Example, to *Encoded) {
 		var pair *string
 		if e.HasPair {
@@ -82,12 +86,13 @@ func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress fun
 }
 
 // encode lays the rows that add makes of each example end to end.
-func encode(examples []Example, progress func(done, total int), add func(e *Example, to *Encoded)) *Encoded {
+func encode(examples []Example, progress func(done, total int), add func(e *Example, to *Encoded)) (*Encoded, error) {
 	const chunk = 256
 	chunks := (len(examples) + chunk - 1) / chunk
 	parts := make([]Encoded, chunks)
 	var mu sync.Mutex
 	done, claimed := 0, 0
+	bare := len(examples) // the first example without a token
 	var wg sync.WaitGroup
 	for range min(chunks, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
@@ -100,10 +105,15 @@ func encode(examples []Example, progress func(done, total int), add func(e *Exam
 					return
 				}
 				rows := examples[c*chunk : min((c+1)*chunk, len(examples))]
+				first := len(examples)
 				for i := range rows {
-					add(&rows[i], &parts[c])
+					before := len(parts[c].IDs)
+					if add(&rows[i], &parts[c]); len(parts[c].IDs) == before {
+						first = min(first, c*chunk+i)
+					}
 				}
 				mu.Lock()
+				bare = min(bare, first)
 				done += len(rows)
 				if progress != nil {
 					progress(done, len(examples))
@@ -113,6 +123,10 @@ func encode(examples []Example, progress func(done, total int), add func(e *Exam
 		})
 	}
 	wg.Wait()
+	if bare < len(examples) {
+		x := examples[bare]
+		return nil, fmt.Errorf("%s: expected a text of at least one token, found %q", cmp.Or(x.Place, fmt.Sprintf("example %d", bare+1)), x.Text)
+	}
 	tokens := 0
 	for i := range parts {
 		tokens += len(parts[i].IDs)
@@ -135,7 +149,7 @@ func encode(examples []Example, progress func(done, total int), add func(e *Exam
 		e.Labels = append(e.Labels, p.Labels...)
 		e.Targets = append(e.Targets, p.Targets...)
 	}
-	return e
+	return e, nil
 }
 
 // Fill lays the given rows out in b, whose memory it uses again: in a steady

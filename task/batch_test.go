@@ -45,15 +45,47 @@ func examples(n int) []Example {
 	return out
 }
 
+// TestEncodeNothing checks that a text without a token goes no further.
+func TestEncodeNothing(t *testing.T) {
+	ex := []Example{{Text: "a"}, {Place: "x.csv: line 3"}, {}}
+	for _, c := range []struct {
+		ex  []Example
+		say string
+	}{
+		{ex, `x.csv: line 3: expected a text of at least one token, found ""`},
+		{[]Example{ex[0], ex[2]}, `example 2: expected a text of at least one token, found ""`},
+	} {
+		if _, err := Encode(characters{}, c.ex, 0, nil); err == nil || err.Error() != c.say {
+			t.Errorf("got error %v, expected %s", err, c.say)
+		}
+	}
+	many := make([]Example, 2000)
+	for i := range many {
+		many[i] = Example{Text: strings.Repeat("a", (i+300)%1999)}
+	}
+	if _, err := Encode(characters{}, many, 0, nil); err == nil || !strings.HasPrefix(err.Error(), "example 1700: ") {
+		t.Errorf("got error %v, expected one of example 1700", err)
+	}
+	if _, err := EncodeText(characters{}, ex, TextFormat{Length: 9, Encoder: true}, nil); err == nil {
+		t.Error("expected an error for an encoder without a token")
+	}
+	if _, err := EncodeText(characters{}, ex, TextFormat{Length: 9}, nil); err != nil {
+		t.Errorf("a document begins with its end token, but found %v", err)
+	}
+}
+
 func TestEncodeAndFill(t *testing.T) {
 	ex := examples(1000)
 	last := 0
-	e := Encode(letters{}, ex, 9, func(done, total int) {
+	e, err := Encode(letters{}, ex, 9, func(done, total int) {
 		if done <= last || total != 1000 {
 			t.Errorf("progress %d of %d after %d", done, total, last)
 		}
 		last = done
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if last != 1000 || e.Len() != 1000 {
 		t.Fatalf("%d done, %d rows", last, e.Len())
 	}
@@ -77,13 +109,16 @@ func TestEncodeAndFill(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() { e.Fill(&b, rows) }); n != 0 {
 		t.Errorf("Fill allocates %v times in a steady state", n)
 	}
-	if empty := Encode(letters{}, nil, 0, nil); empty.Len() != 0 || len(empty.Offsets) != 1 {
+	if empty, err := Encode(letters{}, nil, 0, nil); err != nil || empty.Len() != 0 || len(empty.Offsets) != 1 {
 		t.Errorf("an empty data set has %d rows", empty.Len())
 	}
 }
 
 func TestLengthSorted(t *testing.T) {
-	e := Encode(letters{}, examples(300), 0, nil)
+	e, err := Encode(letters{}, examples(300), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var seen []int32
 	longest := 1 << 30
 	for _, batch := range LengthSorted(e, 40) {
@@ -113,7 +148,10 @@ func TestEqualParts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows := rapid.IntRange(1, 200).Draw(t, "rows")
 		parts := rapid.IntRange(1, 20).Draw(t, "parts")
-		e := Encode(letters{}, examples(rows), 0, nil)
+		e, err := Encode(letters{}, examples(rows), 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		batches := EqualParts(e, parts)
 		if len(batches) > parts {
 			t.Fatalf("%d batches, expected at most %d", len(batches), parts)

@@ -43,7 +43,7 @@ func readDocuments(d *Dataset, path string, f file, to *texts) error {
 		}
 	}
 	if column < 0 {
-		return fail(fmt.Errorf("expected a column %s, found %s", quoted(d.Spec.Text, " or "), quoted(t.header, ", ")))
+		return fail(fmt.Errorf("expected a column %s (or another that --text names), found %s", quoted(d.Spec.Text, " or "), quoted(t.header, ", ")))
 	}
 	for {
 		line, cell, err := t.next()

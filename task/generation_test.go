@@ -140,7 +140,7 @@ func TestGenerationErrors(t *testing.T) {
 		{"webnlg", "dev.xml", "<benchmark>\n<entry eid='Id7'><modifiedtripleset/></entry></benchmark>", `dev.xml: line 2: entry "Id7": expected at least one modified triple, found none`},
 		{"webnlg", "dev.xml", "<benchmark>\n<entry eid='Id7'><modifiedtripleset><mtriple>a | b</mtriple></modifiedtripleset></entry></benchmark>", `dev.xml: line 2: entry "Id7": mtriple: expected subject | property | object, found "a | b"`},
 		{"webnlg", "dev.xml", "<benchmark>\n<entry eid='Id7'><modifiedtripleset><mtriple>a | b | c</mtriple></modifiedtripleset><lex/></entry></benchmark>", `dev.xml: line 2: entry "Id7": expected a text, found an empty one`},
-		{"e2e", "dev.csv", "mr,text\n", `dev.csv: expected a column "ref", found "mr", "text"`},
+		{"e2e", "dev.csv", "mr,text\n", `dev.csv: expected a column "ref" (or another that --label names), found "mr", "text"`},
 		{"e2e", "dev.csv", "mr,ref\nname[Zizzi]\n", `dev.csv: line 2: expected the column "ref", found a row without it`},
 		{"e2e", "dev.csv", "mr,ref\nname,Zizzi\n", `dev.csv: line 2: expected slot[value], slot[value], …, found "name"`},
 		{"e2e", "dev.csv", "mr,ref\n\"name[Zizzi], [x]\",Zizzi\n", `dev.csv: line 2: expected slot[value], slot[value], …, found "name[Zizzi], [x]"`},

@@ -167,7 +167,8 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s %d: column %q: %w", r.path, r.unit, r.line, r.column, err)
 		}
-		examples[i] = Example{Text: tokenize.Valid(r.text), Pair: tokenize.Valid(r.pair), HasPair: r.hasPair, Label: label}
+		examples[i] = r.example()
+		examples[i].Label = label
 	}
 	return examples, nil
 }
@@ -251,6 +252,12 @@ type row struct {
 	hasPair            bool
 }
 
+// example is the row without its label.
+func (r *row) example() Example {
+	return Example{Text: tokenize.Valid(r.text), Pair: tokenize.Valid(r.pair), HasPair: r.hasPair,
+		Place: fmt.Sprintf("%s: %s %d", filepath.Base(r.path), r.unit, r.line)}
+}
+
 // maxData bounds the rows of one file in memory, in bytes: a small Parquet file
 // can hold any number of equal rows.
 const (
@@ -304,7 +311,10 @@ func (d *Dataset) readTable(path string, f file) ([]row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		r := row{path: path, unit: t.unit, line: line, column: column(label), hasPair: pair >= 0}
+		r := row{path: path, unit: t.unit, line: line, hasPair: pair >= 0}
+		if label >= 0 {
+			r.column = column(label)
+		}
 		short := -1
 		for _, c := range []struct {
 			place int
@@ -338,7 +348,7 @@ func (d *Dataset) places(t *table) (text, pair, label int, column func(int) stri
 		p := d.Spec.Plain
 		return p.Text, p.Pair, p.Label, func(i int) string { return strconv.Itoa(i + 1) }, nil
 	}
-	at := func(names []string) int {
+	at := func(names []string, flag string) int {
 		for _, n := range names {
 			i := slices.Index(t.header, n)
 			if i < 0 {
@@ -350,15 +360,17 @@ func (d *Dataset) places(t *table) (text, pair, label int, column func(int) stri
 			return i
 		}
 		if err == nil {
-			err = fmt.Errorf("expected a column %s, found %s", quoted(names, " or "), quoted(t.header, ", "))
+			err = fmt.Errorf("expected a column %s (or another that --%s names), found %s", quoted(names, " or "), flag, quoted(t.header, ", "))
 		}
 		return -1
 	}
-	text, pair = at(d.Spec.Text), -1
+	text, pair, label = at(d.Spec.Text, "text"), -1, -1
 	if len(d.Spec.Pair) > 0 {
-		pair = at(d.Spec.Pair)
+		pair = at(d.Spec.Pair, "text-pair")
 	}
-	label = at(d.Spec.Label)
+	if len(d.Spec.Label) > 0 {
+		label = at(d.Spec.Label, "label")
+	}
 	return text, pair, label, func(i int) string { return t.header[i] }, err
 }
 

@@ -101,6 +101,14 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if len(d.Train) > 0 && !strings.HasPrefix(d.Train[0].Place, "train.") && !strings.HasPrefix(d.Train[0].Place, "sts-train.") {
+				t.Errorf("the first row's place is %q", d.Train[0].Place)
+			}
+			for _, examples := range [][]Example{d.Train, d.Dev} {
+				for i := range examples {
+					examples[i].Place = ""
+				}
+			}
 			if !reflect.DeepEqual(d.Train, c.train) || !reflect.DeepEqual(d.Dev, c.dev) {
 				t.Errorf("got train %+v\nand dev %+v\nwant %+v\nand %+v", d.Train, d.Dev, c.train, c.dev)
 			}
@@ -143,7 +151,8 @@ func TestLoadParquet(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, e := range d.Train {
-		if e != pairOf(many[i].Premise, many[i].Hypothesis, float32(i%3)) {
+		want := pairOf(many[i].Premise, many[i].Hypothesis, float32(i%3))
+		if want.Place = fmt.Sprintf("train-0000%d-of-00002.parquet: row %d", i/600, i%600+1); e != want {
 			t.Fatalf("row %d: got %+v", i, e)
 		}
 	}
@@ -230,7 +239,7 @@ func TestLoadErrors(t *testing.T) {
 		{"sst2", "train.tsv", "sentence\tlabel\na\t1\nb\n", `train.tsv: line 3: expected the column "label", found a row without it`},
 		{"sst2", "train.tsv", "sentence\tlabel\na\tgood\n", `train.tsv: line 2: column "label": expected one of the labels negative, positive, found "good"`},
 		{"sst2", "train.tsv", "sentence\tlabel\na\t2\n", `found "2"`},
-		{"sst2", "train.tsv", "text\tlabel\na\t1\n", `train.tsv: expected a column "sentence", found "text", "label"`},
+		{"sst2", "train.tsv", "text\tlabel\na\t1\n", `train.tsv: expected a column "sentence" (or another that --text names), found "text", "label"`},
 		{"stsb", "train.tsv", "sentence1\tsentence2\tscore\na\tb\tmany\n", `train.tsv: line 2: column "score": expected a number, found "many"`},
 		{"stsb", "train.tsv", "sentence1\tsentence2\tscore\na\tb\tNaN\n", `expected a number, found "NaN"`},
 		{"stsb", "sts-dev.csv", "a\tb\tc\td\te\tf\tg\n", `sts-dev.csv: line 1: column "5": expected a number, found "e"`},

@@ -15,6 +15,7 @@ type Example struct {
 	Pair    string // the second text, with HasPair
 	HasPair bool
 	Label   float32 // the class index, or the regression target
+	Place   string  // its file and line or row there, for messages
 
 	Target   string // generation: the text to be written
 	Entry    int    // generation: counts prompts from 1; its examples have the other texts

@@ -80,8 +80,8 @@ func (f TextFormat) target(tok tokenize.Tokenizer, text string) []int32 {
 // further sequences, so that each of its tokens is predicted once. The last token
 // is predicted and not read.
 //
-// progress is as Encode's.
-func EncodeText(tok tokenize.Tokenizer, examples []Example, f TextFormat, progress func(done, total int)) *Encoded {
+// progress and the error are as Encode's.
+func EncodeText(tok tokenize.Tokenizer, examples []Example, f TextFormat, progress func(done, total int)) (*Encoded, error) {
 	return encode(examples, progress, func(e *Example, to *Encoded) {
 		prompt, target := f.Prompt(tok, e.Text), e.Target
 		if f.Encoder {
@@ -128,10 +128,13 @@ func EncodeWritten(tok tokenize.Tokenizer, spec Spec, examples []Example, f Text
 	written := make([]Example, len(examples))
 	labels := make([]float32, len(examples))
 	for i := range examples {
-		written[i] = Example{Text: spec.Prompt(&examples[i]), Target: spec.Labels[int(examples[i].Label)]}
+		written[i] = Example{Text: spec.Prompt(&examples[i]), Target: spec.Labels[int(examples[i].Label)], Place: examples[i].Place}
 		labels[i] = examples[i].Label
 	}
-	e := EncodeText(tok, written, f, progress)
+	e, err := EncodeText(tok, written, f, progress)
+	if err != nil {
+		return nil, err
+	}
 	e.Labels, e.LabelWords = labels, words
 	return e, nil
 }

@@ -68,7 +68,10 @@ func TestEncodeText(t *testing.T) {
 		{"an encoder", TextFormat{Length: 20, Encoder: true, Start: '^'}, Example{Text: "ab", Target: "xy"}, []string{"ab→^xxyy$"}},
 		{"an encoder's cut", TextFormat{Length: 3, Encoder: true, Start: '^'}, Example{Text: "abcd", Target: "vwxyz"}, []string{"abc→^vvww$"}},
 	} {
-		e := EncodeText(characters{}, []Example{c.e}, c.format, nil)
+		e, err := EncodeText(characters{}, []Example{c.e}, c.format, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var got []string
 		for i := range e.Len() {
 			got = append(got, shown(e, i))
@@ -87,14 +90,20 @@ func TestEncodeTextRows(t *testing.T) {
 		examples = append(examples, Example{Text: fmt.Sprint(i), Target: strings.Repeat("x", i%7)})
 	}
 	for _, f := range []TextFormat{{Length: 30}, {Length: 30, Encoder: true, Start: '^'}} {
-		all := EncodeText(characters{}, examples, f, nil)
+		all, err := EncodeText(characters{}, examples, f, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if all.Len() != len(examples) {
 			t.Fatalf("%d rows of %d examples", all.Len(), len(examples))
 		}
 		order := []int32{999, 3, 3, 500}
 		part := all.Subset(order)
 		for i, r := range order {
-			one := EncodeText(characters{}, examples[r:r+1], f, nil)
+			one, err := EncodeText(characters{}, examples[r:r+1], f, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if shown(part, i) != shown(all, int(r)) || shown(part, i) != shown(one, 0) {
 				t.Errorf("row %d is %q, %q in a subset, %q alone", r, shown(all, int(r)), shown(part, i), shown(one, 0))
 			}
@@ -137,7 +146,7 @@ func TestDocuments(t *testing.T) {
 		}
 	}
 	write("test.csv", "id,body\n1,six\n")
-	if _, err := Load(spec, dir, Columns{}); err == nil || !strings.Contains(err.Error(), `test.csv: expected a column "text", found "id", "body"`) {
+	if _, err := Load(spec, dir, Columns{}); err == nil || !strings.Contains(err.Error(), `test.csv: expected a column "text" (or another that --text names), found "id", "body"`) {
 		t.Errorf("a table without the column gave %v", err)
 	}
 	if d, err := Load(spec, filepath.Join(dir, "test.csv"), Columns{Text: "body"}); err != nil || d.Train[0].Target != "six" {

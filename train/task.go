@@ -56,7 +56,7 @@ type EncodeOptions struct {
 func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
 	examples = task.Few(examples, opt.Rows, opt.Seed)
 	if !spec.LanguageModel() && !spec.Written {
-		return task.Encode(tok, examples, opt.Length, opt.Progress), nil
+		return task.Encode(tok, examples, opt.Length, opt.Progress)
 	}
 	f, err := TextFormat(m, opt.Length)
 	if err != nil {
@@ -71,7 +71,10 @@ func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []
 		}
 		return task.EncodeWritten(tok, spec, examples, f, opt.Progress)
 	}
-	e := task.EncodeText(tok, examples, f, opt.Progress)
+	e, err := task.EncodeText(tok, examples, f, opt.Progress)
+	if err != nil {
+		return nil, err
+	}
 	if opt.Rows > 0 && opt.Rows < e.Len() { // a document makes many rows
 		e = e.Subset(task.Shuffle(opt.Seed, 0, e.Len())[:opt.Rows])
 	}

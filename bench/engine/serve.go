@@ -98,7 +98,12 @@ func (s *server) load() error {
 	if err != nil {
 		return err
 	}
-	s.train, s.dev = task.Encode(tok, set.Train, 128, nil), task.Encode(tok, set.Dev, 128, nil)
+	if s.train, err = task.Encode(tok, set.Train, 128, nil); err != nil {
+		return err
+	}
+	if s.dev, err = task.Encode(tok, set.Dev, 128, nil); err != nil {
+		return err
+	}
 	rows := len(s.train.IDs) / denseLength
 	s.dense = &task.Encoded{IDs: s.train.IDs, Types: s.train.Types, Labels: s.train.Labels[:rows]}
 	for i := range rows + 1 {
