@@ -15,7 +15,7 @@ import (
 // gradient that x and the matrix have already.
 func TestAttendOne(t *testing.T) {
 	const heads, dim, hidden = 4, 8, 20
-	offsets := []int32{0, 7, 8, 45}
+	offsets := []int32{0, 7, 8, 45 + keyBlock}
 	queries := []int32{0, 1, 2, 3}
 	for _, c := range []struct {
 		kvHeads int
@@ -25,8 +25,8 @@ func TestAttendOne(t *testing.T) {
 		off     float64
 		side    bool // a low-rank path beside the values
 	}{
-		{4, true, 0, kernel.FP32, 1e-6, false}, {4, true, 0.3, kernel.FP32, 1e-6, false}, {4, false, 0.3, kernel.FP32, 1e-6, false},
-		{2, true, 0.3, kernel.FP32, 1e-6, false}, {1, false, 0, kernel.FP32, 1e-6, false}, {2, false, 0, kernel.FP32, 1e-6, true},
+		{4, true, 0, kernel.FP32, 2e-6, false}, {4, true, 0.3, kernel.FP32, 2e-6, false}, {4, false, 0.3, kernel.FP32, 2e-6, false},
+		{2, true, 0.3, kernel.FP32, 2e-6, false}, {1, false, 0, kernel.FP32, 2e-6, false}, {2, false, 0, kernel.FP32, 2e-6, true},
 		// Four products in a row, each of two inputs rounded by a 512th at most.
 		{4, true, 0.3, kernel.BF16, 8. / 512, false},
 	} {

@@ -58,6 +58,9 @@ type attention struct {
 	offset     uint64
 	longest    int
 	dq, dk, dv []float32
+	// tops and sums are of each head and row of the result, where there are several
+	// blocks of keys: see soft.
+	tops, sums []float32
 	bias       []float32 // by head and distance, see PositionBias
 	dbias      []float32 // the same of each sequence and head
 }
@@ -84,36 +87,36 @@ func (o *AttentionOptions) complete() {
 // of k and v, queries those in the result and, without LastQueries, in q. q, k and
 // v may be columns of one tensor; nothing else may consume those tensors.
 //
-// The probabilities are not kept but computed again in the backward pass.
+// Scores are computed for a block of queries and a block of keys at a time, with a
+// running softmax (FlashAttention, arXiv 2205.14135), and again in the backward pass:
+// what is kept grows with the number of rows.
 func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOptions) *Tensor {
 	y := t.New(int(queries[len(queries)-1]), opt.Heads*opt.Dim)
 	y.constant = q.X.constant && k.X != nil && k.X.constant && v.X.constant
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
 	op.complete()
-	most := 0 // scores of a block of queries
+	rows := 0
 	for i := range len(queries) - 1 {
-		lk := op.keys(i)
-		op.longest = max(op.longest, lk)
-		rows := op.blockRows(int(queries[i+1] - queries[i]))
-		if op.Window > 0 {
-			lk = min(lk, rows+2*op.Window)
-		}
-		most = max(most, rows*lk)
+		op.longest = max(op.longest, op.keys(i))
+		rows = max(rows, op.blockRows(int(queries[i+1]-queries[i])))
 	}
 	if t.Train {
 		op.offset = t.offset(opt.Heads * y.Rows * op.longest)
 	} else {
 		op.Drop = 0
 	}
+	if op.longest > keyBlock {
+		op.tops, op.sums = t.floats(opt.Heads*y.Rows), t.floats(opt.Heads*y.Rows)
+	}
 	if op.Bias != nil {
 		op.bias = t.floats(opt.Heads * op.distances())
 		op.Bias.spread(op.bias, op.longest)
 	}
-	t.workspace(4 * most) // scores, dropped ones, their gradient and the cap's derivative
 	if op.Past != nil && k.X != nil {
 		t.Pool.Run((len(queries)-1)*op.KVHeads, (*remember)(op))
 	}
+	t.workspace(max(op.longest, rows*(4*min(op.longest, keyBlock)+op.Dim)))
 	t.Pool.Run((len(queries)-1)*opt.Heads, (*attentionForward)(op))
 	t.record(op)
 	return y
@@ -125,6 +128,7 @@ type span struct {
 	y0, lq int // rows of the result
 	q0     int // the first of them in q
 	k0, lk int // rows of k and v
+	first  int // of them among the sequence's keys
 	place  int // of the first query among these keys
 }
 
@@ -142,17 +146,22 @@ func (o *attention) span(seq, head int) span {
 	return s
 }
 
-// queryBlock is the number of queries whose scores are computed at once where they
-// do not see all keys: fewer would make the products small, more would compute scores
-// that are thrown away.
-const queryBlock = 64
+// queryBlock is the number of queries that go together where they do not see all
+// keys: fewer would make the products small, more would compute scores that are thrown
+// away. Otherwise it is allQueries, and keyBlock is the number of keys that go
+// together: their scores stay in the second-level cache.
+const (
+	queryBlock = 64
+	allQueries = 128
+	keyBlock   = 512
+)
 
 // blockRows is the number of a sequence's queries that go together.
 func (o *attention) blockRows(queries int) int {
 	if o.Causal || o.Window > 0 {
 		return min(queries, queryBlock)
 	}
-	return queries
+	return min(queries, allQueries)
 }
 
 // block returns the queries from r0 on that go together, with the keys that one of
@@ -160,11 +169,16 @@ func (o *attention) blockRows(queries int) int {
 func (o *attention) block(p span, r0 int) span {
 	b := p
 	b.lq = min(o.blockRows(p.lq), p.lq-r0)
-	b.y0, b.q0 = p.y0+r0, p.q0+r0
-	first, _ := o.seen(p, r0)
-	_, end := o.seen(p, r0+b.lq-1)
-	b.k0, b.lk, b.place = p.k0+first, end-first, p.place+r0-first
-	return b
+	b.y0, b.q0, b.place = p.y0+r0, p.q0+r0, p.place+r0
+	first, _ := o.seen(b, 0)
+	_, end := o.seen(b, b.lq-1)
+	return b.part(first, end)
+}
+
+// part returns the queries of p with its keys [from, to).
+func (p span) part(from, to int) span {
+	p.k0, p.first, p.lk, p.place = p.k0+from, p.first+from, to-from, p.place-from
+	return p
 }
 
 // keys is the number of keys of a sequence, with those of before.
@@ -182,16 +196,17 @@ func (o *attention) keys(seq int) int {
 // seen returns the keys of a span that its query r sees: [from, to).
 func (o *attention) seen(p span, r int) (from, to int) {
 	to = p.lk
-	switch at := p.place + r; {
-	case o.Causal:
+	at := p.place + r
+	if o.Causal {
 		to = at + 1
 		if o.Window > 0 {
-			from = max(0, to-o.Window)
+			from = to - o.Window
 		}
-	case o.Window > 0:
-		from, to = max(0, at-o.Window), min(p.lk, at+o.Window+1)
+	} else if o.Window > 0 {
+		from, to = at-o.Window, at+o.Window+1
 	}
-	return from, to
+	from = max(0, from)
+	return from, max(from, min(p.lk, to))
 }
 
 // distances is the number of distances between a query and a key: from
@@ -204,28 +219,20 @@ func (o *attention) biased(all []float32, p span, r, from, to int) []float32 {
 	return all[o.longest-1-(p.place+r):][from:to]
 }
 
-// probabilities computes softmax(cap(Q·Kᵀ·scale) + bias) of a block into s and, unless
-// deriv is empty, the derivative of the cap.
-func (o *attention) probabilities(w int, p span, s, deriv []float32) {
+// scores computes cap(Q·Kᵀ·scale) + bias of a block into s and, unless deriv is
+// empty, the derivative of the cap.
+func (o *attention) scores(w int, p span, s, deriv []float32) {
 	alpha := o.Scale
 	if o.Softcap > 0 {
 		alpha /= o.Softcap
 	}
 	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, p.lk, o.Dim, o.q.at(o.q.X.Data, p.q0, p.h, o.Dim), transposed(o.k.at(o.k.X.Data, p.k0, p.kv, o.Dim)), s, p.lk, kernel.Epilogue{Alpha: alpha})
 	o.cap(s, deriv)
-	if !o.Causal && o.Window == 0 && o.Bias == nil {
-		kernel.Softmax(s, p.lk)
-		return
-	}
-	for r := range p.lq {
-		row := s[r*p.lk : (r+1)*p.lk]
-		from, to := o.seen(p, r)
-		if o.Bias != nil {
-			kernel.Add(row[from:to], o.biased(o.bias[p.h*o.distances():], p, r, from, to))
+	if o.Bias != nil {
+		for r := range p.lq {
+			from, to := o.seen(p, r)
+			kernel.Add(s[r*p.lk+from:r*p.lk+to], o.biased(o.bias[p.h*o.distances():], p, r, from, to))
 		}
-		clear(row[:from])
-		kernel.Softmax(row[from:to], to-from)
-		clear(row[to:])
 	}
 }
 
@@ -237,11 +244,10 @@ func (o *attention) cap(s, deriv []float32) {
 	}
 }
 
-// drop applies dropout to the probabilities (or their gradient) of one sequence
-// and head.
+// drop applies dropout to the probabilities (or their gradient) of a block.
 func (o *attention) drop(dst, src []float32, p span) {
 	n := p.lq * p.lk
-	kernel.DropoutApply(dst[:n], src[:n], o.t.Seed, o.offset+uint64((p.h*o.y.Rows+p.y0)*o.longest), o.Drop)
+	kernel.DropoutApply(dst[:n], src[:n], o.t.Seed, o.offset+uint64((p.h*o.y.Rows+p.y0)*o.longest+p.first*p.lq), o.Drop)
 }
 
 func transposed(m kernel.Mat) kernel.Mat {
@@ -266,14 +272,78 @@ func (f *attentionForward) Do(i, w int) {
 	}
 }
 
+// forward computes the results of queries that go together.
 func (o *attention) forward(w int, p span) {
-	s := o.t.work[w][:p.lq*p.lk]
-	o.probabilities(w, p, s, nil)
-	if o.Drop > 0 {
-		o.drop(s, s, p)
-	}
 	out := o.y.Data[p.y0*o.y.Cols+p.h*o.Dim:]
-	o.t.Pool.Scratch(w).Gemm(o.t.Prec, p.lq, o.Dim, p.lk, kernel.Mat{Data: s, Stride: p.lk}, o.v.at(o.v.X.Data, p.k0, p.kv, o.Dim), out, o.y.Cols, kernel.Epilogue{})
+	for at := 0; at < p.lk; at += keyBlock {
+		b := p.part(at, min(at+keyBlock, p.lk))
+		s := o.t.work[w][:b.lq*b.lk]
+		o.scores(w, b, s, nil)
+		if p.lk <= keyBlock {
+			o.softmax(b, s)
+		} else {
+			o.running(b, s, out, at == 0)
+		}
+		if o.Drop > 0 {
+			o.drop(s, s, b)
+		}
+		o.t.Pool.Scratch(w).Gemm(o.t.Prec, b.lq, o.Dim, b.lk, kernel.Mat{Data: s, Stride: b.lk}, o.v.at(o.v.X.Data, b.k0, b.kv, o.Dim), out, o.y.Cols, kernel.Epilogue{Accumulate: at > 0})
+	}
+	if p.lk > keyBlock {
+		_, sums := o.soft(p)
+		for r, sum := range sums {
+			kernel.Scale(out[r*o.y.Cols:][:o.Dim], 1/sum)
+		}
+	}
+}
+
+// softmax makes scores probabilities where all keys of the queries are there.
+func (o *attention) softmax(p span, s []float32) {
+	if !o.Causal && o.Window == 0 {
+		kernel.Softmax(s, p.lk)
+		return
+	}
+	for r := range p.lq {
+		row := s[r*p.lk : (r+1)*p.lk]
+		from, to := o.seen(p, r)
+		clear(row[:from])
+		kernel.Softmax(row[from:to], to-from)
+		clear(row[to:])
+	}
+}
+
+// soft returns the largest score of each query of p so far, and the sum of its scores'
+// exponentials less that one.
+func (o *attention) soft(p span) (tops, sums []float32) {
+	at := p.h*o.y.Rows + p.y0
+	return o.tops[at : at+p.lq], o.sums[at : at+p.lq]
+}
+
+// running replaces scores by their exponentials less the largest so far, and scales
+// down what out holds of the keys before where there is a larger one.
+func (o *attention) running(p span, s, out []float32, first bool) {
+	tops, sums := o.soft(p)
+	for r := range p.lq {
+		row := s[r*p.lk : (r+1)*p.lk]
+		from, to := o.seen(p, r)
+		clear(row[:from])
+		clear(row[to:])
+		if first {
+			tops[r], sums[r] = float32(math.Inf(-1)), 0
+		}
+		if from == to {
+			continue
+		}
+		if top := kernel.MaxScaled(row[from:to], 1); top > tops[r] {
+			if sums[r] > 0 {
+				less := float32(math.Exp(float64(tops[r] - top)))
+				sums[r] *= less
+				kernel.Scale(out[r*o.y.Cols:][:o.Dim], less)
+			}
+			tops[r] = top
+		}
+		sums[r] += kernel.ExpSum(row[from:to], 1, tops[r])
+	}
 }
 
 func (o *attention) backward(t *Tape) {
@@ -322,43 +392,85 @@ func (b *attentionBackward) Do(i, w int) {
 	}
 }
 
-// backwardBlock takes the gradients of queries that go together; those of keys
-// and values are added to, or written.
+// backwardBlock takes the gradients of queries that go together, and writes or adds to
+// those of their keys and values:
+//
+//	dV = Pᵀ·dY,  dS = P ⊙ (dY·Vᵀ − rows of y·dY),  dQ = scale·dS·K,  dK = scale·dSᵀ·Q
+//
+// With keys in several blocks p_ij = e_ij/z_i, where e is what running made of the
+// scores, and it is dY that is divided by z. Dropout is where P meets dY or V.
 func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
-	lq, lk, dim := p.lq, p.lk, o.Dim
-	n := lq * lk
-	s, kept, ds, deriv := o.t.work[w][:n], o.t.work[w][n:2*n], o.t.work[w][2*n:3*n], o.t.work[w][3*n:4*n]
-	scratch, prec := o.t.Pool.Scratch(w), o.t.Prec
-	o.probabilities(w, p, s, deriv)
-	if o.Drop > 0 {
-		o.drop(kept, s, p)
-	} else {
-		kept = s
-	}
+	dim, scratch, prec := o.Dim, o.t.Pool.Scratch(w), o.t.Prec
+	work := o.t.work[w]
 	dy := kernel.Mat{Data: o.y.Grad[p.y0*o.y.Cols+p.h*dim:], Stride: o.y.Cols}
-	mat := func(x []float32) kernel.Mat { return kernel.Mat{Data: x, Stride: lk} }
-	// dV = Pᵀ·dY, dP = dY·Vᵀ
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, p.k0, p.kv, dim).Data, o.v.X.Cols, kernel.Epilogue{Accumulate: add})
-	scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, p.k0, p.kv, dim)), ds, lk, kernel.Epilogue{})
-	if o.Drop > 0 {
-		o.drop(ds, ds, p)
+	var tops, along []float32
+	if p.lk > keyBlock {
+		tops, along = o.soft(p) // of the sums along takes the place
+		g := work[:p.lq*dim]
+		work = work[p.lq*dim:]
+		for r, sum := range along {
+			row := g[r*dim : (r+1)*dim]
+			copy(row, dy.Data[r*dy.Stride:])
+			kernel.Scale(row, 1/sum)
+			along[r] = kernel.Dot(row, o.y.Data[(p.y0+r)*o.y.Cols+p.h*dim:][:dim])
+		}
+		dy = kernel.Mat{Data: g, Stride: dim}
 	}
-	for r := range lq {
-		row := ds[r*lk : (r+1)*lk]
+	q, dq := o.q.at(o.q.X.Data, p.q0, p.h, dim), o.q.at(o.dq, p.q0, p.h, dim).Data
+	for at := 0; at < p.lk; at += keyBlock {
+		b := p.part(at, min(at+keyBlock, p.lk))
+		lq, lk := b.lq, b.lk
+		n := lq * lk
+		s, ds, kept, deriv := work[:n], work[n:2*n], work[2*n:3*n], work[3*n:4*n]
+		o.scores(w, b, s, deriv)
+		if tops == nil {
+			o.softmax(b, s)
+		} else {
+			o.again(b, s, tops)
+		}
+		if o.Drop > 0 {
+			o.drop(kept, s, b)
+		} else {
+			kept = s
+		}
+		mat := func(x []float32) kernel.Mat { return kernel.Mat{Data: x, Stride: lk} }
+		scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, b.k0, b.kv, dim).Data, o.v.X.Cols, kernel.Epilogue{Accumulate: add})
+		scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, b.k0, b.kv, dim)), ds, lk, kernel.Epilogue{})
+		if o.Drop > 0 {
+			o.drop(ds, ds, b)
+		}
+		if tops != nil {
+			kernel.Mul(ds, s)
+		}
+		for r := range lq {
+			row, e := ds[r*lk:(r+1)*lk], s[r*lk:(r+1)*lk]
+			if tops == nil {
+				kernel.SoftmaxGrad(row, e, 1)
+			} else {
+				kernel.Axpy(-along[r], e, row)
+			}
+			if dbias != nil {
+				from, to := o.seen(b, r)
+				kernel.Add(o.biased(dbias, b, r, from, to), row[from:to])
+			}
+		}
+		if o.Softcap > 0 {
+			kernel.Mul(ds, deriv)
+		}
+		scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, b.k0, b.kv, dim), dq, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: at > 0})
+		scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), q, o.k.at(o.dk, b.k0, b.kv, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
+	}
+}
+
+// again replaces scores by their exponentials less the largest of all.
+func (o *attention) again(p span, s, tops []float32) {
+	for r := range p.lq {
+		row := s[r*p.lk : (r+1)*p.lk]
 		from, to := o.seen(p, r)
 		clear(row[:from])
-		kernel.SoftmaxGrad(row[from:to], s[r*lk+from:r*lk+to], 1)
+		kernel.ExpSum(row[from:to], 1, tops[r])
 		clear(row[to:])
-		if dbias != nil {
-			kernel.Add(o.biased(dbias, p, r, from, to), row[from:to])
-		}
 	}
-	if o.Softcap > 0 {
-		kernel.Mul(ds, deriv)
-	}
-	// dQ = scale·dS·K, dK = scale·dSᵀ·Q
-	scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, p.k0, p.kv, dim), o.q.at(o.dq, p.q0, p.h, dim).Data, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale})
-	scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), o.q.at(o.q.X.Data, p.q0, p.h, dim), o.k.at(o.dk, p.k0, p.kv, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
 }
 
 // clearUnused makes the gradient zero where nothing flows back: of the rows of q

@@ -17,6 +17,7 @@ type attend struct {
 	AttentionOptions
 	queries, keys []int32
 	x, dy         []float32
+	dtable        []float64 // what want finds for Bias
 }
 
 // newAttend fills x and dy at random.
@@ -58,6 +59,9 @@ func (a *attend) run(workers int, prec kernel.Precision) (y, dx []float32) {
 // want computes the same in float64 by the definition.
 func (a *attend) want() (y, dx []float64) {
 	y, dx = make([]float64, len(a.dy)), make([]float64, len(a.x))
+	if a.Bias != nil {
+		a.dtable = make([]float64, len(a.Bias.Table.Data))
+	}
 	group := a.Heads / a.KVHeads
 	// at is where a head's element of queries (0), keys or values lies.
 	at := func(row, which, h, d int) int {
@@ -95,6 +99,9 @@ func (a *attend) want() (y, dx []float64) {
 						tanh := math.Tanh(p[k] / c)
 						p[k], slope[k] = c*tanh, 1-tanh*tanh
 					}
+					if a.Bias != nil {
+						p[k] += float64(a.Bias.Table.Data[a.Bias.bucket(k-place)*a.Heads+h])
+					}
 					p[k] = math.Exp(p[k])
 					z += p[k]
 				}
@@ -117,6 +124,9 @@ func (a *attend) want() (y, dx []float64) {
 					if !seen[k] {
 						continue
 					}
+					if a.Bias != nil {
+						a.dtable[a.Bias.bucket(k-place)*a.Heads+h] += p[k] * (dp[k] - mean)
+					}
 					ds := p[k] * (dp[k] - mean) * slope[k] * float64(a.Scale)
 					for d := range a.Dim {
 						dx[at(row, 0, h, d)] += ds * float64(a.x[at(first+k, 1, h, d)])
@@ -132,10 +142,11 @@ func (a *attend) want() (y, dx []float64) {
 // TestAttention compares output and gradients with the definition in float64, for
 // sequences of less and of more than a block of queries, of all queries and of the
 // last ones only, with a head of keys for each head of queries or for several, with
-// windows of less and of more than a block, and with a cap.
+// windows of less and of more than a block, with a cap and with a position bias.
 func TestAttention(t *testing.T) {
 	long := []int32{0, 3, 3 + 2*queryBlock + 5, 3 + 3*queryBlock + 5}
 	last := []int32{0, 1, 1 + queryBlock + 9, 1 + queryBlock + 9}
+	many, manyLast := []int32{0, 3, 5 + keyBlock, 10 + 2*keyBlock + queryBlock}, []int32{0, 1, 1, 1 + queryBlock + 9}
 	for name, a := range map[string]*attend{
 		"plain":               newAttend(AttentionOptions{Heads: 2, Dim: 8}, long, long),
 		"grouped":             newAttend(AttentionOptions{Heads: 6, KVHeads: 2, Dim: 5, Scale: 0.3}, long, long),
@@ -150,18 +161,102 @@ func TestAttention(t *testing.T) {
 		"both sides, last":    newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Window: queryBlock, LastQueries: true}, last, long),
 		"cap":                 newAttend(AttentionOptions{Heads: 2, Dim: 8, Softcap: 1.5}, long, long),
 		"window and cap":      newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, Window: 30, Softcap: 0.7}, long, long),
+		"bias":                newAttend(AttentionOptions{Heads: 2, Dim: 8, Bias: bias(2, true)}, long, long),
+
+		"many keys":                   newAttend(AttentionOptions{Heads: 2, Dim: 8}, many, many),
+		"many keys, causal":           newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true}, many, many),
+		"many keys, last":             newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, LastQueries: true}, manyLast, many),
+		"many keys, window":           newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true, Window: keyBlock + 9}, many, many),
+		"many keys, both sides":       newAttend(AttentionOptions{Heads: 2, Dim: 8, Window: keyBlock / 2}, many, many),
+		"many keys, cap":              newAttend(AttentionOptions{Heads: 2, Dim: 8, Softcap: 1.5, Scale: 1}, many, many),
+		"many keys, bias":             newAttend(AttentionOptions{Heads: 2, Dim: 8, Causal: true, Bias: bias(2, false)}, many, many),
+		"many keys, bias, both sides": newAttend(AttentionOptions{Heads: 2, Dim: 8, Bias: bias(2, true)}, many, many),
 	} {
 		t.Run(name, func(t *testing.T) {
 			y, dx := a.run(1, kernel.FP32)
 			wantY, wantX := a.want()
 			golden.Near(t, "output", y, wantY, 2e-5)
 			golden.Near(t, "gradient", dx, wantX, 2e-5)
+			if a.Bias != nil {
+				golden.NearNorm(t, "gradient of the bias", a.Bias.Table.Grad, a.dtable, 2e-5)
+				a.Bias.Table.ZeroGrad()
+			}
 			for _, workers := range []int{2, 5} {
 				if y2, dx2 := a.run(workers, kernel.FP32); !slices.Equal(y, y2) || !slices.Equal(dx, dx2) {
 					t.Errorf("%d workers' bytes differ from one's", workers)
 				}
 			}
 		})
+	}
+}
+
+// bias returns a position bias of random numbers.
+func bias(heads int, bidirectional bool) *PositionBias {
+	w := NewWeight(8, heads)
+	copy(w.Data, normal(rand.New(rand.NewPCG(9, 9)), len(w.Data), 1))
+	return &PositionBias{Table: w, Bidirectional: bidirectional, MaxDistance: 200}
+}
+
+// TestAttentionDrop checks the gradient under dropout, whose mask stays the same from
+// step to step, by the difference that a step along it makes, with keys in one block
+// and in several.
+func TestAttentionDrop(t *testing.T) {
+	for _, n := range []int32{queryBlock + 20, keyBlock + queryBlock} {
+		for _, causal := range []bool{true, false} {
+			off := []int32{0, 5, n}
+			a := newAttend(AttentionOptions{Heads: 2, KVHeads: 1, Dim: 8, Causal: causal, Drop: 0.3}, off, off)
+			along := func() float64 {
+				y, _ := a.run(2, kernel.FP32)
+				var sum float64
+				for i, v := range y {
+					sum += float64(v) * float64(a.dy[i])
+				}
+				return sum
+			}
+			_, dx := a.run(2, kernel.FP32)
+			x := slices.Clone(a.x)
+			norm := math.Sqrt(kernel.SumSquares(dx))
+			var f [2]float64
+			const step = 0.1 // over all elements: its cube is far below float32's digits
+			for i, sign := range []float64{1, -1} {
+				for j, d := range dx {
+					a.x[j] = x[j] + float32(sign*step*float64(d)/norm)
+				}
+				f[i] = along()
+			}
+			golden.NearValue(t, fmt.Sprintf("%d tokens, causal %t: slope", n, causal), (f[0]-f[1])/(2*step)/norm, 1, 1e-3)
+		}
+	}
+}
+
+// TestAttentionMemory: a sequence of 8,192 tokens in nine heads of width 64 takes what
+// its rows take, and each worker a block of scores.
+func TestAttentionMemory(t *testing.T) {
+	const n, workers = 8192, 2
+	off := []int32{0, n}
+	a := newAttend(AttentionOptions{Heads: 9, KVHeads: 3, Dim: 64, Causal: true}, off, off)
+	pool := kernel.NewPool(workers)
+	defer pool.Close()
+	tape := NewTape(pool)
+	tape.Train = true
+	tape.Reset(0)
+	x := &Tensor{Rows: n, Cols: a.cols(), Data: a.x}
+	y := tape.Attention(Heads{X: x}, Heads{X: x, Start: a.Heads * a.Dim}, Heads{X: x, Start: (a.Heads + a.KVHeads) * a.Dim}, off, off, a.AttentionOptions)
+	y.Grad = a.dy
+	tape.Backward()
+	arena := &tape.arenas[0]
+	floats := arena.used // of the last block, whose rest the system never gives
+	for _, b := range arena.blocks[:arena.at] {
+		floats += len(b)
+	}
+	for _, b := range slices.Concat(tape.grads.all, tape.work) {
+		floats += cap(b)
+	}
+	// The result, two numbers a row and head, and the gradient of x, with room to grow.
+	rows := n * (a.Heads*a.Dim + 2*a.Heads + a.cols()*5/4)
+	blocks := workers * queryBlock * (4*keyBlock + a.Dim) * 5 / 4
+	if floats > rows+blocks {
+		t.Errorf("%d floats, expected at most %d for the rows and %d for blocks of scores", floats, rows, blocks)
 	}
 }
 
