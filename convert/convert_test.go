@@ -249,12 +249,12 @@ func TestPlan(t *testing.T) {
 		want    string // places and width, or the error
 		refused bool
 	}{
-		{Plan{}, "4 5 6 7 8 9 10 11 x768", false},
+		{Plan{Layers: "paper"}, "4 5 6 7 8 9 10 11 x768", false},
 		{Plan{Layers: "all", Ratio: 0.5}, "0 1 2 3 4 5 6 7 8 9 10 11 x1536", false},
 		{Plan{Layers: "2-3,7", Width: 10}, "2 3 7 x10", false},
-		{Plan{Layers: "12"}, `layers: expected numbers or ranges within 0-11, such as 4-11, or "all", found "12"`, true},
-		{Plan{Layers: "5-2"}, `layers: expected numbers or ranges within 0-11, such as 4-11, or "all", found "5-2"`, true},
-		{Plan{Layers: "x"}, `layers: expected numbers or ranges within 0-11, such as 4-11, or "all", found "x"`, true},
+		{Plan{Layers: "12"}, `layers: expected numbers or ranges within 0-11, such as 4-11, all or paper, found "12"`, true},
+		{Plan{Layers: "5-2"}, `layers: expected numbers or ranges within 0-11, such as 4-11, all or paper, found "5-2"`, true},
+		{Plan{Layers: "x"}, `layers: expected numbers or ranges within 0-11, such as 4-11, all or paper, found "x"`, true},
 		{Plan{Width: 5, Ratio: 0.5}, "expected a width or a ratio, found both: 5 and 0.5", true},
 		{Plan{Width: 5000}, "width: expected 1 to the 3072 units of b, found 5000", true},
 		{Plan{Ratio: 1.5}, "ratio: expected a number above 0 and at most 1, found 1.5", true},

@@ -19,18 +19,24 @@ type ExportOptions struct {
 	Pad       bool
 	Overwrite bool
 	Pool      *kernel.Pool
+	// Note, which may be nil, is told before anything is written what will not be
+	// smaller for it.
+	Note func(format string, args ...any)
 	// Sample is the batch on which source and result are compared.
 	Sample *model.Input
 }
 
 // Exported is what Export made.
 type Exported struct {
-	Width       int     `json:"width"`        // of every block
-	Padded      int     `json:"padded"`       // dead units added, over all blocks
-	Dense       int     `json:"dense"`        // matrices whose factors were multiplied out again
-	SourceBytes int64   `json:"source_bytes"` // of the weight files
-	Bytes       int64   `json:"bytes"`
-	Difference  float64 `json:"difference"` // largest difference of a logit, source against result
+	Width  int `json:"width"`  // of every block
+	Padded int `json:"padded"` // dead units added, over all blocks
+	Dense  int `json:"dense"`  // matrices whose factors were multiplied out again
+	// Parameters, and those of the model before any compression.
+	Parameters         int     `json:"parameters"`
+	OriginalParameters int     `json:"original_parameters"`
+	SourceBytes        int64   `json:"source_bytes"` // of the weight files
+	Bytes              int64   `json:"bytes"`
+	Difference         float64 `json:"difference"` // largest difference of a logit, source against result
 }
 
 // Export writes a checkpoint that plain transformers loads: P multiplied into
@@ -53,6 +59,9 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 		return nil, err
 	}
 	defer o.Abort()
+	if opt.Note != nil {
+		e.warn(opt.Note)
+	}
 	if err := e.write(ctx, o); err != nil {
 		return nil, err
 	}
@@ -69,7 +78,21 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 		return nil, err
 	}
 	e.result.SourceBytes, e.result.Bytes = weightBytes(src.Path), weightBytes(out)
-	return e.result, nil
+	return e.result, e.count(out)
+}
+
+// count notes the parameters of what was written.
+func (e *exporter) count(out string) error {
+	dir, err := checkpoint.OpenDir(out)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	c, err := Inspect(dir)
+	if err == nil {
+		e.result.Parameters, e.result.OriginalParameters = c.Parameters, c.OriginalParameters
+	}
+	return err
 }
 
 type exporter struct {
@@ -128,8 +151,43 @@ func (e *exporter) chooseWidth(pad bool) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one intermediate size for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or fuse with --layers all",
-		e.src.Dir.Path, width[narrowest], narrowest.Name, width[widest], widest.Name)
+	instead := "fuse with --layers all"
+	if f, err := e.src.Dir.Config.Fusion(); err == nil && f != nil && len(f.Layers) == len(e.blocks) {
+		instead = "fuse with --width or --ratio in place of --budget"
+	}
+	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one intermediate size for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or %s",
+		e.src.Dir.Path, width[narrowest], narrowest.Name, width[widest], widest.Name, instead)
+}
+
+// warn tells which blocks are larger in their plain form.
+func (e *exporter) warn(note func(format string, args ...any)) {
+	int8, ranks, shared := 0, 0, 0
+	for _, b := range e.blocks {
+		up := e.src.Find(b.Up.Name + ".weight")
+		switch {
+		case b.Form.Weights != "":
+			shared++
+		case b.Form.Rank > 0:
+			ranks++
+		case up != nil && up.DType == checkpoint.I8:
+			int8++
+		}
+	}
+	for _, c := range []struct {
+		blocks int
+		what   string
+	}{
+		{int8, "matrices are int8, which plain transformers does not load: they are written as float32, four times as large"},
+		{ranks, "matrices are low-rank factors: they are multiplied out, as large as before compression"},
+		{shared, "matrices are another expert's: each expert is written with its own"},
+	} {
+		if c.blocks > 0 {
+			note("%s: of %d of %d blocks the %s", e.src.Dir.Path, c.blocks, len(e.blocks), c.what)
+		}
+	}
+	if e.result.Padded > 0 {
+		note("%s: %d dead units fill the narrower blocks: nothing gets smaller or faster", e.src.Dir.Path, e.result.Padded)
+	}
 }
 
 func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {

@@ -99,7 +99,7 @@ func TestMixtures(t *testing.T) {
 			method, full := strings.CutSuffix(method, " at full width")
 			dir := t.TempDir()
 			small, plain := filepath.Join(dir, "small"), filepath.Join(dir, "plain")
-			opt := FuseOptions{Plan: Plan{Width: 5}, Method: method, Calibration: randomInputs{8}}
+			opt := FuseOptions{Plan: Plan{Layers: "paper", Width: 5}, Method: method, Calibration: randomInputs{8}}
 			if strings.HasSuffix(method, "smoe") {
 				opt.Fusion.Experts = 2
 			}
@@ -166,7 +166,7 @@ func TestMixtureResume(t *testing.T) {
 	for _, method := range fusion.Names(func(m *fusion.Method) bool { return m.Mixtures }) {
 		dir := t.TempDir()
 		whole, parts := filepath.Join(dir, "whole"), filepath.Join(dir, "parts")
-		opt := FuseOptions{Plan: Plan{Width: 5}, Method: method, Calibration: randomInputs{8}}
+		opt := FuseOptions{Plan: Plan{Layers: "paper", Width: 5}, Method: method, Calibration: randomInputs{8}}
 		fuse(t, from, whole, opt)
 		ctx, cancel := context.WithCancel(context.Background())
 		opt.Fusion.Clustering = "ward"
@@ -257,7 +257,7 @@ func TestBudgetByUsage(t *testing.T) {
 	}
 	const step = 1 // of widths: 32nds of 12 units are units
 	for _, cost := range []fusion.Cost{fusion.Params, fusion.FLOPs} {
-		r := fuse(t, from, filepath.Join(t.TempDir(), "small"), FuseOptions{Method: "fusion", Budget: 0.5, BudgetOf: cost, Usage: usage})
+		r := fuse(t, from, filepath.Join(t.TempDir(), "small"), FuseOptions{Plan: Plan{Layers: "paper"}, Method: "fusion", Budget: 0.5, BudgetOf: cost, Usage: usage})
 		spent, all := 0.0, 0.0
 		width := map[string][]int{}
 		for _, u := range usage {

@@ -12,9 +12,9 @@ import (
 
 // Plan says which blocks are compressed, and to which width.
 type Plan struct {
-	// Layers are the layers' numbers from 0: "2-5", "0,3,7-9", "all"; "" is
-	// the paper's last two thirds, and in a model with mixtures of experts
-	// those of the layers that have them. In a model with an encoder and a
+	// Layers are the layers' numbers from 0: "2-5", "0,3,7-9"; "all", which ""
+	// is too; or "paper", the paper's last two thirds, in a model with mixtures of
+	// experts of the layers that have them. In a model with an encoder and a
 	// decoder the choice holds for both.
 	Layers string
 	// Width is the number of hidden units c to keep; or Ratio their share of
@@ -68,7 +68,7 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 
 // chosen reads the layers' list.
 func (p Plan) chosen(blocks []*model.Block) (map[*model.Block]bool, error) {
-	if p.Layers == "" {
+	if p.Layers == "paper" {
 		return lastTwoThirds(blocks), nil
 	}
 	n := 0
@@ -83,11 +83,11 @@ func (p Plan) chosen(blocks []*model.Block) (map[*model.Block]bool, error) {
 		if err == nil && span {
 			to, err = strconv.Atoi(last)
 		}
-		if p.Layers == "all" {
+		if p.Layers == "all" || p.Layers == "" {
 			from, to, err = 0, n-1, nil
 		}
 		if err != nil || from < 0 || to < from || to >= n {
-			return nil, fmt.Errorf("layers: expected numbers or ranges within 0-%d, such as %d-%d, or \"all\", found %q", n-1, n/3, n-1, part)
+			return nil, fmt.Errorf("layers: expected numbers or ranges within 0-%d, such as %d-%d, all or paper, found %q", n-1, n/3, n-1, part)
 		}
 		for l := from; l <= to; l++ {
 			layers[l] = true

@@ -9,7 +9,7 @@ import (
 	"mlpfusion/model"
 )
 
-// TestPlanStacks holds the default plan to the paper's: blocks 5, 7, 9 and 11 of
+// TestPlanStacks holds the plan called paper to the paper's: blocks 5, 7, 9 and 11 of
 // encoder and decoder of a Switch model of base size, every expert; in models
 // without experts the last two thirds of the layers of each stack.
 func TestPlanStacks(t *testing.T) {
@@ -39,11 +39,12 @@ func TestPlanStacks(t *testing.T) {
 		layers string
 		want   string
 	}{
-		{stacks(6, ""), "", "2 3 4 5"},
-		{stacks(3, "encoder", "decoder"), "", "encoder1 encoder2 decoder1 decoder2"},
+		{stacks(4, ""), "", "0 1 2 3"},
+		{stacks(6, ""), "paper", "2 3 4 5"},
+		{stacks(3, "encoder", "decoder"), "paper", "encoder1 encoder2 decoder1 decoder2"},
 		{stacks(3, "encoder", "decoder"), "0,2", "encoder0 encoder2 decoder0 decoder2"},
 		{withExperts, "0-1", "encoder0 encoder1.0 encoder1.1 decoder0 decoder1.0 decoder1.1"},
-		{withExperts, "", "encoder5.0 encoder5.1 encoder7.0 encoder7.1 encoder9.0 encoder9.1 encoder11.0 encoder11.1 " +
+		{withExperts, "paper", "encoder5.0 encoder5.1 encoder7.0 encoder7.1 encoder9.0 encoder9.1 encoder11.0 encoder11.1 " +
 			"decoder5.0 decoder5.1 decoder7.0 decoder7.1 decoder9.0 decoder9.1 decoder11.0 decoder11.1"},
 	} {
 		widths, err := Plan{Layers: c.layers}.Choose(c.blocks)

@@ -64,6 +64,7 @@ func tinyRunner(t testing.TB, model, data, out string) *Runner {
 	c.Methods = []string{"none", "fusion", "fusion+steps=0.1", "svd", "prune+refit", "magnitude"}
 	c.Tasks, c.Widths, c.Seeds, c.LRs = []string{"sst2"}, []int{16}, []uint64{1, 2}, []float64{1e-3}
 	c.PModes, c.Tune = []string{Keep, Identity}, []int{0, 1}
+	c.Layers = "paper"
 	c.Model, c.Data, c.Epochs, c.Batch, c.TrainRows, c.NTKRows, c.OutputRows, c.CalibrationRows, c.StepRows = model, data, 1, 8, 32, 6, 8, 16, 8
 	dir, err := checkpoint.OpenDir(model)
 	if err != nil {

@@ -58,9 +58,9 @@ func (v *view) describe() string {
 	}
 	layers := "layers " + s.Layers
 	switch s.Layers {
-	case "":
+	case "paper":
 		layers = "the last two thirds of the layers"
-	case "all":
+	case "", "all":
 		layers = "all layers"
 	}
 	return fmt.Sprintf("%s, %s compressed; %s, batch %d, %s, %s, %s schedule. Means ± standard deviation over seeds; the best compressed model of each column is marked.",

@@ -52,7 +52,7 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringSliceVar(&given.PModes, "p-modes", given.PModes, "treatments of P: "+strings.Join(experiment.PModes(), ", "))
 	f.IntSliceVar(&given.Tune, "tune", given.Tune, "epochs of layer-wise tuning before fine-tuning")
 	f.StringVar(&given.Data, "data", "", "folder with a folder for each task")
-	f.StringVar(&given.Layers, "layers", "", `layers from 0, such as 2-5, or "all" (default the last two thirds)`)
+	f.StringVar(&given.Layers, "layers", "", "layers from 0, such as 2-5; all; or paper, the last two thirds (default all)")
 	f.IntVar(&given.TrainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&given.DevRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
 	f.IntVar(&given.MaxLength, "max-length", given.MaxLength, "tokens of an example; longer ones are cut")

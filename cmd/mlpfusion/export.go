@@ -40,12 +40,12 @@ stay dead in training, but nothing gets smaller or faster.`,
 			if err != nil {
 				return err
 			}
-			opt.Pool, opt.Sample = a.pool, sample(cfg, a.seed)
+			opt.Pool, opt.Sample, opt.Note = a.pool, sample(cfg, a.seed), a.ui.say
 			r, err := convert.Export(a.ctx, dir, args[1], opt)
 			if err != nil {
 				return err
 			}
-			return a.ui.result(r, func(w io.Writer) { showExported(w, args[1], r) })
+			return a.ui.result(r, func(w io.Writer) { showExported(w, args[0], args[1], r) })
 		},
 	}
 	f := c.Flags()
@@ -76,13 +76,8 @@ func sample(cfg *model.Config, seed uint64) *model.Input {
 	return in
 }
 
-func showExported(w io.Writer, out string, r *convert.Exported) {
+func showExported(w io.Writer, from, out string, r *convert.Exported) {
 	fmt.Fprintf(w, "  %s: every block has %d units; logits differ from the source's by at most %.1e\n", out, r.Width, r.Difference)
-	if r.Dense > 0 {
-		fmt.Fprintf(w, "  %d low-rank matrices were multiplied out: those blocks are as large as before compression\n", r.Dense)
-	}
-	if r.Padded > 0 {
-		fmt.Fprintf(w, "  %d dead units were added: they cost their share of size and time and change nothing\n", r.Padded)
-	}
-	fmt.Fprintf(w, "  %s of weights, %s before (%s)\n", bytesText(r.Bytes), bytesText(r.SourceBytes), change(float64(r.SourceBytes), float64(r.Bytes)))
+	fmt.Fprintf(w, "  %s parameters, %s before compression (%s); a file of %s, where %s has %s\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)),
+		change(float64(r.OriginalParameters), float64(r.Parameters)), bytesText(r.Bytes), from, bytesText(r.SourceBytes))
 }

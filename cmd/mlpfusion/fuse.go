@@ -39,8 +39,10 @@ Methods, and what becomes of a block's hidden units:
 
 ` + methodList(false) + `
 The paper's own is fusion with --clustering kmeans --restarts 30.
-Without --layers the last two thirds of the layers are compressed, without
---width or --ratio to a quarter of their hidden units.
+Without --layers all layers are compressed, without --width or --ratio to a
+quarter of their hidden units: what export then writes for plain transformers is
+smaller, since transformers has one width for all blocks. The paper compresses
+the last two thirds, --layers paper.
 
 The methods ` + textMethods(false) + `, and the flags weighted, select, refit and fit
 with any method, read unlabelled training texts of --task and --data.
@@ -55,7 +57,7 @@ compresses those where --width or --ratio is given. The router stays as it is.
 --by-usage divides a --budget among experts by the tokens they get on these texts.`,
 		Example: `  mlpfusion fuse MODEL small
   mlpfusion fuse MODEL small --layers 2-5 --width 384
-  mlpfusion fuse MODEL small --layers all --ratio 0.25 --method svd
+  mlpfusion fuse MODEL small --ratio 0.25 --method svd
   mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2
   mlpfusion fuse MOE small --method shared --ratio 0.5
   mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2`,
@@ -91,6 +93,11 @@ compresses those where --width or --ratio is given. The router stays as it is.
 				defer done()
 			}
 			a.kept, a.resume = filepath.Clean(args[1])+convert.WorkSuffix, "--resume"
+			text, err := exportable(dir, &opt, method)
+			if err != nil {
+				return err
+			}
+			a.ui.say("%s", text)
 			all := a.ui.progress("blocks", "block", 0)
 			opt.Progress = func(s convert.Step) {
 				if s.Done {
@@ -111,7 +118,7 @@ compresses those where --width or --ratio is given. The router stays as it is.
 	f.StringVar(&opt.Method, "method", "fusion", "how to compress: one of the methods above")
 	f.IntVar(&opt.Fusion.Experts, "experts", 0, "experts that merging leaves in each mixture (default a quarter)")
 	f.BoolVar(&byUsage, "by-usage", false, "divide the budget among experts by the tokens they get on the texts of --task and --data")
-	f.StringVar(&opt.Layers, "layers", "", `layers from 0, such as 2-5 or 0,3,7-9, or "all" (default the last two thirds)`)
+	f.StringVar(&opt.Layers, "layers", "", "layers from 0, such as 2-5 or 0,3,7-9; all; or paper, the last two thirds (default all)")
 	f.IntVar(&opt.Width, "width", 0, "hidden units to keep in each block")
 	f.Float64Var(&opt.Ratio, "ratio", 0, "share of the hidden units to keep (default 0.25)")
 	f.Float64Var(&opt.Budget, "budget", 0, "instead of one width: the share of the chosen blocks' cost to spend, widths by each block's error curve")
@@ -159,7 +166,7 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 		return nil, usageError{fmt.Errorf("store: expected f32, bf16 or int8, found %q", opt.Store)}
 	}
 	if f.Changed("layers") && opt.Layers == "" {
-		return nil, usageError{errors.New(`layers: expected numbers such as 2-5, or "all", found none`)}
+		return nil, usageError{errors.New("layers: expected numbers such as 2-5, all or paper, found none")}
 	}
 	if f.Changed("budget") && !(opt.Budget > 0 && opt.Budget <= 1) {
 		return nil, usageError{fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", opt.Budget)}
@@ -188,6 +195,46 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 		{"budget-of", opt.Budget != 0, "--budget"},
 		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts},
 	})
+}
+
+// exportable says what export will make of the model that is asked for.
+func exportable(dir *checkpoint.Dir, opt *convert.FuseOptions, method *fusion.Method) (string, error) {
+	cfg, err := model.ReadConfig(dir)
+	if err != nil {
+		return "", err
+	}
+	_, blocks, err := model.Describe(cfg)
+	if err != nil {
+		return "", err
+	}
+	plan := opt.Plan
+	plan.Together = method.Mixtures && !method.Merges
+	widths, err := plan.Choose(blocks)
+	if err != nil {
+		return "", err
+	}
+	left := map[int]bool{}
+	for i, b := range blocks {
+		w, chosen := widths[i]
+		if !chosen {
+			w = b.Width
+		}
+		left[w] = true
+	}
+	switch {
+	case method.Mixtures:
+		return fmt.Sprintf("plain transformers knows no experts of %s: exported, each has matrices of its own again", method.Name), nil
+	case !method.Units:
+		return fmt.Sprintf("%s leaves no fewer units: exported for plain transformers, blocks are as large as before", method.Name), nil
+	case opt.Budget > 0:
+		return "a budget gives blocks different widths: plain transformers has one, so export will need --pad and make nothing smaller", nil
+	case len(left) > 1:
+		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would", len(widths), len(blocks)), nil
+	}
+	for w := range left {
+		return fmt.Sprintf("can be exported as what plain transformers loads, with %d units in every block", w), nil
+	}
+	return "", nil
 }
 
 // methodList is a line for each method, of those for mixtures or the others.

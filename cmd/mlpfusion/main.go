@@ -99,10 +99,11 @@ and exports what plain transformers loads.
 
 MODEL is a Hugging Face directory, or org/name of the hub.`,
 		Example: `  mlpfusion demo
-  mlpfusion fuse MODEL small --layers 2-5 --ratio 0.25
+  mlpfusion shrink MODEL shrunk --data messages.csv --text message --label category
+  mlpfusion fuse MODEL small --ratio 0.25
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-4 --epochs 1
   mlpfusion eval tuned --task sst2 --data glue/SST-2
-  mlpfusion export tuned plain --pad`,
+  mlpfusion export tuned plain`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
