@@ -16,7 +16,7 @@ import (
 // what each block sees and is to give with what the calibrator, which goes layer
 // by layer, says: a block that gave it would end the layer as the original does.
 func TestPairs(t *testing.T) {
-	for _, family := range []string{"bert", "gpt2", "t5", "t5-gated"} {
+	for _, family := range []string{"bert", "gpt2", "t5", "t5-gated", "llama"} {
 		t.Run(family, func(t *testing.T) {
 			pool := newPool(t)
 			dir := openDir(t, filepath.Join(testdata, family))

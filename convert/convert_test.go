@@ -102,7 +102,7 @@ func sameFiles(t *testing.T, a, b string) {
 // TestEveryMethod fuses with each method and family, loads the result, exports
 // it and compares logits: exporting never changes the function.
 func TestEveryMethod(t *testing.T) {
-	for _, family := range []string{"bert", "bert-base", "roberta", "distilbert", "gpt2", "gpt2-base", "gpt2-classifier"} {
+	for _, family := range []string{"bert", "bert-base", "roberta", "distilbert", "gpt2", "gpt2-base", "gpt2-classifier", "llama"} {
 		for _, method := range fusion.Names(func(m *fusion.Method) bool { return !m.Mixtures }) {
 			t.Run(family+"/"+method, func(t *testing.T) {
 				dir := t.TempDir()
@@ -138,7 +138,7 @@ func TestEveryMethod(t *testing.T) {
 // TestDuplicates checks the exactness property of docs/method.md through files: a
 // model whose hidden units are copies of a few is fused without any change.
 func TestDuplicates(t *testing.T) {
-	for _, family := range []string{"bert", "gpt2"} {
+	for _, family := range []string{"bert", "gpt2", "llama"} {
 		t.Run(family, func(t *testing.T) { testDuplicates(t, family) })
 	}
 }
@@ -166,10 +166,14 @@ func duplicate(t *testing.T, from, to string, c int) {
 		t.Fatal(err)
 	}
 	for _, b := range m.Blocks {
-		up, down := b.MLP.Up, b.MLP.Down
+		down := b.MLP.Down
 		for k := range b.Width {
-			copy(up.W.Data[k*b.Hidden:(k+1)*b.Hidden], up.W.Data[k%c*b.Hidden:])
-			up.B.Data[k] = up.B.Data[k%c]
+			for _, l := range []*nn.Linear{b.MLP.Gate, b.MLP.Up} {
+				if l != nil {
+					copy(l.W.Data[k*b.Hidden:(k+1)*b.Hidden], l.W.Data[k%c*b.Hidden:])
+					l.B.Data[k] = l.B.Data[k%c]
+				}
+			}
 			for r := range b.Hidden {
 				down.W.Data[r*b.Width+k] = down.W.Data[r*b.Width+k%c]
 			}
@@ -391,7 +395,7 @@ func TestSizeCounts(t *testing.T) {
 // TestCalibrated compresses in sequence on calibration texts, with the inputs
 // of the original and of the compressed model side by side.
 func TestCalibrated(t *testing.T) {
-	for _, family := range []string{"bert", "gpt2"} {
+	for _, family := range []string{"bert", "gpt2", "llama"} {
 		t.Run(family, func(t *testing.T) { testCalibrated(t, family) })
 	}
 }

@@ -109,7 +109,7 @@ func TestBatches(t *testing.T) {
 		{MaxNewTokens: 20, Stop: []int32{41, 60}, Beams: 3, LengthPenalty: 1, NoRepeatNGram: 2},
 		{MaxNewTokens: 20, Stop: []int32{41, 60}, Sample: true, Temperature: 1.5, TopK: 30, TopP: 0.9, Seed: 3},
 	} {
-		for _, name := range []string{"gpt2", "t5"} {
+		for _, name := range []string{"gpt2", "t5", "llama"} {
 			var first []generate.Result
 			for _, workers := range []int{1, 3} {
 				g := newGenerator(t, name, workers)

@@ -1,6 +1,9 @@
 package model
 
-import "mlpfusion/kernel"
+import (
+	"mlpfusion/kernel"
+	"mlpfusion/nn"
+)
 
 // Arch describes a transformer: what its family makes of a config.json.
 type Arch struct {
@@ -17,20 +20,22 @@ type Arch struct {
 	Mixture      Mixture
 
 	Vocab         int
-	Positions     int  // rows of the position embeddings, or the longest sequence
-	FirstPosition int  // of a sequence
-	Types         int  // token types; 0: none
-	oneType       bool // every token has type 0
-	PadID         int
+	Positions     int   // rows of the position embeddings, or the longest sequence
+	FirstPosition int   // of a sequence
+	Types         int   // token types; 0: none
+	oneType       bool  // every token has type 0
+	PadID         int   // −1: none
 	StartID       int   // the first token that the decoder of an encoder–decoder reads
 	EndIDs        []int // the tokens that end a text; of language models
 
-	Norm    Norm
-	Eps     float32 // of the norms
-	InitStd float32
+	Norm       Norm
+	Eps        float32 // of the norms
+	EmbedScale float32 // of the embeddings; 0: none
+	InitStd    float32
 	Dropout
 	Tied       bool    // the language model's head is the word embeddings
 	LogitScale float32 // of a language model's logits
+	LogitCap   float32 // bounds them, see nn.Tape.Softcap; 0: they have no bound
 
 	names      names      // of the tensors of a stack
 	classifier classifier // the head for labels
@@ -39,14 +44,39 @@ type Arch struct {
 
 // Attention describes a layer's self-attention.
 type Attention struct {
-	Heads, Dim int // Dim is the width of a head
-	Bias       bool
-	Scale      float32 // of the scores
-	Causal     bool
+	Heads, Dim    int // Dim is the width of a head
+	KVHeads       int // heads of keys and values, see nn.AttentionOptions
+	Bias, OutBias bool
+	Scale         float32 // of the scores; 0: 1/√Dim
+	Causal        bool
+	Window        int      // keys that a query sees; 0: all
+	Softcap       float32  // bounds the scores; 0: they have no bound
+	Rope          *nn.Rope // of queries and keys; nil: none
+	QKNorm        QKNorm
 }
 
-// Width is the number of columns of all heads' queries.
-func (a *Attention) Width() int { return a.Heads * a.Dim }
+// QKNorm is what norms of queries and keys run over.
+type QKNorm int
+
+const (
+	NoQKNorm  QKNorm = iota
+	NormHeads        // each head, all with one gain (Qwen 3, Gemma 3)
+	NormAll          // all heads at once (OLMo 2)
+)
+
+// Width is the number of columns of all heads' queries, KVWidth that of their keys.
+func (a *Attention) Width() int   { return a.Heads * a.Dim }
+func (a *Attention) KVWidth() int { return a.KVHeads * a.Dim }
+
+// options are those that an attention layer of the kind runs with.
+func (a *Attention) options(drop float32) nn.AttentionOptions {
+	return nn.AttentionOptions{Heads: a.Heads, Dim: a.Dim, KVHeads: a.KVHeads, Causal: a.Causal, Window: a.Window, Scale: a.Scale, Softcap: a.Softcap, Drop: drop}
+}
+
+// plain tells whether nothing stands between a projection and its product with others.
+func (a *Attention) plain() bool {
+	return a.KVHeads == a.Heads && a.Window == 0 && a.Softcap == 0 && a.Rope == nil && a.QKNorm == NoQKNorm
+}
 
 // Mixture describes the mixtures of experts of a model, which are all alike.
 type Mixture struct {
@@ -63,6 +93,7 @@ type Norm int
 const (
 	LayerNorm Norm = iota
 	RMSNorm
+	RMSNormOnePlus // whose gain is 1 + weight (Gemma)
 )
 
 // Dropout are the probabilities of dropout in training.
@@ -82,8 +113,10 @@ type names struct {
 	block          string   // the MLP within the layer; "": it has the layer's name
 	qkv            []string // queries, keys and values, or all in one
 	out            string
+	qNorm, kNorm   string
 	attnNorms      norms
 	gate, up, down string
+	gateUp         string // gate and up in one matrix, in place of theirs
 	mlpNorms       norms
 	norm           string // after the last layer
 	head           string // of a language model
@@ -103,6 +136,7 @@ type classifier struct {
 	dropFirst  bool // dropout before the dense layer as well as after it
 	outBias    bool
 	lastToken  bool
+	skipPad    bool // the last token that is not padding's
 }
 
 // TwoStacks tells whether the model is an encoder–decoder.
@@ -124,6 +158,9 @@ func (a *Arch) EndID() int {
 
 // layers returns the attention of n layers that are alike.
 func layers(n int, a Attention) []Attention {
+	if a.KVHeads == 0 {
+		a.KVHeads = a.Heads
+	}
 	all := make([]Attention, max(0, n))
 	for i := range all {
 		all[i] = a

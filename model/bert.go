@@ -52,7 +52,7 @@ func bertArch(r *reader, prefix string) *Arch {
 		Dropout: Dropout{EmbedDrop: k.HiddenDropout, HiddenDrop: k.HiddenDropout, AttnDrop: k.AttentionDropout, HeadDrop: k.HiddenDropout},
 		names:   bertNames(prefix),
 	}
-	a.Attention = layers(a.Layers, Attention{Heads: k.Heads, Dim: r.headDim("hidden_size", a.Hidden, "num_attention_heads", k.Heads), Bias: true})
+	a.Attention = layers(a.Layers, Attention{Heads: k.Heads, Dim: r.headDim("hidden_size", a.Hidden, "num_attention_heads", k.Heads), Bias: true, OutBias: true})
 	a.oneType = a.Types == 1
 	if k.ClassifierDropout != nil {
 		a.HeadDrop = *k.ClassifierDropout

@@ -151,11 +151,21 @@ func (b *builder) norm(name string) *norm {
 	if name == "" {
 		return nil
 	}
-	gain := b.vector(c.Hidden, name+".weight", Ones)
-	if c.Norm == RMSNorm {
-		return &norm{rms: &nn.RMSNorm{Gain: gain, Eps: c.Eps}}
+	if c.Norm != LayerNorm {
+		return &norm{rms: b.rmsNorm(c.Hidden, name)}
 	}
+	gain := b.vector(c.Hidden, name+".weight", Ones)
 	return &norm{layer: &nn.Norm{Gain: gain, Bias: b.vector(c.Hidden, name+".bias", Zeros), Eps: c.Eps}}
+}
+
+// rmsNorm states an RMSNorm of a width.
+func (b *builder) rmsNorm(width int, name string) *nn.RMSNorm {
+	n, init := &nn.RMSNorm{Eps: b.cfg.Eps, OnePlus: b.cfg.Norm == RMSNormOnePlus}, Ones
+	if n.OnePlus {
+		init = Zeros
+	}
+	n.Gain = b.vector(width, name+".weight", init)
+	return n
 }
 
 func (b *builder) embedding(rows int, name string) *nn.Weight {

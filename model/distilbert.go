@@ -48,6 +48,6 @@ func distilbertArch(r *reader) *Arch {
 			mlpNorms: norms{sum: "output_layer_norm"},
 		},
 	}
-	a.Attention = layers(a.Layers, Attention{Heads: k.Heads, Dim: r.headDim("dim", a.Hidden, "n_heads", k.Heads), Bias: true})
+	a.Attention = layers(a.Layers, Attention{Heads: k.Heads, Dim: r.headDim("dim", a.Hidden, "n_heads", k.Heads), Bias: true, OutBias: true})
 	return a
 }

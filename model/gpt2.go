@@ -23,7 +23,7 @@ type gpt2Keys struct {
 	NPositions       int     `json:"n_positions"`
 	VocabSize        int     `json:"vocab_size"`
 	Activation       string  `json:"activation_function"`
-	PadTokenID       int     `json:"pad_token_id"`
+	PadTokenID       *int    `json:"pad_token_id"`
 	LayerNormEpsilon float32 `json:"layer_norm_epsilon"`
 	InitializerRange float32 `json:"initializer_range"`
 	ResidDrop        float32 `json:"resid_pdrop"`
@@ -50,10 +50,10 @@ func gpt2Arch(r *reader) *Arch {
 		Hidden: r.size("n_embd", k.NEmbd), Layers: r.layers("n_layer", k.NLayer),
 		Intermediate: r.size("n_inner", *k.NInner), Act: r.act("activation_function", k.Activation), MLPBias: true,
 		Vocab: r.size("vocab_size", k.VocabSize), Positions: r.size("n_positions", k.NPositions),
-		PadID: k.PadTokenID, EndIDs: r.ids("eos_token_id", 50256), Eps: k.LayerNormEpsilon, InitStd: k.InitializerRange,
+		PadID: id(k.PadTokenID), EndIDs: r.ids("eos_token_id", 50256), Eps: k.LayerNormEpsilon, InitStd: k.InitializerRange,
 		Dropout:    Dropout{EmbedDrop: k.EmbdDrop, HiddenDrop: k.ResidDrop, AttnDrop: k.AttnDrop},
 		Tied:       k.Tied,
-		classifier: classifier{out: "score", lastToken: true},
+		classifier: classifier{out: "score", lastToken: true, skipPad: true},
 		names: names{
 			words: "transformer.wte", positions: "transformer.wpe",
 			layer: "transformer.h.%d", block: "mlp", transposed: true, scaledInit: true,
@@ -62,7 +62,7 @@ func gpt2Arch(r *reader) *Arch {
 			norm: "transformer.ln_f", head: "lm_head",
 		},
 	}
-	attn := Attention{Heads: k.NHead, Dim: r.headDim("n_embd", a.Hidden, "n_head", k.NHead), Bias: true, Causal: true, Scale: 1}
+	attn := Attention{Heads: k.NHead, Dim: r.headDim("n_embd", a.Hidden, "n_head", k.NHead), Bias: true, OutBias: true, Causal: true, Scale: 1}
 	if k.ScaleAttn {
 		attn.Scale = float32(1 / math.Sqrt(float64(attn.Dim)))
 	}

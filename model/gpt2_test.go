@@ -14,8 +14,8 @@ import (
 )
 
 // languageModels are checkpoints with what PyTorch computed with them
-// (scripts/goldens/gpt2.py).
-var languageModels = []string{"gpt2", "gpt2-options", "gpt2-base", "gpt2-fused"}
+// (scripts/goldens/gpt2.py and decoders.py).
+var languageModels = append([]string{"gpt2", "gpt2-options", "gpt2-base", "gpt2-fused"}, decoders...)
 
 func (g goldenFile) text(batch string) *model.Input {
 	return &model.Input{IDs: g.Ints(batch + ".ids"), Offsets: g.Ints(batch + ".offsets"), Targets: g.Ints(batch + ".targets")}

@@ -44,19 +44,30 @@ func (h *head) logits(t *nn.Tape, x *nn.Tensor) *nn.Tensor {
 		x = t.Dropout(t.Linear(x, h.dense, c.classifier.act, nil), c.HeadDrop)
 	}
 	y := t.Linear(x, h.out, kernel.Identity, nil)
-	if c.Head == LanguageModel && c.LogitScale != 1 {
+	if c.Head != LanguageModel {
+		return y
+	}
+	if c.LogitScale != 1 {
 		kernel.Scale(y.Data, c.LogitScale)
+	}
+	if c.LogitCap != 0 {
+		t.Softcap(y, c.LogitCap)
 	}
 	return y
 }
 
 // rowsRead returns the rows of the packed sequences whose last states the head
 // reads, appended to rows: each sequence's first or last.
-func (c *Config) rowsRead(rows, offsets []int32) []int32 {
+func (c *Config) rowsRead(rows, ids, offsets []int32) []int32 {
 	for i := range len(offsets) - 1 {
 		row := offsets[i]
 		if c.Head == LanguageModel || c.classifier.lastToken {
 			row = offsets[i+1] - 1
+		}
+		if c.Head != LanguageModel && c.classifier.skipPad {
+			for row > offsets[i] && int(ids[row]) == c.PadID {
+				row--
+			}
 		}
 		rows = append(rows, row)
 	}

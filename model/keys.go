@@ -92,6 +92,14 @@ func (r *reader) headDim(hiddenKey string, hidden int, headsKey string, heads in
 	return hidden / heads
 }
 
+// id returns a token's id; −1 if there is none.
+func id(v *int) int {
+	if v == nil {
+		return -1
+	}
+	return *v
+}
+
 // ids returns the tokens' ids of a key that has one or a list of them.
 func (r *reader) ids(key string, otherwise ...int) []int {
 	v := r.fields[key]

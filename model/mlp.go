@@ -130,13 +130,13 @@ func (g *mlps) forward(t *nn.Tape, drop float32) {
 	if g.of[0].Gate == nil {
 		g.ups = g.product(t, g.ups[:0], g.xs, up, act, true)
 	} else {
-		g.gates = g.product(t, g.gates[:0], g.xs, gate, act, true)
+		g.gates = g.product(t, g.gates[:0], g.xs, gate, kernel.Identity, false)
 		g.ups = g.product(t, g.ups[:0], g.xs, up, kernel.Identity, false)
 	}
 	for i, m := range g.of {
 		m.H = g.ups[i]
 		if m.Gate != nil {
-			m.H = t.Product(g.gates[i], m.H)
+			m.H = t.Gated(g.gates[i], m.H, act, m.ClusterSizes)
 		} else if m.Unscale != nil && m.H.Deriv != nil {
 			for i := range m.H.Rows {
 				kernel.Mul(m.H.Deriv[i*m.H.Cols:(i+1)*m.H.Cols], m.Unscale)

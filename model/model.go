@@ -183,8 +183,8 @@ func (m *Model) Forward(t *nn.Tape, in *Input) *nn.Tensor {
 
 // ForwardAll is Forward with the hidden states that out asks for.
 func (m *Model) ForwardAll(t *nn.Tape, in *Input, out *Output) {
-	_, offsets := m.stream(in)
-	m.rows = m.Config.rowsRead(m.rows[:0], offsets)
+	ids, offsets := m.stream(in)
+	m.rows = m.Config.rowsRead(m.rows[:0], ids, offsets)
 	out.Logits = m.head.logits(t, m.states(t, in, out))
 }
 
@@ -211,7 +211,7 @@ func (m *Model) headLoss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) 
 			m.rows, m.targets = append(m.rows, int32(i)), append(m.targets, id)
 		}
 	}
-	return t.VocabularyLoss(kind, m.states(t, in, &m.output), m.head.out.W, m.Config.LogitScale, 0, m.targets)
+	return t.VocabularyLoss(kind, m.states(t, in, &m.output), m.head.out.W, m.Config.LogitScale, m.Config.LogitCap, m.targets)
 }
 
 // states returns the last state of m.rows.

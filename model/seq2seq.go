@@ -179,7 +179,7 @@ func (m *encoderDecoder) sublayers(t *nn.Tape, stack *seqStack, i int, s State, 
 	c, l := m.cfg, stack.layers[i]
 	attn := &c.Attention[0]
 	width := attn.Width()
-	opt := nn.AttentionOptions{Heads: attn.Heads, Dim: attn.Dim, Scale: attn.Scale, Drop: c.AttnDrop}
+	opt := attn.options(c.AttnDrop)
 	self := opt
 	self.Bias = stack.bias
 	if in != nil {

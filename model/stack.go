@@ -23,11 +23,12 @@ type stack struct {
 // stackLayer is one layer.
 type stackLayer struct {
 	*Attention
-	attn, ffn sublayer
-	qkv       *nn.Linear // queries, keys and values as one
-	q, kv     *nn.Linear // of a last layer in which few tokens are queries, apart
-	out       *nn.Linear
-	mlp       *MLP
+	attn, ffn    sublayer
+	qNorm, kNorm *nn.RMSNorm
+	qkv          *nn.Linear // queries, keys and values as one
+	q, kv        *nn.Linear // of a last layer in which few tokens are queries, apart
+	out          *nn.Linear
+	mlp          *MLP
 }
 
 // sublayer are the norms about f in sum(x + after(f(before(x)))); nil: none.
@@ -67,25 +68,34 @@ func (b *builder) stackLayer(i int) *stackLayer {
 	}
 	l := &stackLayer{Attention: &c.Attention[i]}
 	l.attn.before = b.norm(at(n.attnNorms.before))
-	width := l.Width()
+	width, kv := l.Width(), l.KVWidth()
 	if len(n.qkv) == 1 {
-		l.qkv = b.linear(c.Hidden, 3*width, l.Bias, Normal, at(n.qkv[0]))
+		l.qkv = b.linear(c.Hidden, width+2*kv, l.Bias, Normal, at(n.qkv[0]))
 	} else {
-		l.qkv = b.stacked(c.Hidden, l.Bias, Normal, []string{at(n.qkv[0]), at(n.qkv[1]), at(n.qkv[2])}, []int{width, width, width})
+		l.qkv = b.stacked(c.Hidden, l.Bias, Normal, []string{at(n.qkv[0]), at(n.qkv[1]), at(n.qkv[2])}, []int{width, kv, kv})
+	}
+	switch l.QKNorm {
+	case NormHeads:
+		l.qNorm, l.kNorm = b.rmsNorm(l.Dim, at(n.qNorm)), b.rmsNorm(l.Dim, at(n.kNorm))
+	case NormAll:
+		l.qNorm, l.kNorm = b.rmsNorm(width, at(n.qNorm)), b.rmsNorm(kv, at(n.kNorm))
 	}
 	init := Normal
 	if n.scaledInit {
 		init = Residual
 	}
-	l.out = b.linear(width, c.Hidden, l.Bias, init, at(n.out))
+	l.out = b.linear(width, c.Hidden, l.OutBias, init, at(n.out))
 	l.attn.after, l.attn.sum = b.norm(at(n.attnNorms.after)), b.norm(at(n.attnNorms.sum))
 	l.ffn.before = b.norm(at(n.mlpNorms.before))
-	if i == c.Layers-1 && c.Head != LanguageModel && b.alloc {
+	if i == c.Layers-1 && c.Head != LanguageModel && l.plain() && b.alloc {
 		l.q, l.kv = b.split(l.qkv, width)
 		l.qkv = nil
 	}
 	place := Place{Transposed: n.transposed}
-	block := Block{Name: name, Layer: i, Depth: i, Up: Matrix{at(n.up), place}, Down: Matrix{at(n.down), place}}
+	block := Block{Name: name, Layer: i, Depth: i, Gate: Matrix{at(n.gate), place}, Up: Matrix{at(n.up), place}, Down: Matrix{at(n.down), place}}
+	if n.gateUp != "" {
+		block.Gate.Place, block.Up.Place = Place{In: at(n.gateUp), Parts: 2}, Place{In: at(n.gateUp), Part: 1, Parts: 2}
+	}
 	if n.block != "" {
 		block.Name = at(n.block)
 	}
@@ -96,6 +106,9 @@ func (b *builder) stackLayer(i int) *stackLayer {
 
 func (m *stack) embed(t *nn.Tape, in *Input) State {
 	x := t.Embed(m.tables, m.ids(in))
+	if m.cfg.EmbedScale != 0 {
+		t.Scale(x, m.cfg.EmbedScale)
+	}
 	return State{X: t.Dropout(m.embedNorm.of(t, x), m.cfg.EmbedDrop)}
 }
 
@@ -132,8 +145,9 @@ func (s *sublayer) join(t *nn.Tape, y, x *nn.Tensor, drop float32) *nn.Tensor {
 // of them, or for all; asked are those rows, or x.
 func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows []int32) *nn.Tensor {
 	l := m.layers[i]
-	opt := nn.AttentionOptions{Heads: l.Heads, Dim: l.Dim, Causal: l.Causal, Scale: l.Scale, Drop: m.cfg.AttnDrop, Past: in.past.layer(i)}
-	width := l.Width()
+	opt := l.options(m.cfg.AttnDrop)
+	opt.Past = in.past.layer(i)
+	width, kvWidth := l.Width(), l.KVWidth()
 	if l.qkv == nil {
 		if rows != nil { // one a sequence: its first token, or its last, which sees all
 			if asked == x {
@@ -144,12 +158,20 @@ func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows [
 		q, kv := nn.Heads{X: t.Linear(x, l.q, kernel.Identity, nil)}, nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
 		return t.Attention(q, kv, nn.Heads{X: kv.X, Start: width}, in.Offsets, in.Offsets, opt)
 	}
-	qkv := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
+	q := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
+	k, v := nn.Heads{X: q.X, Start: width}, nn.Heads{X: q.X, Start: width + kvWidth}
+	if l.qNorm != nil {
+		t.RMSNormHeads(q, width/l.qNorm.Gain.Cols, l.qNorm)
+		t.RMSNormHeads(k, kvWidth/l.kNorm.Gain.Cols, l.kNorm)
+	}
+	if l.Rope != nil {
+		t.Rotate(q, l.Heads+l.KVHeads, l.Dim, l.Rope, m.places(in))
+	}
 	queries := in.Offsets
 	if rows != nil {
 		queries, opt.LastQueries = m.last.queries, true
 	}
-	ctx := t.Attention(qkv, nn.Heads{X: qkv.X, Start: width}, nn.Heads{X: qkv.X, Start: 2 * width}, queries, in.Offsets, opt)
+	ctx := t.Attention(q, k, v, queries, in.Offsets, opt)
 	if rows != nil && ctx.Rows > len(rows) {
 		ctx = t.Rows(ctx, m.last.picked)
 	}
@@ -161,14 +183,7 @@ func (m *stack) ids(in *Input) (ids [nn.MaxTables][]int32) {
 	c, k := m.cfg, 1
 	ids[0] = in.IDs
 	if c.names.positions != "" {
-		m.positions = m.positions[:0]
-		for i := range len(in.Offsets) - 1 {
-			start := in.past.tokens(i) + int32(c.FirstPosition)
-			for p := range in.Offsets[i+1] - in.Offsets[i] {
-				m.positions = append(m.positions, start+p)
-			}
-		}
-		ids[k] = m.positions
+		ids[k] = m.places(in)
 		k++
 	}
 	if c.Types > 0 {
@@ -183,6 +198,18 @@ func (m *stack) ids(in *Input) (ids [nn.MaxTables][]int32) {
 	return ids
 }
 
+// places returns each token's position in its sequence.
+func (m *stack) places(in *Input) []int32 {
+	m.positions = m.positions[:0]
+	for i := range len(in.Offsets) - 1 {
+		start := in.past.tokens(i) + int32(m.cfg.FirstPosition)
+		for p := range in.Offsets[i+1] - in.Offsets[i] {
+			m.positions = append(m.positions, start+p)
+		}
+	}
+	return m.positions
+}
+
 func (m *stack) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 	ids := m.ids(in)
 	for i, w := range m.tables {
@@ -192,7 +219,7 @@ func (m *stack) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 
 func (m *stack) cache(c *Cache) {
 	a := m.layers[0].Attention
-	c.self = nn.NewCache(len(m.layers), a.Heads, a.Dim)
+	c.self = nn.NewCache(len(m.layers), a.KVHeads, a.Dim)
 }
 
 // norm is a normalisation of either kind; nil is none.

@@ -344,7 +344,7 @@ func TestErrors(t *testing.T) {
 func TestDiagonal(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
-	for _, name := range []string{"bert", "roberta", "distilbert", "bert-svd", "gpt2-options"} {
+	for _, name := range []string{"bert", "roberta", "distilbert", "bert-svd", "gpt2-options", "llama"} {
 		m := tiny(t, name)
 		in := openGolden(t, "bert").input()
 		for i := range in.IDs {
@@ -368,11 +368,7 @@ func TestDiagonal(t *testing.T) {
 			tape.Backward()
 			for l, k := range kernels {
 				var want float64
-				mlp := m.Blocks[l].MLP
-				for _, linear := range []*nn.Linear{mlp.UpV, mlp.Up, mlp.DownV, mlp.Down} {
-					if linear == nil {
-						continue
-					}
+				for _, linear := range m.Blocks[l].MLP.Linears() {
 					want += kernel.SumSquares(linear.W.Grad)
 					if linear.B != nil {
 						want += kernel.SumSquares(linear.B.Grad)

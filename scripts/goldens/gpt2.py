@@ -73,7 +73,7 @@ def likelihood_of(model, data):
     return -torch.nn.functional.cross_entropy(out.logits[mask], data["targets"], ignore_index=-1, reduction="sum")
 
 
-def golden(model, path, steps=True, keep=()):
+def golden(model, path, steps=True, keep=(), more=None):
     model.double()
     data = batches()
     out, mask = run(model, data[0])
@@ -83,6 +83,8 @@ def golden(model, path, steps=True, keep=()):
     loss.backward()
     g |= dict(logits=out.logits[mask], loss=loss, likelihood=likelihood_of(model, data[0]))
     g |= {f"grad.{name}": p.grad.clone() for name, p in classifiers.named(model)}
+    if more:
+        g |= more(model, g)
     if steps:
         g["losses"], g["norms"] = classifiers.train(model, data, loss_of)
         g |= {f"final.{name}": p for name, p in classifiers.named(model) if any(k in name for k in keep)}

@@ -73,7 +73,7 @@ def randomise(model, seed):
 
 
 def is_norm(name):
-    return "LayerNorm" in name or "layer_norm" in name or "ln_" in name
+    return "norm" in name.lower() or "ln_" in name
 
 
 def classifier(config, seed):

@@ -1,0 +1,81 @@
+"""Writes the goldens of today's decoders in model/testdata: tiny random checkpoints,
+saved by transformers itself, and what PyTorch computes with them.
+
+    python scripts/goldens/decoders.py            writes them again
+    python scripts/goldens/decoders.py --check    compares with what is committed
+
+As gpt2.py says. Matrices that we state as parts of one of the checkpoint's have their
+gradients under our names. The text that follows a prompt, greedily, is
+    prompt, text
+"""
+
+import json
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import gpt2
+import model as classifiers
+from common import ROOT, main
+
+SMALL = dict(
+    vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+    max_position_embeddings=64, initializer_range=0.2, bos_token_id=95, eos_token_id=95, pad_token_id=0,
+)  # fmt: skip
+
+
+def rope(kind, theta=1000.0, **more):
+    return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **more))
+
+
+# Each is a family, its options and whether config.json is written as older versions did.
+MODELS = {
+    "llama": ("llama", dict(head_dim=12, attention_bias=True, mlp_bias=True), False),
+    "llama-3": ("llama", rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=48) | dict(tie_word_embeddings=True), True),
+    "llama-linear": ("llama", rope("linear", factor=4.0) | dict(num_key_value_heads=4, num_hidden_layers=2), True),
+    "llama-yarn": ("llama", rope("yarn", 100.0, factor=4.0, original_max_position_embeddings=64, beta_fast=4.0) | dict(head_dim=16, num_key_value_heads=1, num_hidden_layers=2), False),
+}  # fmt: skip
+CLASSIFIERS = {"llama-classifier": ("llama", dict(num_hidden_layers=2, num_labels=3))}
+KEEP = ["embed_tokens", "layers.1.self_attn", "layers.0.mlp", "model.norm", "score"]
+
+
+def config(family, more):
+    return AutoConfig.for_model(family, **SMALL | more)
+
+
+def old_keys(path):
+    """Writes the rotary positions' keys of config.json as versions before 5 did."""
+    text = json.loads((path / "config.json").read_text())
+    scaling = text.pop("rope_parameters")
+    text["rope_theta"] = scaling.pop("rope_theta")
+    text["rope_scaling"] = scaling
+    (path / "config.json").write_text(json.dumps(text, indent=2) + "\n")
+
+
+def greedy(model, g):
+    prompt = g["a.ids"][:9]
+    with torch.no_grad():
+        text = model.generate(prompt[None], max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)
+    return dict(prompt=prompt, text=text[0, 9:])
+
+
+def write_all(out):
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    for seed, (name, (family, more, old)) in enumerate(MODELS.items(), start=50):
+        model = AutoModelForCausalLM.from_config(config(family, more), attn_implementation="eager")
+        classifiers.randomise(model, seed).save_pretrained(out / name)
+        if old:
+            old_keys(out / name)
+            again = AutoModelForCausalLM.from_pretrained(out / name, attn_implementation="eager")
+            assert again.config.rope_parameters == model.config.rope_parameters
+        gpt2.golden(model, out / name, keep=KEEP, more=greedy)
+    for seed, (name, (family, more)) in enumerate(CLASSIFIERS.items(), start=80):
+        model = classifiers.classifier(config(family, more), seed)
+        model.save_pretrained(out / name)
+        classifiers.golden(model, out / name, keep=KEEP)
+
+
+if __name__ == "__main__":
+    main(write_all, ROOT / "model" / "testdata", [*MODELS, *CLASSIFIERS])
