@@ -246,7 +246,7 @@ func stub(b *model.Block) *fusion.Block {
 // forward passes and gradients; the model's parameter list keeps the old ones.
 func Install(m *model.MLP, b *fusion.Block) {
 	matrix := func(data []float32, cols int) *nn.Weight {
-		return &nn.Weight{Data: data, Grad: make([]float32, len(data)), Rows: len(data) / cols, Cols: cols}
+		return &nn.Weight{Data: data, Rows: len(data) / cols, Cols: cols}
 	}
 	layer := func(w, bias []float32, cols int) *nn.Linear {
 		l := &nn.Linear{W: matrix(w, cols)}

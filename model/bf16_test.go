@@ -31,7 +31,7 @@ func TestGradientsBF16(t *testing.T) {
 			for _, p := range m.Params {
 				p.Weight.SettleGrad()
 				want := g.Floats("grad." + p.Name)
-				d := golden.Relative(stored(p, p.Grad), want)
+				d := golden.Relative(stored(p, p.Grad()), want)
 				if norm := golden.Norm(want); norm > 1e-6 {
 					worst = max(worst, d)
 					off, size = off+d*d*norm*norm, size+norm*norm

@@ -83,8 +83,8 @@ func (b *builder) weight(rows, cols int) *nn.Weight {
 func (b *builder) state(t Tensor, w *nn.Weight, from, to, cols int) *Tensor {
 	t.Head = b.head
 	if b.alloc {
-		t.Param = &nn.Param{Name: t.Name, Shape: t.Shape, Transposed: t.Transposed, Weight: w, Cols: cols,
-			Decay: t.Init == Normal || t.Init == Residual, Data: w.Data[from:to], Grad: w.Grad[from:to]}
+		t.Param = &nn.Param{Name: t.Name, Shape: t.Shape, Transposed: t.Transposed, Cols: cols, Decay: t.Init == Normal || t.Init == Residual}
+		t.Param.Of(w, from, to)
 	}
 	b.tensors = append(b.tensors, t)
 	return &b.tensors[len(b.tensors)-1]

@@ -87,13 +87,13 @@ func TestLanguageModelGradients(t *testing.T) {
 				for i, p := range m.Params {
 					p.Weight.SettleGrad()
 					if workers == 2 {
-						if !slices.Equal(first[i], p.Grad) {
+						if !slices.Equal(first[i], p.Grad()) {
 							t.Errorf("%s: two workers' gradient differs from one's", p.Name)
 						}
 						continue
 					}
-					first = append(first, slices.Clone(p.Grad))
-					golden.NearNorm(t, p.Name+": gradient", stored(p, p.Grad), g.Floats("grad."+p.Name), 1e-3)
+					first = append(first, slices.Clone(p.Grad()))
+					golden.NearNorm(t, p.Name+": gradient", stored(p, p.Grad()), g.Floats("grad."+p.Name), 1e-3)
 				}
 			}
 		})
@@ -123,7 +123,7 @@ func TestLastQueries(t *testing.T) {
 	got := map[string][]float32{}
 	for _, p := range m.Params {
 		p.Weight.SettleGrad()
-		got[p.Name] = slices.Clone(p.Grad)
+		got[p.Name] = slices.Clone(p.Grad())
 	}
 	rows, targets := []int32{}, []int32{}
 	for i, id := range in.Targets {
@@ -142,6 +142,6 @@ func TestLastQueries(t *testing.T) {
 	}
 	for _, p := range m.Params {
 		p.Weight.SettleGrad()
-		golden.NearNorm(t, p.Name+": gradient", got[p.Name], p.Grad, 1e-5)
+		golden.NearNorm(t, p.Name+": gradient", got[p.Name], p.Grad(), 1e-5)
 	}
 }

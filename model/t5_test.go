@@ -97,13 +97,13 @@ func TestTextToTextGradients(t *testing.T) {
 				for i, p := range m.Params {
 					p.Weight.SettleGrad()
 					if workers == 2 {
-						if !slices.Equal(first[i], p.Grad) {
+						if !slices.Equal(first[i], p.Grad()) {
 							t.Errorf("%s: two workers' gradient differs from one's", p.Name)
 						}
 						continue
 					}
-					first = append(first, slices.Clone(p.Grad))
-					golden.NearNorm(t, p.Name+": gradient", p.Grad, g.grad(p), 1e-3)
+					first = append(first, slices.Clone(p.Grad()))
+					golden.NearNorm(t, p.Name+": gradient", p.Grad(), g.grad(p), 1e-3)
 				}
 			}
 		})

@@ -98,7 +98,7 @@ func TestSharedMatrices(t *testing.T) {
 		if x.Param == nil {
 			continue
 		}
-		want := make([]float32, len(x.Param.Grad))
+		want := make([]float32, len(x.Param.Grad()))
 		for j := range three.Tensors {
 			y := &three.Tensors[j]
 			same := y.Name == x.Name
@@ -106,10 +106,10 @@ func TestSharedMatrices(t *testing.T) {
 				same = strings.HasPrefix(y.Name, owner[:len(owner)-1]) && y.Name[len(owner):] == x.Name[len(owner):]
 			}
 			if same {
-				kernel.Axpy(1, y.Param.Grad, want)
+				kernel.Axpy(1, y.Param.Grad(), want)
 			}
 		}
-		for k, v := range x.Param.Grad {
+		for k, v := range x.Param.Grad() {
 			if !(math.Abs(float64(v-want[k])) <= 1e-5) {
 				t.Fatalf("%s: gradient %g at %d, of the copies %g in all", x.Name, v, k, want[k])
 			}

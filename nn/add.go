@@ -16,7 +16,7 @@ type add struct {
 // the residual stream of transformers that normalise before each block.
 func (t *Tape) Add(x, residual *Tensor, p float32) *Tensor {
 	y := t.New(x.Rows, x.Cols)
-	y.constant = x.constant && residual.constant
+	y.noGrad = x.noGrad && residual.noGrad
 	op := t.adds.next()
 	*op = add{t: t, x: x, res: residual, y: y}
 	if t.Train {
@@ -40,11 +40,11 @@ func (o *addForward) Do(i, _ int) {
 }
 
 func (o *add) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	o.dres = nil
-	if !o.res.constant {
+	if !o.res.noGrad {
 		o.dres, o.addRes = t.gradOf(o.res)
 	}
 	o.dx, o.addX = t.gradOf(o.x)

@@ -27,7 +27,8 @@ func (a *arena) alloc(n int) []float32 {
 // reset takes everything back.
 func (a *arena) reset() { a.at, a.used = 0, 0 }
 
-// freeList recycles gradient buffers, which live shortly and in turn.
+// freeList recycles gradient buffers: most are needed for a moment only, and another
+// takes their place.
 type freeList struct {
 	free, all [][]float32
 }

@@ -48,7 +48,7 @@ func (t *Tape) AttendOne(q, x *Tensor, kv *Linear, offsets []int32, opt Attentio
 		return t.Attention(Heads{X: q}, Heads{X: made}, Heads{X: made, Start: kv.W.Rows / 2}, t.ones[:q.Rows+1], offsets, opt)
 	}
 	y := t.New(q.Rows, opt.Heads*opt.Dim)
-	y.constant = q.constant && x.constant && kv.fixed()
+	y.noGrad = q.noGrad && x.noGrad && kv.fixed()
 	op := t.attendOnes.next()
 	*op = attendOne{AttentionOptions: opt, t: t, q: q, x: x, y: y, kv: kv, off: offsets, prec: t.Prec}
 	op.complete()
@@ -171,20 +171,21 @@ func (f *attendOneValues) Do(h, w int) {
 }
 
 func (o *attendOne) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	o.dq, o.addQ = t.gradOf(o.q)
 	o.dx = nil
-	if !o.x.constant {
+	if !o.x.noGrad {
 		o.dx, o.addX = t.gradOf(o.x)
 	}
 	if !o.kv.W.Frozen {
-		o.addW = o.kv.W.accumulate()
+		_, o.addW = o.kv.W.gradient()
 	}
 	if b := o.kv.B; b != nil && !b.Frozen {
-		if o.addB = b.accumulate(); !o.addB {
-			clear(b.Grad) // that of the keys vanishes
+		var grad []float32
+		if grad, o.addB = b.gradient(); !o.addB {
+			clear(grad) // that of the keys vanishes
 		}
 	}
 	t.workspace(o.Heads * o.longest)

@@ -52,8 +52,8 @@ func TestAttendOne(t *testing.T) {
 					kv.B = &Weight{Data: b0[:2*keys], Grad: random(2*keys, 1), Rows: 1, Cols: 2 * keys} // a stale gradient
 				}
 				if c.side {
-					kv.Sides = []*LowRank{{A: &Weight{Data: w0, Grad: make([]float32, 3*hidden), Rows: 3, Cols: hidden},
-						B: &Weight{Data: b0, Grad: make([]float32, 3*keys), Rows: keys, Cols: 3}, From: keys, Scale: 1}}
+					kv.Sides = []*LowRank{{A: &Weight{Data: w0, Rows: 3, Cols: hidden},
+						B: &Weight{Data: b0, Rows: keys, Cols: 3}, From: keys, Scale: 1}}
 				}
 				opt := AttentionOptions{Heads: heads, KVHeads: c.kvHeads, Dim: dim, Scale: 0.7, Drop: c.drop}
 				var y *Tensor
@@ -107,7 +107,7 @@ func TestAttendOneFrozen(t *testing.T) {
 	tape := NewTape(pool)
 	tape.Train = true
 	q, x := tape.New(1, 4), tape.New(3, 4)
-	x.constant = true
+	x.noGrad = true
 	kv := &Linear{W: NewWeight(8, 4), B: NewWeight(1, 8)}
 	kv.W.Frozen, kv.B.Frozen = true, true
 	y := tape.AttendOne(q, x, kv, []int32{0, 3}, AttentionOptions{Heads: 2, Dim: 2})

@@ -92,7 +92,7 @@ func (o *AttentionOptions) complete() {
 // what is kept grows with the number of rows.
 func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOptions) *Tensor {
 	y := t.New(int(queries[len(queries)-1]), opt.Heads*opt.Dim)
-	y.constant = q.X.constant && k.X != nil && k.X.constant && v.X.constant
+	y.noGrad = q.X.noGrad && k.X != nil && k.X.noGrad && v.X.noGrad
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
 	op.complete()
@@ -347,7 +347,7 @@ func (o *attention) running(p span, s, out []float32, first bool) {
 }
 
 func (o *attention) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	o.dq, _ = t.gradOf(o.q.X)

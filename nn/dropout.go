@@ -18,7 +18,7 @@ func (t *Tape) Dropout(x *Tensor, p float32) *Tensor {
 		return x
 	}
 	y := t.New(x.Rows, x.Cols)
-	y.constant = x.constant
+	y.noGrad = x.noGrad
 	op := t.drops.next()
 	*op = dropout{t: t, x: x, y: y, p: p, offset: t.offset(len(x.Data))}
 	t.Pool.Run(chunks(len(x.Data)), (*dropoutForward)(op))
@@ -34,7 +34,7 @@ func (o *dropoutForward) Do(i, _ int) {
 }
 
 func (o *dropout) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	o.dx, o.add = t.gradOf(o.x)

@@ -16,9 +16,9 @@ type embed struct {
 // inside their tables.
 func (t *Tape) Embed(tables []*Weight, ids [MaxTables][]int32) *Tensor {
 	y := t.New(len(ids[0]), tables[0].Cols)
-	y.constant = true
+	y.noGrad = true
 	for _, w := range tables {
-		y.constant = y.constant && w.Frozen
+		y.noGrad = y.noGrad && w.Frozen
 	}
 	op := t.embeds.next()
 	*op = embed{tables, ids, y}
@@ -45,7 +45,7 @@ func (o *embedForward) Do(i, _ int) {
 }
 
 func (o *embed) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	for k, w := range o.tables {
@@ -53,12 +53,12 @@ func (o *embed) backward(t *Tape) {
 			continue
 		}
 		if w.Touched == nil { // a tied table, which the head's gradient fills
-			if !w.accumulate() {
-				clear(w.Grad)
+			if grad, add := w.gradient(); !add {
+				clear(grad)
 			}
 			continue
 		}
-		w.written = true
+		w.gradient()
 		for _, id := range o.ids[k] {
 			w.Touched.Add(id)
 		}

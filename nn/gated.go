@@ -16,7 +16,7 @@ type gated struct {
 // means 1. σ and its derivative are computed again in the backward pass.
 func (t *Tape) Gated(gate, up *Tensor, act kernel.Activation, scale []float32) *Tensor {
 	y := t.New(gate.Rows, gate.Cols)
-	y.constant = gate.constant && up.constant
+	y.noGrad = gate.noGrad && up.noGrad
 	op := t.gateds.next()
 	*op = gated{t: t, gate: gate, up: up, y: y, act: act, scale: scale}
 	t.Pool.Run(y.Rows, (*gatedForward)(op))
@@ -36,13 +36,13 @@ func (o *gatedForward) Do(r, _ int) {
 }
 
 func (o *gated) backward(t *Tape) {
-	if t.takeGrad(o.y) == nil || o.y.constant {
+	if t.takeGrad(o.y) == nil || o.y.noGrad {
 		return
 	}
-	if !o.gate.constant {
+	if !o.gate.noGrad {
 		o.dgate, o.addG = t.gradOf(o.gate)
 	}
-	if !o.up.constant {
+	if !o.up.noGrad {
 		o.dup, o.addU = t.gradOf(o.up)
 	}
 	t.Pool.Run(o.y.Rows, (*gatedBackward)(o))

@@ -47,7 +47,7 @@ func TestGatedGolden(t *testing.T) {
 		gate, up := tape.New(1, c.Units), tape.New(1, c.Units)
 		copy(gate.Data, at("gate"))
 		copy(up.Data, at("up"))
-		gate.constant = true
+		gate.noGrad = true
 		tape.Gated(gate, up, acts[c.Act], nil).Grad = at("dy")[:c.Units]
 		tape.Backward()
 		if gate.Grad != nil || up.Grad == nil {

@@ -9,7 +9,7 @@ type gather struct {
 // must stay as it is until the backward pass.
 func (t *Tape) Rows(x *Tensor, rows []int32) *Tensor {
 	y := t.New(len(rows), x.Cols)
-	y.constant = x.constant
+	y.noGrad = x.noGrad
 	for i, r := range rows {
 		copy(y.Data[i*x.Cols:(i+1)*x.Cols], x.Data[int(r)*x.Cols:])
 	}
@@ -20,7 +20,7 @@ func (t *Tape) Rows(x *Tensor, rows []int32) *Tensor {
 }
 
 func (o *gather) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	dx, acc := t.gradOf(o.x)

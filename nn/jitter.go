@@ -19,7 +19,7 @@ func (t *Tape) Jitter(x *Tensor, eps float32) *Tensor {
 		return x
 	}
 	y := t.New(x.Rows, x.Cols)
-	y.constant = x.constant
+	y.noGrad = x.noGrad
 	op := t.jitters.next()
 	*op = jitter{t: t, x: x, y: y, eps: eps, offset: t.offset(len(x.Data))}
 	t.Pool.Run(chunks(len(x.Data)), (*jitterForward)(op))
@@ -45,7 +45,7 @@ func (f *jitterForward) Do(i, _ int) {
 }
 
 func (o *jitter) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	o.dx, o.add = t.gradOf(o.x)

@@ -12,8 +12,7 @@ type Linear struct {
 func (l *Linear) View(from, to int) *Linear {
 	v := &Linear{W: l.W.View(from, to)}
 	if l.B != nil {
-		b := l.B
-		v.B = &Weight{Data: b.Data[from:to], Grad: b.Grad[from:to], Rows: 1, Cols: to - from}
+		v.B = l.B.cut(from, 1, to-from)
 	}
 	for _, s := range l.Sides {
 		if s.From >= from && s.From < to {
@@ -77,14 +76,14 @@ func (a *activate) Do(r, _ int) {
 // forward makes the output and returns the product that fills it.
 func (o *linear) forward(t *Tape, x *Tensor, l *Linear, act kernel.Activation, scale []float32) kernel.Product {
 	y := t.New(x.Rows, l.W.Rows)
-	y.constant = x.constant && l.fixed()
+	y.noGrad = x.noGrad && l.fixed()
 	*o = linear{x, y, l, t.Prec}
 	p := kernel.Product{M: x.Rows, N: l.W.Rows, K: l.W.Cols, A: kernel.Mat{Data: x.Data, Stride: x.Cols}, C: y.Data, LDC: y.Cols,
 		Epilogue: kernel.Epilogue{Act: act, Scale: scale}}
 	if l.B != nil {
 		p.Epilogue.Bias = l.B.Data
 	}
-	if t.Train && !y.constant && (act != kernel.Identity || scale != nil) {
+	if t.Train && !y.noGrad && (act != kernel.Identity || scale != nil) {
 		y.Deriv = t.floats(len(y.Data))
 		p.Epilogue.Deriv = y.Deriv
 	}
@@ -104,7 +103,7 @@ func (o *linear) backward(t *Tape) {
 	if dy == nil {
 		return
 	}
-	if !o.x.constant {
+	if !o.x.noGrad {
 		t.Pool.GemmGroup(o.prec, []kernel.Product{o.toInput(t, dy)})
 	}
 	if !o.l.W.Frozen {
@@ -116,7 +115,7 @@ func (o *linear) backward(t *Tape) {
 // grad returns the output's gradient; nil when there is nothing to do.
 func (o *linear) grad(t *Tape) []float32 {
 	dy := t.takeGrad(o.y)
-	if o.y.constant {
+	if o.y.noGrad {
 		return nil
 	}
 	return dy
@@ -138,9 +137,10 @@ func (o *linear) toInput(t *Tape, dy []float32) kernel.Product {
 // toWeight returns the product that gives the weight its gradient.
 func (o *linear) toWeight(dy []float32) kernel.Product {
 	x, w := o.x, o.l.W
-	ep := kernel.Epilogue{Accumulate: w.accumulate(), Stream: true} // the optimizer reads it, at the end
+	grad, add := w.gradient()
+	ep := kernel.Epilogue{Accumulate: add, Stream: true} // the optimizer reads it, at the end
 	return kernel.Product{M: w.Rows, N: w.Cols, K: x.Rows, A: kernel.Mat{Data: dy, Stride: w.Rows, T: true}, B: kernel.Mat{Data: x.Data, Stride: w.Cols},
-		C: w.Grad, LDC: w.Cols, Epilogue: ep}
+		C: grad, LDC: w.Cols, Epilogue: ep}
 }
 
 // finish does what follows the products of the backward pass.
@@ -151,7 +151,8 @@ func (o *linear) finish(t *Tape, dy []float32) {
 		t.Pool.Run(chunks(len(w.Data)), &t.keepZeros)
 	}
 	if b := o.l.B; b != nil && !b.Frozen {
-		t.columns = addColumns{b.Grad, dy, o.x.Rows, b.accumulate()}
+		grad, add := b.gradient()
+		t.columns = addColumns{grad, dy, o.x.Rows, add}
 		t.Pool.Run((w.Rows+columnChunk-1)/columnChunk, &t.columns)
 	}
 	t.release(o.y)

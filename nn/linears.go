@@ -47,7 +47,7 @@ func (o *linears) backward(t *Tape) {
 		if dy == nil {
 			continue
 		}
-		if !l.x.constant {
+		if !l.x.noGrad {
 			o.products = append(o.products, l.toInput(t, dy))
 		}
 		switch {
@@ -66,7 +66,7 @@ func (o *linears) backward(t *Tape) {
 		t.Pool.GemmGroup(l.prec, append(o.products[:0], l.toWeight(l.y.Grad)))
 	}
 	for i := range o.of {
-		if l := &o.of[i]; l.y.Grad != nil && !l.y.constant {
+		if l := &o.of[i]; l.y.Grad != nil && !l.y.noGrad {
 			l.finish(t, l.y.Grad)
 		}
 	}

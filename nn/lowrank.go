@@ -47,23 +47,25 @@ func (o *lowRankDrop) Do(i, _ int) {
 // backward takes the gradients of A, B and x; that of y stays for the matrix.
 func (o *lowRank) backward(t *Tape) {
 	dy := t.takeGrad(o.y)
-	if dy == nil || o.y.constant {
+	if dy == nil || o.y.noGrad {
 		return
 	}
 	s := o.s
 	rows, rank, in := o.x.Rows, s.A.Rows, s.A.Cols
 	grad, narrow := kernel.Mat{Data: dy[s.From:], Stride: o.y.Cols}, kernel.Mat{Data: o.narrow, Stride: rank}
 	if !s.B.Frozen {
-		t.Pool.Gemm(t.Prec, s.B.Rows, rank, rows, transposed(grad), narrow, s.B.Grad, rank, kernel.Epilogue{Alpha: s.Scale, Accumulate: s.B.accumulate()})
+		db, add := s.B.gradient()
+		t.Pool.Gemm(t.Prec, s.B.Rows, rank, rows, transposed(grad), narrow, db, rank, kernel.Epilogue{Alpha: s.Scale, Accumulate: add})
 	}
-	if s.A.Frozen && o.x.constant {
+	if s.A.Frozen && o.x.noGrad {
 		return
 	}
 	t.Pool.Gemm(t.Prec, rows, rank, s.B.Rows, grad, kernel.Mat{Data: s.B.Data, Stride: rank}, o.narrow, rank, kernel.Epilogue{Alpha: s.Scale})
 	if !s.A.Frozen {
-		t.Pool.Gemm(t.Prec, rank, in, rows, transposed(narrow), kernel.Mat{Data: o.in, Stride: in}, s.A.Grad, in, kernel.Epilogue{Accumulate: s.A.accumulate()})
+		da, add := s.A.gradient()
+		t.Pool.Gemm(t.Prec, rank, in, rows, transposed(narrow), kernel.Mat{Data: o.in, Stride: in}, da, in, kernel.Epilogue{Accumulate: add})
 	}
-	if o.x.constant {
+	if o.x.noGrad {
 		return
 	}
 	dx, add := t.gradOf(o.x)

@@ -24,7 +24,7 @@ func TestLowRankGolden(t *testing.T) {
 		at := func(name string) []float32 { return g.Floats(fmt.Sprint(i, ".", name)) }
 		weight := func(name string, cols int) *Weight {
 			data := at(name)
-			return &Weight{Data: data, Grad: make([]float32, len(data)), Rows: len(data) / cols, Cols: cols}
+			return &Weight{Data: data, Rows: len(data) / cols, Cols: cols}
 		}
 		act := kernel.Identity
 		if c.Act == "silu" {
@@ -41,7 +41,7 @@ func TestLowRankGolden(t *testing.T) {
 				tape.Train = true
 				x := tape.New(c.Rows, c.Inputs)
 				copy(x.Data, at("x"))
-				x.constant = frozen
+				x.noGrad = frozen
 				var y *Tensor
 				if group {
 					y = tape.Linears(nil, []*Tensor{x}, []*Linear{l}, act, nil)[0]

@@ -31,12 +31,12 @@ func (t *Tape) AddNorm(x, residual *Tensor, n *Norm, p float32) *Tensor {
 	y := t.New(x.Rows, x.Cols)
 	op := t.norms.next()
 	*op = addNorm{t: t, x: x, res: residual, y: y, n: n}
-	y.constant = x.constant && n.Gain.Frozen && (residual == nil || residual.constant)
+	y.noGrad = x.noGrad && n.Gain.Frozen && (residual == nil || residual.noGrad)
 	if t.Train {
 		op.p = p
 		op.offset = t.offset(len(x.Data))
 	}
-	if t.Train && !y.constant {
+	if t.Train && !y.noGrad {
 		op.norm = t.floats(len(x.Data))
 		op.rstd = t.floats(x.Rows)
 	}
@@ -72,22 +72,23 @@ func (o *addNormForward) Do(i, _ int) {
 }
 
 func (o *addNorm) backward(t *Tape) {
-	if t.takeGrad(o.y) == nil || o.y.constant {
+	if t.takeGrad(o.y) == nil || o.y.noGrad {
 		return
 	}
 	c, n := o.y.Cols, rowChunks(o.y.Rows)
 	o.partial = t.grads.get(n * 2 * c)
 	o.dx, o.addX = t.gradOf(o.x)
-	if o.res != nil && !o.res.constant {
+	if o.res != nil && !o.res.noGrad {
 		o.dres, o.addRes = t.gradOf(o.res)
 	}
 	t.Pool.Run(n, (*addNormBackward)(o))
 	if !o.n.Gain.Frozen {
 		for i, w := range [2]*Weight{o.n.Gain, o.n.Bias} {
-			if !w.accumulate() {
-				clear(w.Grad)
+			grad, add := w.gradient()
+			if !add {
+				clear(grad)
 			}
-			kernel.AddColumns(w.Grad, o.partial[i*c:], 2*c, n)
+			kernel.AddColumns(grad, o.partial[i*c:], 2*c, n)
 		}
 	}
 	t.grads.put(o.partial)

@@ -5,8 +5,11 @@ import "mlpfusion/kernel"
 // Weight is one matrix (Rows × Cols, row-major) that operations read and whose
 // gradient they accumulate.
 type Weight struct {
-	Data, Grad []float32
+	Data       []float32
 	Rows, Cols int
+	// Grad is made when a backward pass first reaches the weight: what is frozen, or only
+	// ever evaluated, has none.
+	Grad []float32
 	// Frozen weights get no gradient.
 	Frozen bool
 	// Touched lists the rows an embedding's gradient has been added to since
@@ -22,20 +25,40 @@ type Weight struct {
 	// packed is Data as Linear multiplies by it, see Pack.
 	packed *kernel.Packed
 
+	whole *Weight // of which this is a view, from an element on
+	from  int
+
 	// Masked weights keep their zeros: the gradient of a zero element is
 	// dropped (method magnitude).
 	Masked bool
 }
 
-// NewWeight returns a zero weight with its gradient.
+// NewWeight returns a zero weight.
 func NewWeight(rows, cols int) *Weight {
-	return &Weight{Data: make([]float32, rows*cols), Grad: make([]float32, rows*cols), Rows: rows, Cols: cols}
+	return &Weight{Data: make([]float32, rows*cols), Rows: rows, Cols: cols}
 }
 
 // View returns rows [from, to) of w as a weight that shares its memory. When
 // views are used in operations, w itself must not be.
 func (w *Weight) View(from, to int) *Weight {
-	return &Weight{Data: w.Data[from*w.Cols : to*w.Cols], Grad: w.Grad[from*w.Cols : to*w.Cols], Rows: to - from, Cols: w.Cols}
+	return w.cut(from*w.Cols, to-from, w.Cols)
+}
+
+// cut returns rows × cols elements of w, from one on, as a weight.
+func (w *Weight) cut(from, rows, cols int) *Weight {
+	return &Weight{Data: w.Data[from : from+rows*cols], Rows: rows, Cols: cols, Frozen: w.Frozen, whole: w, from: from}
+}
+
+// makeGrad makes the gradient's memory, zero, unless it is there.
+func (w *Weight) makeGrad() []float32 {
+	switch {
+	case w.Grad != nil:
+	case w.whole != nil:
+		w.Grad = w.whole.makeGrad()[w.from : w.from+len(w.Data)]
+	default:
+		w.Grad = make([]float32, len(w.Data))
+	}
+	return w.Grad
 }
 
 // Pack lays the weight out as products read it. Until Unpack inference multiplies
@@ -67,16 +90,16 @@ func (w *Weight) Reached() bool { return w.written || w.Touched != nil }
 // ZeroGrad, so that Grad may be read.
 func (w *Weight) SettleGrad() {
 	if !w.written && w.Touched == nil && !w.Frozen {
-		clear(w.Grad)
+		clear(w.makeGrad())
 		w.written = true
 	}
 }
 
-// accumulate tells whether a backward must add to Grad, and marks it written.
-func (w *Weight) accumulate() bool {
-	was := w.written
+// gradient returns Grad for a backward to write, or add to, and marks it written.
+func (w *Weight) gradient() (grad []float32, add bool) {
+	add = w.written
 	w.written = true
-	return was
+	return w.makeGrad(), add
 }
 
 // RowSet is a set of rows in order of arrival.
@@ -110,12 +133,24 @@ type Param struct {
 	Name       string
 	Shape      []int // as in the checkpoint
 	Transposed bool  // the checkpoint stores the transpose of Data (GPT-2's Conv1D)
-	Data, Grad []float32
-	Weight     *Weight // the weight it is a part of
+	Data       []float32
+	Weight     *Weight // the weight it is a part of, see Of
 	Decay      bool    // weight decay applies (not to biases and LayerNorm)
 	Cols       int     // Data is (len(Data)/Cols × Cols)
 	Unit       *Unit   // set for the parameters of a fused MLP's hidden units
+
+	whole *Weight // that it is cut from
+	from  int
 }
+
+// Of makes p the elements [from, to) of w. Weight may afterwards become a view of w.
+func (p *Param) Of(w *Weight, from, to int) {
+	p.Weight, p.Data, p.whole, p.from = w, w.Data[from:to], w, from
+}
+
+// Grad is p's part of the weight's gradient; it may be called by several goroutines
+// once a backward pass has reached the weight.
+func (p *Param) Grad() []float32 { return p.whole.makeGrad()[p.from : p.from+len(p.Data)] }
 
 // Unit says how the hidden units of a fused MLP lie in a parameter and how their
 // steps and gradients are weighted (docs/method.md, "P in training").

@@ -54,13 +54,14 @@ func (b *PositionBias) spread(dst []float32, longest int) {
 // head, (sequences × heads × (2·longest−1)), in their order.
 func (b *PositionBias) gather(grads []float32, longest int) {
 	heads, n := b.Table.Cols, 2*longest-1
-	if !b.Table.accumulate() {
-		clear(b.Table.Grad)
+	grad, add := b.Table.gradient()
+	if !add {
+		clear(grad)
 	}
 	for i := range len(grads) / n {
 		for d, g := range grads[i*n : (i+1)*n] {
 			if g != 0 {
-				b.Table.Grad[b.bucket(d+1-longest)*heads+i%heads] += g
+				grad[b.bucket(d+1-longest)*heads+i%heads] += g
 			}
 		}
 	}

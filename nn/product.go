@@ -12,7 +12,7 @@ type product struct {
 // lets through.
 func (t *Tape) Product(a, b *Tensor) *Tensor {
 	y := t.New(a.Rows, a.Cols)
-	y.constant = a.constant && b.constant
+	y.noGrad = a.noGrad && b.noGrad
 	op := t.products.next()
 	*op = product{a: a, b: b, y: y}
 	t.Pool.Run(chunks(len(y.Data)), (*productForward)(op))
@@ -29,14 +29,14 @@ func (o *productForward) Do(i, _ int) {
 }
 
 func (o *product) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	o.da, o.db = nil, nil
-	if !o.a.constant {
+	if !o.a.noGrad {
 		o.da, o.addA = t.gradOf(o.a)
 	}
-	if !o.b.constant {
+	if !o.b.noGrad {
 		o.db, o.addB = t.gradOf(o.b)
 	}
 	t.Pool.Run(chunks(len(o.y.Data)), (*productBackward)(o))

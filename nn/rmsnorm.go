@@ -30,7 +30,7 @@ type rmsNorm struct {
 // RMSNorm returns gain ⊙ x/√(mean(x²) + eps), row by row.
 func (t *Tape) RMSNorm(x *Tensor, n *RMSNorm) *Tensor {
 	y := t.New(x.Rows, x.Cols)
-	y.constant = x.constant && n.Gain.Frozen
+	y.noGrad = x.noGrad && n.Gain.Frozen
 	op := t.rmsNorms.next()
 	*op = rmsNorm{in: Heads{X: x}, x: Heads{X: x}, y: Heads{X: y}, heads: 1, dim: x.Cols, n: n}
 	op.forward(t)
@@ -42,7 +42,7 @@ func (t *Tape) RMSNorm(x *Tensor, n *RMSNorm) *Tensor {
 // or keys at once, are one head. x is the part of a projection that holds them; it is
 // called before anything reads it.
 func (t *Tape) RMSNormHeads(x Heads, heads int, n *RMSNorm) {
-	x.X.constant = x.X.constant && n.Gain.Frozen
+	x.X.noGrad = x.X.noGrad && n.Gain.Frozen
 	op := t.rmsNorms.next()
 	*op = rmsNorm{in: x, x: x, y: x, heads: heads, dim: n.Gain.Cols, n: n}
 	if t.Train {
@@ -92,7 +92,7 @@ func (o *rmsNormForward) Do(i, _ int) {
 
 func (o *rmsNorm) backward(t *Tape) {
 	x, y, w := o.x.X, o.y.X, o.n.Gain
-	if y.Grad == nil || y.constant {
+	if y.Grad == nil || y.noGrad {
 		return
 	}
 	n := rowChunks(y.Rows)
@@ -102,15 +102,16 @@ func (o *rmsNorm) backward(t *Tape) {
 	switch {
 	case x == y:
 		o.dx = y.Grad
-	case !x.constant:
+	case !x.noGrad:
 		o.dx, o.add = t.gradOf(x)
 	}
 	t.Pool.Run(n, (*rmsNormBackward)(o))
 	if !w.Frozen {
-		if !w.accumulate() {
-			clear(w.Grad)
+		grad, add := w.gradient()
+		if !add {
+			clear(grad)
 		}
-		kernel.AddColumns(w.Grad, o.partial, o.dim, n)
+		kernel.AddColumns(grad, o.partial, o.dim, n)
 		t.grads.put(o.partial)
 	}
 	if x != y {

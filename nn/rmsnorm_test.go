@@ -25,7 +25,7 @@ func TestRMSNormGolden(t *testing.T) {
 				tape := NewTape(pool)
 				tape.Train = true
 				gain := at("gain")
-				n := &RMSNorm{Gain: &Weight{Data: gain, Grad: make([]float32, len(gain)), Rows: 1, Cols: len(gain)}, Eps: c.Eps, OnePlus: c.OnePlus}
+				n := &RMSNorm{Gain: &Weight{Data: gain, Rows: 1, Cols: len(gain)}, Eps: c.Eps, OnePlus: c.OnePlus}
 				x := tape.New(c.Rows, c.Cols)
 				copy(x.Data, at("x"))
 				y, want := x, at("dx")

@@ -76,7 +76,7 @@ func (o *rotateForward) Do(i, _ int) { (*rotate)(o).turn(o.x.X.Data, i, 1) }
 
 // backward turns the gradient back: the rotation's transpose.
 func (o *rotate) backward(t *Tape) {
-	if o.x.X.Grad != nil && !o.x.X.constant {
+	if o.x.X.Grad != nil && !o.x.X.noGrad {
 		t.Pool.Run(rowChunks(len(o.positions)), (*rotateBackward)(o))
 	}
 }

@@ -66,7 +66,7 @@ func TestRotatePast(t *testing.T) {
 		t.Error("the rotation changed when the rope grew")
 	}
 	fixed := tape.New(1, dim)
-	fixed.constant, fixed.Grad = true, slices.Clone(rows[:dim])
+	fixed.noGrad, fixed.Grad = true, slices.Clone(rows[:dim])
 	tape.Rotate(Heads{X: fixed}, 1, dim, rope, []int32{3})
 	tape.Backward()
 	if !slices.Equal(fixed.Grad, rows[:dim]) {

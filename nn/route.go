@@ -119,7 +119,7 @@ func (t *Tape) Dispatch(x *Tensor, r *Routing) []*Tensor {
 	for e := range r.Experts {
 		y := t.tensors.next()
 		from, to := int(r.Starts[e])*x.Cols, int(r.Starts[e+1])*x.Cols
-		*y = Tensor{Rows: r.Load(e), Cols: x.Cols, Data: op.all[from:to:to], constant: x.constant}
+		*y = Tensor{Rows: r.Load(e), Cols: x.Cols, Data: op.all[from:to:to], noGrad: x.noGrad}
 		op.xs = append(op.xs, y)
 	}
 	t.Pool.Run(rowChunks(x.Rows), (*dispatchForward)(op))
@@ -139,7 +139,7 @@ func (o *dispatchForward) Do(i, _ int) {
 }
 
 func (o *dispatch) backward(t *Tape) {
-	if o.x.constant {
+	if o.x.noGrad {
 		return
 	}
 	o.dx, o.add = t.gradOf(o.x)
@@ -187,11 +187,11 @@ type combine struct {
 // for the rows that Dispatch gave it; nil for an expert without any.
 func (t *Tape) Combine(ys []*Tensor, r *Routing, width int) *Tensor {
 	y := t.New(len(r.Slot), width)
-	y.constant = r.Logits.constant
+	y.noGrad = r.Logits.noGrad
 	op := t.combines.next()
 	op.t, op.r, op.y, op.ys = t, r, y, append(op.ys[:0], ys...)
 	for _, x := range ys {
-		y.constant = y.constant && (x == nil || x.constant)
+		y.noGrad = y.noGrad && (x == nil || x.noGrad)
 	}
 	t.Pool.Run(rowChunks(y.Rows), (*combineForward)(op))
 	t.record(op)
@@ -225,7 +225,7 @@ func (f *combineForward) Do(i, _ int) {
 }
 
 func (o *combine) backward(t *Tape) {
-	if o.y.Grad == nil || o.y.constant {
+	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
 	for _, x := range o.ys {
@@ -233,11 +233,11 @@ func (o *combine) backward(t *Tape) {
 			t.gradOf(x)
 		}
 	}
-	if !o.r.Logits.constant {
+	if !o.r.Logits.noGrad {
 		o.r.dprob = t.floats(o.y.Rows)
 	}
 	t.Pool.Run(rowChunks(o.y.Rows), (*combineBackward)(o))
-	if !o.r.Logits.constant {
+	if !o.r.Logits.noGrad {
 		o.toLogits(t)
 	}
 	t.release(o.y)
@@ -308,7 +308,7 @@ func (t *Tape) RouterLosses(routings []*Routing, z, balance float64) (zLoss, bal
 	share, prob := make0(&t.routerSums[0], experts), make0(&t.routerSums[1], experts)
 	p := make0(&t.routerSums[2], experts)
 	for _, r := range routings {
-		if t.Train && !r.Logits.constant {
+		if t.Train && !r.Logits.noGrad {
 			if dl, add := t.gradOf(r.Logits); !add {
 				clear(dl)
 			}
@@ -336,7 +336,7 @@ func (t *Tape) RouterLosses(routings []*Routing, z, balance float64) (zLoss, bal
 				at := i * experts
 				logZ := softmax64(p, r.Logits.Data[at:at+experts])
 				zLoss += logZ * logZ / (tokens * layers)
-				if !t.Train || r.Logits.constant {
+				if !t.Train || r.Logits.noGrad {
 					continue
 				}
 				var mean float64

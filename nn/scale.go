@@ -24,7 +24,7 @@ func (o *scaleForward) Do(i, _ int) {
 }
 
 func (o *scaled) backward(t *Tape) {
-	if o.x.Grad != nil && !o.x.constant {
+	if o.x.Grad != nil && !o.x.noGrad {
 		t.Pool.Run(chunks(len(o.x.Grad)), (*scaleBackward)(o))
 	}
 }

@@ -10,7 +10,7 @@ type capped struct {
 // Softcap replaces x by cap·tanh(x/cap), in place, before anything reads it: Gemma 2's
 // logits. x is the output of a Linear without activation.
 func (t *Tape) Softcap(x *Tensor, cap float32) {
-	if t.Train && !x.constant {
+	if t.Train && !x.noGrad {
 		x.Deriv = t.floats(len(x.Data))
 	}
 	t.capped = capped{x.Data, x.Deriv, cap}

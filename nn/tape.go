@@ -15,7 +15,7 @@ type Tensor struct {
 	// Deriv is the derivative of the activation that made Data, when one did.
 	Deriv     []float32
 	derivDone bool // Grad has already been multiplied by Deriv
-	constant  bool // nothing below needs a gradient
+	noGrad    bool // nothing below needs a gradient
 	watched   bool // see Watch
 }
 
@@ -63,7 +63,7 @@ type Tape struct {
 	multiply   multiply
 	activate   activate
 	ones       []int32 // 0, 1, 2 …: sequences of one query each
-	match      match
+	distance   squaredDistance
 	vocabulary vocabularyLoss
 	capped     capped
 	keepZeros  keepZeros
@@ -167,7 +167,7 @@ func (t *Tape) gradOf(x *Tensor) (g []float32, accumulate bool) {
 
 // Watch has Backward give x its gradient even where nothing below trains, and
 // leave it readable. It is called before x is used.
-func (t *Tape) Watch(x *Tensor) { x.constant, x.watched = false, true }
+func (t *Tape) Watch(x *Tensor) { x.noGrad, x.watched = false, true }
 
 // takeGrad returns the finished gradient of an operation's output y, with the
 // derivative of its activation applied; nil when nothing depended on y.

@@ -55,7 +55,7 @@ func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 	}
 	var dx []float32
 	var add bool
-	if t.Train && !x.constant {
+	if t.Train && !x.noGrad {
 		dx, add = t.gradOf(x)
 	}
 	var sum float64
@@ -74,7 +74,8 @@ func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 			t.Pool.Gemm(t.Prec, n, hidden, words, logits, matrix, dx[from*hidden:], hidden, kernel.Epilogue{Accumulate: add})
 		}
 		if t.Train && !w.Frozen {
-			t.Pool.Gemm(t.Prec, words, hidden, n, transposed(logits), rows, w.Grad, hidden, kernel.Epilogue{Accumulate: w.accumulate()})
+			grad, add := w.gradient()
+			t.Pool.Gemm(t.Prec, words, hidden, n, transposed(logits), rows, grad, hidden, kernel.Epilogue{Accumulate: add})
 		}
 	}
 	v.targets = nil

@@ -116,7 +116,7 @@ func TestVocabularyGolden(t *testing.T) {
 		at := func(name string) []float32 { return g.Floats(fmt.Sprint(i, ".", name)) }
 		tape := NewTape(pool)
 		tape.Train = true
-		w := &Weight{Data: at("w"), Grad: make([]float32, c.Words*c.Hidden), Rows: c.Words, Cols: c.Hidden}
+		w := &Weight{Data: at("w"), Rows: c.Words, Cols: c.Hidden}
 		targets := g.Ints(fmt.Sprint(i, ".targets"))
 		input := func() *Tensor {
 			x := tape.New(len(targets), c.Hidden)

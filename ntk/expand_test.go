@@ -30,7 +30,7 @@ func TestExpand(t *testing.T) {
 				return v
 			}
 			weight := func(rows, cols int) *nn.Weight {
-				return &nn.Weight{Data: random(rows * cols), Grad: make([]float32, rows*cols), Rows: rows, Cols: cols}
+				return &nn.Weight{Data: random(rows * cols), Rows: rows, Cols: cols}
 			}
 			linear := func(in, out int) *nn.Linear {
 				l := &nn.Linear{W: weight(out, in)}
@@ -57,7 +57,7 @@ func TestExpand(t *testing.T) {
 				h = tape.Linear(x, mlp.Up, mlp.Act, mlp.ClusterSizes)
 			}
 			y := tape.Linear(h, mlp.Down, kernel.Identity, nil)
-			tape.Match(y, target, 1)
+			tape.SquaredDistance(y, target, 1)
 			f := &factors{x: x.Data, dy: append([]float32(nil), y.Grad...), offsets: []int32{0, 4, 4, tokens}}
 			tape.Backward()
 			for _, group := range []int{units, 3} {

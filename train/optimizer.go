@@ -161,17 +161,17 @@ func (o *normJob) Do(i, _ int) {
 	case pc.s.skip:
 	case pc.s.done != nil:
 		for _, r := range p.Weight.Touched.Rows {
-			sum += kernel.SumSquares(p.Grad[int(r)*p.Cols : (int(r)+1)*p.Cols])
+			sum += kernel.SumSquares(p.Grad()[int(r)*p.Cols : (int(r)+1)*p.Cols])
 		}
 	case p.Unit == nil || p.Unit.Norm == nil:
-		sum = kernel.SumSquares(p.Grad[pc.from:pc.to])
+		sum = kernel.SumSquares(p.Grad()[pc.from:pc.to])
 	case p.Unit.Columns:
 		for at := pc.from; at < pc.to; at += p.Cols {
-			sum += kernel.SumSquaresColumns(p.Grad[at:at+p.Cols], p.Unit.Norm)
+			sum += kernel.SumSquaresColumns(p.Grad()[at:at+p.Cols], p.Unit.Norm)
 		}
 	default:
 		for at := pc.from; at < pc.to; at += p.Cols {
-			sum += kernel.SumSquares(p.Grad[at:at+p.Cols]) * float64(p.Unit.Norm[at/p.Cols])
+			sum += kernel.SumSquares(p.Grad()[at:at+p.Cols]) * float64(p.Unit.Norm[at/p.Cols])
 		}
 	}
 	o.sums[i] = sum
@@ -189,13 +189,13 @@ func (o *stepJob) Do(i, _ int) {
 		for _, r := range p.Weight.Touched.Rows {
 			(*Optimizer)(o).replay(s, int(r), o.step-1)
 			at, end := int(r)*p.Cols, (int(r)+1)*p.Cols
-			(*Optimizer)(o).update(s, at, end, p.Grad[at:end], &o.now)
+			(*Optimizer)(o).update(s, at, end, p.Grad()[at:end], &o.now)
 			s.done[r] = int32(o.step)
 		}
 		return
 	}
 	if p.Unit == nil || p.Unit.Step == nil {
-		(*Optimizer)(o).update(s, pc.from, pc.to, p.Grad[pc.from:pc.to], &s.now)
+		(*Optimizer)(o).update(s, pc.from, pc.to, p.Grad()[pc.from:pc.to], &s.now)
 		return
 	}
 	for at := pc.from; at < pc.to; at += p.Cols {
@@ -230,7 +230,7 @@ func (o *Optimizer) updateUnits(s *state, from, to int) {
 	if !p.Decay {
 		k.Decay = 0
 	}
-	w, g := p.Data[from:to], p.Grad[from:to]
+	w, g := p.Data[from:to], p.Grad()[from:to]
 	switch {
 	case o.cfg.SGD && p.Unit.Columns:
 		for j := range w {

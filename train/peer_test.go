@@ -80,11 +80,11 @@ func TestMiniLM(t *testing.T) {
 		// A key's bias moves every score of a query alike: its gradient is
 		// zero but for rounding.
 		if golden.Norm(want) < 1e-9 {
-			golden.Near(t, p.Name+": gradient", p.Grad, want, 1e-5)
+			golden.Near(t, p.Name+": gradient", p.Grad(), want, 1e-5)
 			continue
 		}
-		golden.NearNorm(t, p.Name+": gradient", p.Grad, want, 1e-3)
-		worst = max(worst, golden.Relative(p.Grad, want))
+		golden.NearNorm(t, p.Name+": gradient", p.Grad(), want, 1e-3)
+		worst = max(worst, golden.Relative(p.Grad(), want))
 	}
 	t.Logf("gradients of %d parameters: farthest %.1e of the norm", len(m.Params), worst)
 

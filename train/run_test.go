@@ -339,7 +339,7 @@ func TestSGD(t *testing.T) {
 	clip, moved := min(1, 1/s.Optimizer.Norm()), false
 	for i, p := range m.Params {
 		for j, w := range p.Data {
-			want := float64(before[i][j]) - lr*clip*float64(p.Grad[j])
+			want := float64(before[i][j]) - lr*clip*float64(p.Grad()[j])
 			if !(math.Abs(float64(w)-want) <= 1e-6*max(1, math.Abs(want))) {
 				t.Fatalf("%s[%d] = %g, expected %g", p.Name, j, w, want)
 			}

@@ -67,7 +67,7 @@ func (t *Tuning) loss(tape *nn.Tape, student *model.Model, in *model.Input, _ []
 	student.ForwardAll(tape, in, &t.hidden)
 	layers := len(t.hidden.Hidden) - 1 // before them the embeddings
 	for l := 1; l <= layers; l++ {
-		sum += tape.Match(t.hidden.Hidden[l], t.original.Hidden[l], 1/float64(layers))
+		sum += tape.SquaredDistance(t.hidden.Hidden[l], t.original.Hidden[l], 1/float64(layers))
 	}
 	return sum
 }

@@ -59,7 +59,7 @@ func TestTuneGradient(t *testing.T) {
 		for _, p := range student.Params {
 			if !p.Weight.Frozen {
 				p.Weight.SettleGrad()
-				grads[p] = slices.Clone(p.Grad)
+				grads[p] = slices.Clone(p.Grad())
 			}
 		}
 		for p, g := range grads {
@@ -87,9 +87,9 @@ func TestTuneGradient(t *testing.T) {
 	}
 }
 
-// TestMatch checks the loss itself, the gradient of each element, and that it is
+// TestSquaredDistance checks the loss itself, the gradient of each element, and that it is
 // added to one that is there.
-func TestMatch(t *testing.T) {
+func TestSquaredDistance(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	tape := nn.NewTape(pool)
@@ -97,10 +97,10 @@ func TestMatch(t *testing.T) {
 	x, y := tape.New(2, 3), tape.New(2, 3)
 	copy(x.Data, []float32{1, 2, 3, 4, 5, 6})
 	copy(y.Data, []float32{1, 0, 3, 4, 5, 3})
-	if got := tape.Match(x, y, 2); got != 2*(4+9)/2. {
+	if got := tape.SquaredDistance(x, y, 2); got != 2*(4+9)/2. {
 		t.Errorf("loss %g, want 13", got)
 	}
-	tape.Match(x, y, 0.5)
+	tape.SquaredDistance(x, y, 0.5)
 	for i, want := range []float32{0, 5, 0, 0, 0, 7.5} {
 		if x.Grad[i] != want {
 			t.Errorf("gradient %v at element %d, want %v", x.Grad[i], i, want)

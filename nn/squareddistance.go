@@ -1,26 +1,26 @@
 package nn
 
-// match is the loss of Match at work.
-type match struct {
+// squaredDistance is SquaredDistance at work.
+type squaredDistance struct {
 	x, target, grad []float32
 	add             bool
 	factor          float32 // of the difference in the gradient
 	sums            []float64
 }
 
-// Match returns weight times the squared difference of x and target, both
+// SquaredDistance returns weight times the squared difference of x and target, both
 // (tokens × hidden), summed over the hidden size and averaged over tokens, and
 // while training adds its gradient to x's. It is called between the forward
 // pass and Backward, on as many tensors as are to be matched: the loss of
 // layer-wise task-specific tuning (docs/method.md). The target is a constant.
-func (t *Tape) Match(x, target *Tensor, weight float64) float64 {
+func (t *Tape) SquaredDistance(x, target *Tensor, weight float64) float64 {
 	if x.Rows != target.Rows || x.Cols != target.Cols {
-		panic("nn: Match of tensors of two shapes")
+		panic("nn: SquaredDistance of tensors of two shapes")
 	}
-	m := &t.match
+	m := &t.distance
 	m.x, m.target, m.grad = x.Data, target.Data, nil
 	weight /= float64(x.Rows)
-	if t.Train && !x.constant {
+	if t.Train && !x.noGrad {
 		m.grad, m.add = t.gradOf(x)
 		m.factor = float32(2 * weight)
 	}
@@ -36,7 +36,7 @@ func (t *Tape) Match(x, target *Tensor, weight float64) float64 {
 	return weight * sum
 }
 
-func (m *match) Do(i, _ int) {
+func (m *squaredDistance) Do(i, _ int) {
 	a, b := chunkOf(i, len(m.x))
 	var sum float64
 	for j := a; j < b; j++ {
