@@ -55,7 +55,7 @@ func (r *Runner) data(name string) (*taskData, error) {
 	if d.tok, err = tokenize.Load(r.Source.Path); err != nil {
 		return nil, err
 	}
-	if n := d.tok.VocabSize(); n > cfg.Vocab {
+	if n := d.tok.BaseSize(); n > cfg.Vocab {
 		return nil, fmt.Errorf("%s: expected a tokenizer of at most the model's %d entries, found %d", r.Source.Path, cfg.Vocab, n)
 	}
 	d.head = train.FitHead(d.set, cfg)

@@ -2,6 +2,7 @@ package task
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
@@ -68,11 +69,13 @@ func (e *Encoded) Length(i int) int {
 
 // Encode tokenizes examples to at most maxLen tokens each (0: no limit), on all
 // processors. progress, when not nil, is told now and then how many are done; its
-// calls do not overlap. The result does not depend on the number of workers. A text
-// that makes no token, as an empty one does where the tokenizer adds none of its
-// own, is an error: models have nothing to say of it.
-func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress func(done, total int)) (*Encoded, error) {
-	return encode(examples, progress, func(e *Example, to *Encoded) {
+// calls do not overlap. The result does not depend on the number of workers.
+//
+// A text that makes no token, as an empty one does where the tokenizer adds none of
+// its own, is an error, and so is one with a token beyond the vocab rows of a
+// model: it has nothing to say of them.
+func Encode(tok tokenize.Tokenizer, examples []Example, vocab, maxLen int, progress func(done, total int)) (*Encoded, error) {
+	return encode(examples, vocab, progress, func(e *Example, to *Encoded) {
 		var pair *string
 		if e.HasPair {
 			pair = &e.Pair
@@ -86,13 +89,13 @@ func Encode(tok tokenize.Tokenizer, examples []Example, maxLen int, progress fun
 }
 
 // encode lays the rows that add makes of each example end to end.
-func encode(examples []Example, progress func(done, total int), add func(e *Example, to *Encoded)) (*Encoded, error) {
+func encode(examples []Example, vocab int, progress func(done, total int), add func(e *Example, to *Encoded)) (*Encoded, error) {
 	const chunk = 256
 	chunks := (len(examples) + chunk - 1) / chunk
 	parts := make([]Encoded, chunks)
 	var mu sync.Mutex
 	done, claimed := 0, 0
-	bare := len(examples) // the first example without a token
+	wrong, why := len(examples), error(nil) // the first example that a model cannot read
 	var wg sync.WaitGroup
 	for range min(chunks, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
@@ -105,15 +108,22 @@ func encode(examples []Example, progress func(done, total int), add func(e *Exam
 					return
 				}
 				rows := examples[c*chunk : min((c+1)*chunk, len(examples))]
-				first := len(examples)
+				first, what := len(examples), error(nil)
 				for i := range rows {
-					before := len(parts[c].IDs)
-					if add(&rows[i], &parts[c]); len(parts[c].IDs) == before {
-						first = min(first, c*chunk+i)
+					ids, targets := len(parts[c].IDs), len(parts[c].Targets)
+					add(&rows[i], &parts[c])
+					err := Readable(parts[c].IDs[ids:], vocab)
+					if err == nil && len(parts[c].Targets) > targets {
+						err = Readable(parts[c].Targets[targets:], vocab)
+					}
+					if err != nil && what == nil {
+						first, what = c*chunk+i, err
 					}
 				}
 				mu.Lock()
-				bare = min(bare, first)
+				if first < wrong {
+					wrong, why = first, what
+				}
 				done += len(rows)
 				if progress != nil {
 					progress(done, len(examples))
@@ -123,9 +133,9 @@ func encode(examples []Example, progress func(done, total int), add func(e *Exam
 		})
 	}
 	wg.Wait()
-	if bare < len(examples) {
-		x := examples[bare]
-		return nil, fmt.Errorf("%s: expected a text of at least one token, found %q", cmp.Or(x.Place, fmt.Sprintf("example %d", bare+1)), x.Text)
+	if wrong < len(examples) {
+		x := examples[wrong]
+		return nil, fmt.Errorf("%s: %w in %.60q", cmp.Or(x.Place, fmt.Sprintf("example %d", wrong+1)), why, cmp.Or(x.Text, x.Target))
 	}
 	tokens := 0
 	for i := range parts {
@@ -150,6 +160,20 @@ func encode(examples []Example, progress func(done, total int), add func(e *Exam
 		e.Targets = append(e.Targets, p.Targets...)
 	}
 	return e, nil
+}
+
+// Readable reports a sequence that a model of so many rows cannot read: one of no
+// tokens, or with one beyond its rows.
+func Readable(ids []int32, vocab int) error {
+	if len(ids) == 0 {
+		return errors.New("expected at least one token, found none")
+	}
+	for _, id := range ids {
+		if int(id) >= vocab {
+			return fmt.Errorf("expected tokens below the model's %d entries, found %d", vocab, id)
+		}
+	}
+	return nil
 }
 
 // Fill lays the given rows out in b, whose memory it uses again: in a steady

@@ -31,6 +31,7 @@ func (letters) Encode(text string, pair *string, maxLen int) tokenize.Encoding {
 	return e
 }
 func (letters) Decode([]int32) string { return "" }
+func (letters) BaseSize() int         { return 0 }
 func (letters) VocabSize() int        { return 256 }
 func (letters) PadID() int32          { return 0 }
 
@@ -52,24 +53,36 @@ func TestEncodeNothing(t *testing.T) {
 		ex  []Example
 		say string
 	}{
-		{ex, `x.csv: line 3: expected a text of at least one token, found ""`},
-		{[]Example{ex[0], ex[2]}, `example 2: expected a text of at least one token, found ""`},
+		{ex, `x.csv: line 3: expected at least one token, found none in ""`},
+		{[]Example{ex[0], ex[2]}, `example 2: expected at least one token, found none in ""`},
 	} {
-		if _, err := Encode(characters{}, c.ex, 0, nil); err == nil || err.Error() != c.say {
+		if _, err := Encode(characters{}, c.ex, 1000, 0, nil); err == nil || err.Error() != c.say {
 			t.Errorf("got error %v, expected %s", err, c.say)
 		}
+	}
+	// A token beyond the model's rows, in what is read or is to be predicted.
+	beyond := []Example{{Text: "a"}, {Text: "\xC0", Place: "x.csv: line 3"}}
+	want := `x.csv: line 3: expected tokens below the model's 192 entries, found 192 in "\xc0"`
+	if _, err := Encode(characters{}, beyond, 192, 0, nil); err == nil || err.Error() != want {
+		t.Errorf("got error %v, expected %s", err, want)
+	}
+	if _, err := Encode(characters{}, beyond, 193, 0, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := EncodeText(characters{}, []Example{{Target: "a\xC0"}}, TextFormat{Vocab: 192, Length: 9}, nil); err == nil {
+		t.Error("expected an error for a target beyond the model's rows")
 	}
 	many := make([]Example, 2000)
 	for i := range many {
 		many[i] = Example{Text: strings.Repeat("a", (i+300)%1999)}
 	}
-	if _, err := Encode(characters{}, many, 0, nil); err == nil || !strings.HasPrefix(err.Error(), "example 1700: ") {
+	if _, err := Encode(characters{}, many, 1000, 0, nil); err == nil || !strings.HasPrefix(err.Error(), "example 1700: ") {
 		t.Errorf("got error %v, expected one of example 1700", err)
 	}
-	if _, err := EncodeText(characters{}, ex, TextFormat{Length: 9, Encoder: true}, nil); err == nil {
+	if _, err := EncodeText(characters{}, ex, TextFormat{Vocab: 1000, Length: 9, Encoder: true}, nil); err == nil {
 		t.Error("expected an error for an encoder without a token")
 	}
-	if _, err := EncodeText(characters{}, ex, TextFormat{Length: 9}, nil); err != nil {
+	if _, err := EncodeText(characters{}, ex, TextFormat{Vocab: 1000, Length: 9}, nil); err != nil {
 		t.Errorf("a document begins with its end token, but found %v", err)
 	}
 }
@@ -77,7 +90,7 @@ func TestEncodeNothing(t *testing.T) {
 func TestEncodeAndFill(t *testing.T) {
 	ex := examples(1000)
 	last := 0
-	e, err := Encode(letters{}, ex, 9, func(done, total int) {
+	e, err := Encode(letters{}, ex, 1000, 9, func(done, total int) {
 		if done <= last || total != 1000 {
 			t.Errorf("progress %d of %d after %d", done, total, last)
 		}
@@ -109,13 +122,13 @@ func TestEncodeAndFill(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() { e.Fill(&b, rows) }); n != 0 {
 		t.Errorf("Fill allocates %v times in a steady state", n)
 	}
-	if empty, err := Encode(letters{}, nil, 0, nil); err != nil || empty.Len() != 0 || len(empty.Offsets) != 1 {
+	if empty, err := Encode(letters{}, nil, 1000, 0, nil); err != nil || empty.Len() != 0 || len(empty.Offsets) != 1 {
 		t.Errorf("an empty data set has %d rows", empty.Len())
 	}
 }
 
 func TestLengthSorted(t *testing.T) {
-	e, err := Encode(letters{}, examples(300), 0, nil)
+	e, err := Encode(letters{}, examples(300), 1000, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +161,7 @@ func TestEqualParts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows := rapid.IntRange(1, 200).Draw(t, "rows")
 		parts := rapid.IntRange(1, 20).Draw(t, "parts")
-		e, err := Encode(letters{}, examples(rows), 0, nil)
+		e, err := Encode(letters{}, examples(rows), 1000, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,6 +46,7 @@ type TextFormat struct {
 	// reads Start and the text.
 	Encoder bool
 	Start   int32
+	Vocab   int // the model's rows
 }
 
 // Prompt returns the tokens after which a model writes its text. Of a prompt
@@ -82,7 +83,7 @@ func (f TextFormat) target(tok tokenize.Tokenizer, text string) []int32 {
 //
 // progress and the error are as Encode's.
 func EncodeText(tok tokenize.Tokenizer, examples []Example, f TextFormat, progress func(done, total int)) (*Encoded, error) {
-	return encode(examples, progress, func(e *Example, to *Encoded) {
+	return encode(examples, f.Vocab, progress, func(e *Example, to *Encoded) {
 		prompt, target := f.Prompt(tok, e.Text), e.Target
 		if f.Encoder {
 			to.IDs, to.Targets = append(to.IDs, prompt...), append(to.Targets, f.target(tok, target)...)

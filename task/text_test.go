@@ -59,14 +59,14 @@ func TestEncodeText(t *testing.T) {
 		e      Example
 		want   []string
 	}{
-		{"prompt and text", TextFormat{Length: 20}, Example{Text: "ab", Target: "xyz"}, []string{"ab$ xyz→__ xyz$"}},
-		{"a text that is cut", TextFormat{Length: 5}, Example{Text: "ab", Target: "xyz"}, []string{"ab$ x→__ xy"}},
-		{"a prompt that is cut", TextFormat{Length: 4}, Example{Text: "abcdef", Target: "xyz"}, []string{"ef$ →__ x"}},
-		{"a document", TextFormat{Length: 20}, Example{Target: "xyz"}, []string{"$xyz→xyz$"}},
-		{"blocks", TextFormat{Length: 4}, Example{Target: "stuvwxyz"}, []string{"$stu→stuv", "vwxy→wxyz", "z→$"}},
-		{"a whole block", TextFormat{Length: 4}, Example{Target: "stu"}, []string{"$stu→stu$"}},
-		{"an encoder", TextFormat{Length: 20, Encoder: true, Start: '^'}, Example{Text: "ab", Target: "xy"}, []string{"ab→^xxyy$"}},
-		{"an encoder's cut", TextFormat{Length: 3, Encoder: true, Start: '^'}, Example{Text: "abcd", Target: "vwxyz"}, []string{"abc→^vvww$"}},
+		{"prompt and text", TextFormat{Vocab: 1000, Length: 20}, Example{Text: "ab", Target: "xyz"}, []string{"ab$ xyz→__ xyz$"}},
+		{"a text that is cut", TextFormat{Vocab: 1000, Length: 5}, Example{Text: "ab", Target: "xyz"}, []string{"ab$ x→__ xy"}},
+		{"a prompt that is cut", TextFormat{Vocab: 1000, Length: 4}, Example{Text: "abcdef", Target: "xyz"}, []string{"ef$ →__ x"}},
+		{"a document", TextFormat{Vocab: 1000, Length: 20}, Example{Target: "xyz"}, []string{"$xyz→xyz$"}},
+		{"blocks", TextFormat{Vocab: 1000, Length: 4}, Example{Target: "stuvwxyz"}, []string{"$stu→stuv", "vwxy→wxyz", "z→$"}},
+		{"a whole block", TextFormat{Vocab: 1000, Length: 4}, Example{Target: "stu"}, []string{"$stu→stu$"}},
+		{"an encoder", TextFormat{Vocab: 1000, Length: 20, Encoder: true, Start: '^'}, Example{Text: "ab", Target: "xy"}, []string{"ab→^xxyy$"}},
+		{"an encoder's cut", TextFormat{Vocab: 1000, Length: 3, Encoder: true, Start: '^'}, Example{Text: "abcd", Target: "vwxyz"}, []string{"abc→^vvww$"}},
 	} {
 		e, err := EncodeText(characters{}, []Example{c.e}, c.format, nil)
 		if err != nil {
@@ -89,7 +89,7 @@ func TestEncodeTextRows(t *testing.T) {
 	for i := range 1000 {
 		examples = append(examples, Example{Text: fmt.Sprint(i), Target: strings.Repeat("x", i%7)})
 	}
-	for _, f := range []TextFormat{{Length: 30}, {Length: 30, Encoder: true, Start: '^'}} {
+	for _, f := range []TextFormat{{Vocab: 1000, Length: 30}, {Vocab: 1000, Length: 30, Encoder: true, Start: '^'}} {
 		all, err := EncodeText(characters{}, examples, f, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func TestWritten(t *testing.T) {
 		}
 	}
 	spec, _ := Lookup("sst2")
-	f := TextFormat{End: 1, Length: 32, Encoder: true, Start: 0}
+	f := TextFormat{Vocab: 1000, End: 1, Length: 32, Encoder: true, Start: 0}
 	e, err := EncodeWritten(characters{}, spec, []Example{{Text: "x", Label: 1}, {Text: "y", Label: 0}}, f, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -211,3 +211,25 @@ func TestDataSets(t *testing.T) {
 		})
 	}
 }
+
+// TestBeside compares what transformers makes of the files beside a vocabulary.
+func TestBeside(t *testing.T) {
+	var cases []struct {
+		Files map[string]string
+		Text  string
+		IDs   []int32
+		Size  int
+		Pad   int32
+	}
+	golden.JSON(t, "testdata/beside.json", &cases)
+	for _, c := range cases {
+		tok, err := Load(write(t, c.Files))
+		if err != nil {
+			t.Errorf("%s: %v", c.Files["tokenizer_config.json"], err)
+			continue
+		}
+		if got := tok.Encode(c.Text, nil, 0).IDs; !slices.Equal(got, c.IDs) || tok.VocabSize() != c.Size || c.Pad >= 0 && tok.PadID() != c.Pad {
+			t.Errorf("%s:\n got %v of %d, pad %d\nwant %v of %d, pad %d", c.Files["tokenizer_config.json"], got, tok.VocabSize(), tok.PadID(), c.IDs, c.Size, c.Pad)
+		}
+	}
+}

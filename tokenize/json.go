@@ -29,8 +29,9 @@ type tokenizerFile struct {
 	Model         json.RawMessage `json:"model"`
 }
 
-// parseTokenizer reads a tokenizer.json. Errors name the key.
-func parseTokenizer(data []byte) (*tokenizer, error) {
+// parseTokenizer reads a tokenizer.json, in which what is said beside it changes
+// some parts and adds tokens. Errors name the key.
+func parseTokenizer(data []byte, c *config) (*tokenizer, error) {
 	var f tokenizerFile
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, fmt.Errorf("expected the JSON of a tokenizer: %w", err)
@@ -63,7 +64,12 @@ func parseTokenizer(data []byte) (*tokenizer, error) {
 	if t.templates, err = oneTemplate(post); err != nil {
 		return nil, err
 	}
-	if err := t.setVocab(vocab, f.AddedTokens); err != nil {
+	c.override(t)
+	added, err := c.complete(vocab, f.AddedTokens)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.setVocab(vocab, added); err != nil {
 		return nil, err
 	}
 	if f.Padding != nil {
@@ -249,8 +255,9 @@ func (t *tokenizer) setVocab(vocab map[string]int32, added []addedToken) error {
 	t.special = map[int32]bool{}
 	for s, id := range vocab {
 		t.tokens[id] = s
-		t.size = max(t.size, int(id)+1)
+		t.base = max(t.base, int(id)+1)
 	}
+	t.size = t.base
 	for i, a := range added {
 		if a.ID < 0 || a.ID >= maxID {
 			return fmt.Errorf("added_tokens[%d].id: expected an id from 0 to %d, found %d", i, maxID-1, a.ID)

@@ -11,10 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-
-	"mlpfusion/internal/choice"
 )
 
 // maxFile bounds what is read of one file; the largest tokenizer.json in use
@@ -25,9 +22,10 @@ const maxFile = 128 << 20
 // is there: tokenizer.json; vocab.txt (BERT, DistilBERT, MiniLM, MPNet);
 // vocab.json with merges.txt (GPT-2, RoBERTa); spiece.model (T5). The last three
 // are completed, as transformers does, from tokenizer_config.json,
-// special_tokens_map.json and the model_type in config.json. A tokenizer.json is
-// complete in itself: of tokenizer_config.json only truncation_side and
-// pad_token are read beside it.
+// special_tokens_map.json and the model_type in config.json. Beside a
+// tokenizer.json these say the side of truncation and, for the classes that
+// transformers builds anew, lower case, accents, ideographs and the space in
+// front. Special tokens that only they name get the ids behind all others.
 //
 // Errors name the file, the key, what was expected and what was found.
 func Load(dir string) (Tokenizer, error) {
@@ -81,140 +79,6 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// config is what the small JSON files beside a vocabulary say.
-type config struct {
-	dir     string
-	path    string // of tokenizer_config.json
-	model   string // model_type of config.json
-	options options
-	tokens  map[string]addedToken // by role: cls_token …
-	added   []addedToken
-}
-
-type options struct {
-	Class        string                `json:"tokenizer_class"`
-	Lower        *bool                 `json:"do_lower_case"`
-	StripAccents *bool                 `json:"strip_accents"`
-	Ideographs   *bool                 `json:"tokenize_chinese_chars"`
-	PrefixSpace  bool                  `json:"add_prefix_space"`
-	AddBOS       bool                  `json:"add_bos_token"`
-	AddEOS       bool                  `json:"add_eos_token"`
-	Side         string                `json:"truncation_side"`
-	ExtraIDs     *int                  `json:"extra_ids"`
-	Added        map[string]addedToken `json:"added_tokens_decoder"`
-}
-
-func readConfig(dir string) (*config, error) {
-	c := &config{dir: dir, path: filepath.Join(dir, "tokenizer_config.json"), tokens: map[string]addedToken{}}
-	var model struct {
-		ModelType string `json:"model_type"`
-	}
-	var more, roles map[string]json.RawMessage
-	for _, f := range []struct {
-		path string
-		into []any
-	}{
-		{filepath.Join(dir, "config.json"), []any{&model}},
-		{filepath.Join(dir, "special_tokens_map.json"), []any{&more}},
-		{c.path, []any{&roles, &c.options}},
-	} {
-		data, err := readFile(f.path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range f.into {
-			if err := json.Unmarshal(data, v); err != nil {
-				return nil, fmt.Errorf("%s: %w", f.path, choice.JSONType(err))
-			}
-		}
-	}
-	c.model = model.ModelType
-	for _, m := range []map[string]json.RawMessage{more, roles} { // tokenizer_config.json wins
-		for role, raw := range m {
-			if !strings.HasSuffix(role, "_token") || string(raw) == "null" {
-				continue
-			}
-			var t addedToken
-			if json.Unmarshal(raw, &t.Content) == nil || json.Unmarshal(raw, &t) == nil && t.Content != "" {
-				t.Special, t.Normalized = true, false
-				c.tokens[role] = t
-			}
-		}
-	}
-	for key, t := range c.options.Added {
-		id, err := strconv.ParseInt(key, 10, 32)
-		if err != nil || id < 0 {
-			return nil, fmt.Errorf("%s: added_tokens_decoder: expected ids as keys, found %q", c.path, key)
-		}
-		t.ID = int32(id)
-		c.added = append(c.added, t)
-	}
-	slices.SortFunc(c.added, func(a, b addedToken) int { return int(a.ID - b.ID) })
-	if s := c.options.Side; s != "" && s != "left" && s != "right" {
-		return nil, fmt.Errorf("%s: truncation_side: expected left or right, found %q", c.path, s)
-	}
-	return c, nil
-}
-
-// configure applies what tokenizer_config.json says of any tokenizer.
-func (t *tokenizer) configure(c *config) error {
-	if c.options.Side != "" {
-		t.truncateLeft = c.options.Side == "left"
-	}
-	if pad, ok := c.tokens["pad_token"]; ok {
-		for id, s := range t.tokens {
-			if s == pad.Content {
-				t.pad = id
-				return nil
-			}
-		}
-	}
-	return nil
-}
-
-// family is one of the names that the model or its tokenizer class goes by.
-func (c *config) family(names ...string) bool {
-	class := strings.ToLower(strings.TrimSuffix(c.options.Class, "Fast"))
-	for _, n := range names {
-		if class == n+"tokenizer" || class == "" && c.model == n {
-			return true
-		}
-	}
-	return false
-}
-
-// token is the token of a role, such as "cls_token", by the files or else by
-// default.
-func (c *config) token(role, otherwise string) addedToken {
-	if t, ok := c.tokens[role]; ok {
-		return t
-	}
-	return addedToken{Content: otherwise, Special: true}
-}
-
-// withVocab adds the special tokens of roles that the vocabulary holds to the
-// tokens of added_tokens_decoder, and gives all of them ids.
-func (c *config) withVocab(vocab map[string]int32, roles ...addedToken) ([]addedToken, error) {
-	if _, err := os.Stat(filepath.Join(c.dir, "added_tokens.json")); err == nil && len(c.added) == 0 {
-		return nil, fmt.Errorf("expected no added_tokens.json beside it, or a tokenizer.json, found one (not implemented)")
-	}
-	added := slices.Clone(c.added)
-	for _, t := range roles {
-		same := func(a addedToken) bool { return a.Content == t.Content }
-		if slices.ContainsFunc(added, same) {
-			continue
-		}
-		if id, ok := vocab[t.Content]; ok {
-			t.ID = id
-			added = append(added, t)
-		}
-	}
-	return added, nil
-}
-
 // need is the id of a token that the templates cannot do without.
 func need(vocab map[string]int32, added []addedToken, t addedToken, role string) (int32, error) {
 	for _, a := range added {
@@ -228,20 +92,8 @@ func need(vocab map[string]int32, added []addedToken, t addedToken, role string)
 	return 0, fmt.Errorf("expected the %s %q, found none", role, t.Content)
 }
 
-// loadJSON reads tokenizer.json. Added tokens that only tokenizer_config.json
-// has would change the ids, so they are refused.
-func loadJSON(c *config, data []byte) (*tokenizer, error) {
-	t, err := parseTokenizer(data)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range c.added {
-		if !t.raw.holds(a.Content) && !t.added.holds(a.Content) {
-			return nil, fmt.Errorf("added_tokens: expected those of added_tokens_decoder in tokenizer_config.json, found none for %q", a.Content)
-		}
-	}
-	return t, nil
-}
+// loadJSON reads tokenizer.json.
+func loadJSON(c *config, data []byte) (*tokenizer, error) { return parseTokenizer(data, c) }
 
 // loadWordPiece reads vocab.txt: one token a line, the line number from 0 is
 // its id.
@@ -327,7 +179,7 @@ func loadBPE(c *config, data []byte) (*tokenizer, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	t := &tokenizer{
-		preTokenizers: []preTokenizer{byteLevel{prefixSpace: c.options.PrefixSpace, pattern: true}},
+		preTokenizers: []preTokenizer{byteLevel{prefixSpace: c.options.PrefixSpace != nil && *c.options.PrefixSpace, pattern: true}},
 		model:         m,
 		decoders:      []decoder{decodeByteLevel},
 		pad:           -1,
@@ -358,14 +210,8 @@ func loadBPE(c *config, data []byte) (*tokenizer, error) {
 		}
 	case c.family("gpt2"), c.options.Class == "" && hasEnd:
 		bos, eos := c.token("bos_token", "<|endoftext|>"), c.token("eos_token", "<|endoftext|>")
-		added, err = c.withVocab(vocab, c.token("unk_token", "<|endoftext|>"), bos, eos)
-		if err != nil {
+		if added, err = c.withVocab(vocab, c.token("unk_token", "<|endoftext|>"), bos, eos); err != nil {
 			return nil, err
-		}
-		if pad, ok := c.tokens["pad_token"]; ok {
-			if added, err = c.withVocab(vocab, append(added, pad)...); err != nil {
-				return nil, err
-			}
 		}
 		for kind := range int32(2) {
 			part := slot{part: int(kind) + 1, kind: kind}
@@ -430,5 +276,5 @@ func loadT5(c *config, data []byte) (*tokenizer, error) {
 			return nil, fmt.Errorf("extra_ids: expected 0 to %d, found %d", 1<<16, extra)
 		}
 	}
-	return newT5(m, c.token("pad_token", "<pad>").Content, c.token("eos_token", "</s>").Content, extra, nil)
+	return newT5(m, c.token("pad_token", "<pad>").Content, c.token("eos_token", "</s>").Content, extra, c)
 }

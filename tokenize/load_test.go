@@ -66,12 +66,16 @@ func TestLoadErrors(t *testing.T) {
 		{map[string]string{"tokenizer.json": with("model", `{"type":"Unigram","vocab":[["a",0]],"unk_id":3}`)}, `model.unk_id: expected an id below 1, found 3`},
 		{map[string]string{"tokenizer.json": with("model", `{"type":"Unigram","vocab":[["a"]]}`)}, `model.vocab[0]: expected a token and its score, found [a]`},
 		{map[string]string{"tokenizer.json": with("added_tokens", `[{"id":99999999,"content":"x"}]`)}, `added_tokens[0].id: expected an id from 0 to 16777215, found 99999999`},
-		{map[string]string{"tokenizer.json": with("truncation", "null"), "tokenizer_config.json": `{"added_tokens_decoder":{"1":{"content":"a"}}}`}, `tokenizer.json: added_tokens: expected those of added_tokens_decoder in tokenizer_config.json, found none for "a"`},
+		{map[string]string{"tokenizer.json": with("truncation", "null"), "tokenizer_config.json": `{"added_tokens_decoder":{"5":{"content":"b"}}}`}, `tokenizer.json: added tokens: expected the id 2 for "b", which the vocabulary's size leaves, found 5`},
+		{map[string]string{"tokenizer.json": with("truncation", "null"), "tokenizer_config.json": `{"additional_special_tokens":"b"}`}, `tokenizer_config.json: additional_special_tokens: expected a list of tokens, found "b"`},
+		{map[string]string{"tokenizer.json": with("truncation", "null"), "tokenizer_config.json": `{"additional_special_tokens":["b",5]}`}, `tokenizer_config.json: additional_special_tokens: expected tokens, found 5`},
 		{map[string]string{"tokenizer_config.json": `[]`}, "tokenizer_config.json: expected an object, found a list"},
 		{map[string]string{"tokenizer_config.json": `{"do_lower_case":"yes"}`}, "tokenizer_config.json: do_lower_case: expected true or false, found a string"},
 		{map[string]string{"tokenizer_config.json": `{"truncation_side":"up"}`}, `tokenizer_config.json: truncation_side: expected left or right, found "up"`},
 		{map[string]string{"vocab.txt": "a\nb\n"}, `vocab.txt: expected the cls_token "[CLS]", found none`},
-		{map[string]string{"vocab.txt": tinyVocab, "added_tokens.json": "{}"}, "expected no added_tokens.json beside it"},
+		{map[string]string{"vocab.txt": tinyVocab, "added_tokens.json": `{"x":7}`}, `vocab.txt: added tokens: expected the id 6 for "x", which the vocabulary's size leaves, found 7`},
+		{map[string]string{"vocab.txt": tinyVocab, "added_tokens.json": `{"x":6,"y":6}`}, `added_tokens.json: expected an id of its own for each token, found one twice`},
+		{map[string]string{"vocab.txt": tinyVocab, "added_tokens.json": `["x"]`}, `added_tokens.json: expected tokens with their ids: expected an object, found a list`},
 		{map[string]string{"vocab.json": `{"a":0}`}, "vocab.json: expected merges.txt beside it"},
 		{map[string]string{"vocab.json": `{"a":0}`, "merges.txt": "#version: 0.2\na b c\n"}, `merges.txt: line 2: expected two tokens with a space between, found "a b c"`},
 		{map[string]string{"vocab.json": `{"a":0}`, "merges.txt": ""}, `vocab.json: expected the tokenizer of RoBERTa or GPT-2, found the class "" and the model type ""`},
@@ -217,7 +221,7 @@ func FuzzTokenizerJSON(f *testing.F) {
 	}
 	f.Add([]byte(`{"normalizer":{"type":"Precompiled","precompiled_charsmap":"CAAAAAABAAAAAAAAYQA="},"model":{"vocab":[["a",-1]]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if tok, err := parseTokenizer(data); err == nil {
+		if tok, err := parseTokenizer(data, &config{}); err == nil {
 			exercise(tok)
 		}
 	})
@@ -265,7 +269,7 @@ func FuzzSpiece(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if tok, err := newT5(m, "<pad>", "</s>", 3, nil); err == nil {
+		if tok, err := newT5(m, "<pad>", "</s>", 3, &config{}); err == nil {
 			exercise(tok)
 		}
 	})

@@ -112,7 +112,7 @@ func eachField(data []byte, f func(num protowire.Number, bytes []byte, v uint64)
 // the model's own character map, '▁' for spaces and before each word, and
 // </s> at the end of each text. extra sentinels <extra_id_…> follow the pieces,
 // the last number first.
-func newT5(m *spieceModel, pad, eos string, extra int, added []addedToken) (*tokenizer, error) {
+func newT5(m *spieceModel, pad, eos string, extra int, c *config) (*tokenizer, error) {
 	if !m.unigram {
 		return nil, fmt.Errorf("trainer_spec.model_type: expected a unigram model, as T5's, found another")
 	}
@@ -128,6 +128,7 @@ func newT5(m *spieceModel, pad, eos string, extra int, added []addedToken) (*tok
 		return nil, fmt.Errorf("trainer_spec.unk_id: expected an id below %d, found %d", len(m.pieces), m.unk)
 	}
 	vocab := make(map[string]int32, len(m.pieces)+extra)
+	var added []addedToken
 	for i, p := range m.pieces {
 		vocab[p.token] = int32(i)
 		if m.kinds[i] == 3 || m.kinds[i] == 4 || i == int(m.unk) {
@@ -160,5 +161,8 @@ func newT5(m *spieceModel, pad, eos string, extra int, added []addedToken) (*tok
 		t.pad = id
 	}
 	t.templates = templates{template{{part: 1}, {id: end}}, template{{part: 1}, {id: end}, {part: 2}, {id: end}}}
+	if added, err = c.complete(vocab, added); err != nil {
+		return nil, err
+	}
 	return t, t.setVocab(vocab, added)
 }

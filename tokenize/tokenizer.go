@@ -23,6 +23,9 @@ type Tokenizer interface {
 	// VocabSize is one more than the largest id, added tokens included: the rows
 	// that an embedding needs.
 	VocabSize() int
+	// BaseSize is the same without the added tokens. A model may have fewer rows
+	// than VocabSize as long as no text has the tokens that it lacks.
+	BaseSize() int
 	// PadID is the id of the padding token, or -1 when the files name none.
 	PadID() int32
 }
@@ -86,11 +89,13 @@ type tokenizer struct {
 
 	tokens  map[int32]string // every id's token
 	special map[int32]bool   // ids that Decode leaves out
+	base    int
 	size    int
 	pad     int32
 }
 
 func (t *tokenizer) VocabSize() int { return t.size }
+func (t *tokenizer) BaseSize() int  { return t.base }
 func (t *tokenizer) PadID() int32   { return t.pad }
 
 func (t *tokenizer) Encode(text string, pair *string, maxLen int) Encoding {

@@ -56,7 +56,7 @@ type EncodeOptions struct {
 func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
 	examples = task.Few(examples, opt.Rows, opt.Seed)
 	if !spec.LanguageModel() && !spec.Written {
-		return task.Encode(tok, examples, opt.Length, opt.Progress)
+		return task.Encode(tok, examples, m.Vocab, opt.Length, opt.Progress)
 	}
 	f, err := TextFormat(m, opt.Length)
 	if err != nil {
@@ -92,7 +92,7 @@ func TextFormat(m *model.Config, length int) (task.TextFormat, error) {
 	if end < 0 || end >= m.Vocab {
 		return task.TextFormat{}, fmt.Errorf("config.json: eos_token_id: expected an id below the vocabulary's %d, found %d", m.Vocab, end)
 	}
-	return task.TextFormat{End: int32(end), Length: length, Encoder: m.TwoStacks(), Start: int32(m.StartID)}, nil
+	return task.TextFormat{End: int32(end), Length: length, Vocab: m.Vocab, Encoder: m.TwoStacks(), Start: int32(m.StartID)}, nil
 }
 
 // InputOf is a batch as a model takes it; it shares the batch's memory.

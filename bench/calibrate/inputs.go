@@ -59,7 +59,7 @@ func subjects(modelDir, dataDir string, calib, held int, pool *kernel.Pool) ([]s
 	for i, row := range task.Shuffle(0, 0, len(data.Train))[:len(examples)] {
 		examples[i] = data.Train[row]
 	}
-	rows, err := task.Encode(tok, examples, net.MaxLength(), nil)
+	rows, err := task.Encode(tok, examples, tok.VocabSize(), net.MaxLength(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -156,5 +156,5 @@ func webnlg() (*task.Encoded, error) {
 		return nil, err
 	}
 	const end = 50256
-	return task.EncodeText(tok, set.Train, task.TextFormat{End: end, Length: 512}, nil)
+	return task.EncodeText(tok, set.Train, task.TextFormat{End: end, Length: 512, Vocab: tok.VocabSize()}, nil)
 }

@@ -98,10 +98,10 @@ func (s *server) load() error {
 	if err != nil {
 		return err
 	}
-	if s.train, err = task.Encode(tok, set.Train, 128, nil); err != nil {
+	if s.train, err = task.Encode(tok, set.Train, tok.VocabSize(), 128, nil); err != nil {
 		return err
 	}
-	if s.dev, err = task.Encode(tok, set.Dev, 128, nil); err != nil {
+	if s.dev, err = task.Encode(tok, set.Dev, tok.VocabSize(), 128, nil); err != nil {
 		return err
 	}
 	rows := len(s.train.IDs) / denseLength

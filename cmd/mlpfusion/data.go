@@ -141,13 +141,14 @@ func missing(d *dataFlags) string {
 	return "no --data"
 }
 
-// tokenizer reads a model's tokenizer, whose ids must all be the model's.
+// tokenizer reads a model's tokenizer, whose ids but for added tokens must all be
+// the model's.
 func tokenizer(dir string, m *model.Config) (tokenize.Tokenizer, error) {
 	tok, err := tokenize.Load(dir)
 	if err != nil {
 		return nil, err
 	}
-	if n := tok.VocabSize(); n > m.Vocab {
+	if n := tok.BaseSize(); n > m.Vocab {
 		return nil, fmt.Errorf("%s: expected a tokenizer of at most the model's %d entries, found %d", dir, m.Vocab, n)
 	}
 	return tok, nil

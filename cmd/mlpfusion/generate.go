@@ -16,6 +16,7 @@ import (
 	"mlpfusion/generate"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
+	"mlpfusion/task"
 	"mlpfusion/tokenize"
 	"mlpfusion/train"
 )
@@ -203,13 +204,23 @@ func (w *writer) ids(prompt string, ended bool, room int) ([]int32, error) {
 		if err != nil {
 			return nil, err
 		}
-		return f.Prompt(w.tok, prompt), nil
+		ids := f.Prompt(w.tok, prompt)
+		return ids, w.readable(prompt, ids)
 	}
 	ids := w.tok.Encode(prompt, nil, 0).IDs
 	if end := w.config.EndID(); len(ids) == 0 && end >= 0 && end < w.config.Vocab {
 		ids = []int32{int32(end)} // a text from its beginning
 	}
-	return ids, nil
+	return ids, w.readable(prompt, ids)
+}
+
+// readable refuses a prompt that the model cannot read.
+func (w *writer) readable(prompt string, ids []int32) error {
+	err := task.Readable(ids, w.config.Vocab)
+	if err != nil {
+		err = fmt.Errorf("%w in %.60q", err, prompt)
+	}
+	return err
 }
 
 // generated is one prompt's text.

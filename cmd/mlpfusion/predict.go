@@ -123,7 +123,7 @@ func (a *app) predict(p *predicting) error {
 		if len(texts) == 0 {
 			return nil
 		}
-		enc, err := task.Encode(tok, texts, min(p.maxLength, m.MaxLength()), nil)
+		enc, err := task.Encode(tok, texts, m.Config.Vocab, min(p.maxLength, m.MaxLength()), nil)
 		if err != nil {
 			return err
 		}

@@ -454,6 +454,62 @@ def line_ids(t):
     return h.hexdigest()
 
 
+# --- what is said beside a vocabulary: files of tiny tokenizers, and transformers' ids ---
+
+def beside():
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "Good", "film", "naïve", "naive", "東", "<", ">", "e"]
+    wordpiece = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    wordpiece.normalizer, wordpiece.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    wordpiece.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    letters = {c: i for i, c in enumerate(["<|endoftext|>", "Ġ", "Ċ", "a", "b", "<", ">", "e", "ab", "Ġab"])}
+    merges = [("a", "b"), ("Ġ", "ab")]
+    bytelevel = Tokenizer(models.BPE(letters, merges))
+    bytelevel.pre_tokenizer, bytelevel.post_processor = pre_tokenizers.ByteLevel(add_prefix_space=False), processors.ByteLevel()
+    bert = lambda **more: {"tokenizer.json": wordpiece.to_str(), "config.json": '{"model_type": "bert"}', "tokenizer_config.json": json.dumps(more)}
+    vocab = lambda **more: {"vocab.txt": "\n".join(words) + "\n", "config.json": '{"model_type": "bert"}', "tokenizer_config.json": json.dumps(more)}
+    gpt2 = lambda **more: {"tokenizer.json": bytelevel.to_str(), "config.json": '{"model_type": "gpt2"}', "tokenizer_config.json": json.dumps(more)}
+    pairs = lambda **more: {"vocab.json": json.dumps(letters), "merges.txt": "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges),
+                            "config.json": '{"model_type": "gpt2"}', "tokenizer_config.json": json.dumps(more)}
+    more = lambda files, **others: {**files, **{name: json.dumps(value) for name, value in others.items()}}
+    plain, text, letter = "PreTrainedTokenizerFast", "Good film, naïve <e1>東 good<e2>", "ab<e1>b ab <e2><p>"
+    e1 = dict(__type="AddedToken", content="<e1>", lstrip=True, rstrip=False, single_word=False, normalized=False, special=True)
+    yield text, bert()
+    for cls in ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "MPNetTokenizer", plain):
+        special = {"bos_token": "[CLS]", "eos_token": "[SEP]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"} if cls == "MPNetTokenizer" else {}
+        yield text, bert(tokenizer_class=cls, do_lower_case=False, **special)
+        yield text, bert(tokenizer_class=cls, do_lower_case=True, strip_accents=False, tokenize_chinese_chars=False, **special)
+    yield text, bert(do_lower_case=False, strip_accents=True)
+    yield text, bert(additional_special_tokens=["<e2>", "<e1>"])
+    yield text, bert(extra_special_tokens=["<e2>", "<e1>"])
+    yield text, bert(additional_special_tokens=[e1, "good"], pad_token="<e2>")
+    yield text, bert(tokenizer_class=plain, additional_special_tokens=["<e2>"], bos_token="<e1>")
+    yield text, bert(added_tokens_decoder={"15": e1, "16": dict(e1, content="<e2>", normalized=True, special=False)})
+    yield text, vocab(additional_special_tokens=["<e2>", "<e1>"], mask_token="film")
+    yield text, more(vocab(additional_special_tokens=["<e2>"]), **{"added_tokens.json": {"<e1>": 16, "FILM": 15}})
+    yield letter, gpt2()
+    for cls in ("GPT2Tokenizer", "GPT2TokenizerFast", plain):
+        yield letter, gpt2(tokenizer_class=cls, add_prefix_space=True)
+        yield letter, gpt2(tokenizer_class=cls, additional_special_tokens=["<e1>"], pad_token="<p>")
+    yield letter, gpt2(add_prefix_space=True)
+    yield letter, pairs(additional_special_tokens=["<e1>"], pad_token="<p>")
+    yield letter, more(pairs(additional_special_tokens=["<e2>"]), **{"added_tokens.json": {"<e1>": 11, "<p>": 10}})
+    yield letter, more(pairs(added_tokens_decoder={"10": e1}), **{"added_tokens.json": {"<p>": 10}})
+
+
+def write_beside():
+    cases = []
+    for text, files in beside():
+        with tempfile.TemporaryDirectory() as d:
+            for name, content in files.items():
+                with open(os.path.join(d, name), "w") as f:
+                    f.write(content)
+            t = AutoTokenizer.from_pretrained(d)
+            cases.append(dict(files=files, text=text, ids=t(text)["input_ids"], size=len(t), pad=t.pad_token_id if "pad_token" in files["tokenizer_config.json"] else -1))
+    with open(os.path.join(OUT, "beside.json"), "w") as f:
+        json.dump(cases, f, indent=0, ensure_ascii=False)
+        f.write("\n")
+
+
 def splits(regex, texts):
     h, pre = hashlib.sha256(), pre_tokenizers.Split(Regex(regex), "isolated")
     for text in texts:
@@ -470,6 +526,7 @@ def main():
     if "--tables" in sys.argv:
         write_tables()
         out["code_points"] = every_code_point()
+    write_beside()
     out["regexes"] = {r: splits(r, texts) for r in REGEXES}
     files = {name: os.path.join(OUT, name, "tokenizer.json") for name in TINY}
     if not all(map(os.path.exists, files.values())):
