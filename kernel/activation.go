@@ -2,6 +2,35 @@ package kernel
 
 import "math"
 
+// activations are the functions σ: σ alone, and with its derivative.
+var activations = func() (f [Tanh + 1]struct {
+	plain function[func(v []float32)]
+	deriv function[func(v, deriv []float32)]
+}) {
+	for a := range f {
+		f[a].plain = portable(Activation(a).plainPortable)
+		f[a].deriv = portable(Activation(a).derivPortable)
+	}
+	return f
+}()
+
+// plainPortable replaces v_i by σ(v_i).
+func (a Activation) plainPortable(v []float32) {
+	if a == Identity {
+		return
+	}
+	for i, x := range v {
+		v[i], _ = a.Eval(x)
+	}
+}
+
+// derivPortable replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+func (a Activation) derivPortable(v, deriv []float32) {
+	for i, x := range v {
+		v[i], deriv[i] = a.Eval(x)
+	}
+}
+
 // Activate applies the end of a product's epilogue to one row segment:
 //
 //	deriv_i = scale_i·σ'(v_i)    (when deriv is not nil)
@@ -9,71 +38,18 @@ import "math"
 //
 // A nil scale counts as ones. The other slices have v's length.
 func Activate(act Activation, v, deriv, scale []float32) {
+	f := &activations[act]
 	if deriv != nil {
 		deriv = deriv[:len(v)]
-	}
-	if isa >= AVX2 {
-		act.vectors(v, deriv)
-		if scale != nil {
-			Mul(v, scale[:len(v)])
-			if deriv != nil {
-				Mul(deriv, scale[:len(v)])
-			}
-		}
-		return
-	}
-	for i, x := range v {
-		f, d := act.Eval(x)
-		s := float32(1)
-		if scale != nil {
-			s = scale[i]
-		}
-		if deriv != nil {
-			deriv[i] = s * d
-		}
-		v[i] = s * f
-	}
-}
-
-// activationFuncs are a function in assembly and its form that writes the
-// derivative too.
-type activationFuncs struct {
-	plain func(v []float32)
-	deriv func(v, deriv []float32)
-}
-
-var activationsAVX2 = [...]activationFuncs{
-	GELU:     {geluAVX2, geluDerivAVX2},
-	GELUTanh: {geluTanhAVX2, geluTanhDerivAVX2},
-	ReLU:     {reluAVX2, reluDerivAVX2},
-	SiLU:     {siluAVX2, siluDerivAVX2},
-	Tanh:     {tanhAVX2, tanhDerivAVX2},
-}
-
-var activationsAVX512 = [...]activationFuncs{
-	GELU:     {geluAVX512, geluDerivAVX512},
-	GELUTanh: {geluTanhAVX512, geluTanhDerivAVX512},
-	ReLU:     {reluAVX512, reluDerivAVX512},
-	SiLU:     {siluAVX512, siluDerivAVX512},
-	Tanh:     {tanhAVX512, tanhDerivAVX512},
-}
-
-// vectors is Activate without a scale, in assembly.
-func (a Activation) vectors(v, deriv []float32) {
-	if a == Identity {
-		for i := range deriv {
-			deriv[i] = 1
-		}
-		return
-	}
-	f := &activationsAVX2[a]
-	if isa >= AVX512 {
-		f = &activationsAVX512[a]
-	}
-	if deriv != nil {
-		f.deriv(v, deriv)
+		f.deriv.use(v, deriv)
 	} else {
-		f.plain(v)
+		f.plain.use(v)
+	}
+	if scale != nil {
+		Mul(v, scale[:len(v)])
+		if deriv != nil {
+			Mul(deriv, scale[:len(v)])
+		}
 	}
 }
 

@@ -10,6 +10,13 @@ var every = flag.Uint64("every", 4099, "measure the functions at every n-th of t
 
 var activationNames = map[Activation]string{Identity: "Identity", GELU: "GELU", GELUTanh: "GELUTanh", ReLU: "ReLU", SiLU: "SiLU", Tanh: "Tanh"}
 
+func allActivations() (under tables) {
+	for a := range activations {
+		under = append(under, &activations[a].plain, &activations[a].deriv)
+	}
+	return under
+}
+
 // patterns calls f with float32s that cover all bit patterns evenly, 1024 at a
 // time; with -every 1 it is all of them.
 func patterns(f func(x []float32)) {
@@ -53,10 +60,7 @@ var errorBounds = map[Activation][2]float64{
 
 func TestActivationError(t *testing.T) {
 	v, deriv := make([]float32, 1024), make([]float32, 1024)
-	eachISA(t, func(t *testing.T) {
-		if isa == Portable {
-			t.Skip("the oracle")
-		}
+	each(t, allActivations(), func(t *testing.T) {
 		for act := Identity; act <= Tanh; act++ {
 			var f, d worst
 			patterns(func(x []float32) {
@@ -89,7 +93,7 @@ func TestActivationError(t *testing.T) {
 // TestTanhULP and TestExpULP measure in units in the last place.
 func TestTanhULP(t *testing.T) {
 	v := make([]float32, 1024)
-	eachISA(t, func(t *testing.T) {
+	each(t, tables{&activations[Tanh].plain}, func(t *testing.T) {
 		var w worst
 		patterns(func(x []float32) {
 			v := v[:len(x)]
@@ -111,7 +115,7 @@ func TestTanhULP(t *testing.T) {
 
 func TestExpULP(t *testing.T) {
 	v := make([]float32, 1024)
-	eachISA(t, func(t *testing.T) {
+	each(t, tables{&expSum}, func(t *testing.T) {
 		var w worst
 		patterns(func(x []float32) {
 			if x[0] > 0 { // the other half
@@ -160,7 +164,7 @@ func TestActivationSpecial(t *testing.T) {
 		{Tanh, []float32{1, -1, 0, zero, tiny, -tiny, 1, -1}, []float32{0, 0, 1, 1, 1, 1, 0, 0}},
 	} {
 		t.Run(activationNames[c.act], func(t *testing.T) {
-			eachISA(t, func(t *testing.T) {
+			each(t, allActivations(), func(t *testing.T) {
 				f, d := clone(x), make([]float32, len(x))
 				Activate(c.act, f, d, nil)
 				for i, x := range x {
@@ -180,7 +184,7 @@ func TestActivationSpecial(t *testing.T) {
 
 // TestActivate: lengths, offsets, scale and derivative.
 func TestActivate(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, allActivations(), func(t *testing.T, a *arena, n int) {
 		for act := Identity; act <= Tanh; act++ {
 			v, deriv, scale := a.slice(n), a.slice(n), a.slice(n)
 			x := clone(v)

@@ -2,6 +2,11 @@ package kernel
 
 import "math"
 
+var (
+	adamStep        = portable(adamStepPortable)
+	adamStepColumns = portable(adamStepColumnsPortable)
+)
+
 // AdamW holds one step's constants; see Step.
 type AdamW struct {
 	LR          float32 // learning rate times the schedule
@@ -23,36 +28,24 @@ type AdamW struct {
 // rate multiplies the step but not the decay. All slices have one length.
 func (o *AdamW) Step(w, grad, m, v []float32, rate float32) {
 	n := len(grad)
-	w, m, v = w[:n], m[:n], v[:n]
-	c := o.constants(rate)
-	switch {
-	case isa >= AVX512:
-		adamStepAVX512((*[8]float32)(&c), w, grad, m, v)
-		return
-	case isa >= AVX2:
-		adamStepAVX2((*[8]float32)(&c), w, grad, m, v)
-		return
-	}
+	adamStep.use(o.constants(rate), w[:n], grad, m[:n], v[:n])
+}
+
+func adamStepPortable(c adamConstants, w, grad, m, v []float32) {
 	for i, g := range grad {
-		w[i] = c.step(w[i], g, &m[i], &v[i], 1)
+		w[i] = adamElement(&c, w[i], g, &m[i], &v[i], 1)
 	}
 }
 
 // StepColumns is Step with a rate for each element.
 func (o *AdamW) StepColumns(w, grad, m, v, rates []float32) {
 	n := len(grad)
-	w, m, v, rates = w[:n], m[:n], v[:n], rates[:n]
-	c := o.constants(1)
-	switch {
-	case isa >= AVX512:
-		adamStepColumnsAVX512((*[8]float32)(&c), w, grad, m, v, rates)
-		return
-	case isa >= AVX2:
-		adamStepColumnsAVX2((*[8]float32)(&c), w, grad, m, v, rates)
-		return
-	}
+	adamStepColumns.use(o.constants(1), w[:n], grad, m[:n], v[:n], rates[:n])
+}
+
+func adamStepColumnsPortable(c adamConstants, w, grad, m, v, rates []float32) {
 	for i, g := range grad {
-		w[i] = c.step(w[i], g, &m[i], &v[i], rates[i])
+		w[i] = adamElement(&c, w[i], g, &m[i], &v[i], rates[i])
 	}
 }
 
@@ -61,7 +54,7 @@ func (o *AdamW) StepColumns(w, grad, m, v, rates []float32) {
 //
 //	GradScale, β1, 1−β1, β2, 1−β2, 1−LR·Decay,
 //	rate·LR/Correction1·sqrt(Correction2), Eps·sqrt(Correction2)
-type adamConstants [8]float32
+type adamConstants = [8]float32
 
 func (o *AdamW) constants(rate float32) adamConstants {
 	root := math.Sqrt(float64(o.Correction2))
@@ -73,8 +66,8 @@ func (o *AdamW) constants(rate float32) adamConstants {
 	}
 }
 
-// step updates one element's m and v and returns its new w.
-func (c *adamConstants) step(w, g float32, m, v *float32, rate float32) float32 {
+// adamElement updates one element's m and v and returns its new w.
+func adamElement(c *adamConstants, w, g float32, m, v *float32, rate float32) float32 {
 	g *= c[0]
 	*m = c[1]**m + c[2]*g
 	*v = c[3]**v + c[4]*(g*g)

@@ -12,16 +12,19 @@
 // `make generate` runs them again and must change nothing. A build with the tag
 // noasm has none of it.
 //
-// Which implementation runs is decided once, when the program starts: [Level] is
-// the best instruction set that the CPU and the operating system offer, or the
-// lower one that the environment variable MLPFUSION_ISA names (portable, avx2,
-// avx512, avx512bf16, amx). Each function then runs its best implementation at
-// or below that level. The vector functions have one source for AVX2 and AVX-512
-// with the vector width as a parameter: 8 or 16 lanes, the last elements under a
-// mask, so that nothing outside a slice is read or written. Only GELU and GELUTanh
-// have two forms, as AVX-512 looks them up in a table. Levels that the machine lacks
-// are skipped by name in the tests; _generate/emulate.sh runs the AVX-512 ones in an
-// emulator.
+// Each function's implementations are registered with the extensions of the
+// instruction set that they need (forms_amd64.go), and the best that the processor
+// and the operating system can run is in use from the start; [Kernels] names them.
+// Products of bfloat16 are never slower than float32's: where VDPBF16PS is, as on
+// Intel's processors without AMX, inputs are rounded to bfloat16 and multiplied as
+// float32. The environment variable MLPFUSION_ISA (portable, avx2, avx512,
+// avx512bf16, amx) holds back what goes beyond that level.
+//
+// The vector functions have one source for AVX2 and AVX-512 with the vector width as
+// a parameter: 8 or 16 lanes, the last elements under a mask, so that nothing outside
+// a slice is read or written. Only GELU and GELUTanh have two forms, as AVX-512 looks
+// them up in a table. The tests run every implementation on every machine: one whose
+// instructions the machine lacks is interpreted, line by line of its assembly.
 //
 // # Results
 //

@@ -9,6 +9,8 @@ import "math"
 // keys come from the seed and the high half. An element is kept when its hash,
 // read as a signed number, is at least a threshold.
 
+var dropApply = portable(dropApplyPortable)
+
 // dropKeys holds what one call needs beside the position.
 type dropKeys struct {
 	k0, k1 uint32
@@ -72,21 +74,14 @@ func DropoutApply(dst, src []float32, seed, offset uint64, p float32) {
 		// The keys hold up to the next multiple of 2^32.
 		n := int(min(uint64(len(src)), 1<<32-offset&math.MaxUint32))
 		k := newDropKeys(seed, offset, p)
-		k.apply(dst[:n], src[:n], uint32(offset))
+		dropApply.use(k.words(), dst[:n], src[:n], uint32(offset))
 		dst, src, offset = dst[n:], src[n:], offset+uint64(n)
 	}
 }
 
-func (k *dropKeys) apply(dst, src []float32, at uint32) {
-	words := k.words()
-	switch {
-	case isa >= AVX512:
-		dropApplyAVX512(&words, dst, src, at)
-		return
-	case isa >= AVX2:
-		dropApplyAVX2(&words, dst, src, at)
-		return
-	}
+// dropApplyPortable applies the keys to positions from at on.
+func dropApplyPortable(words [4]uint32, dst, src []float32, at uint32) {
+	k := dropKeys{words[0], words[1], int32(words[2]), math.Float32frombits(words[3])}
 	for i, v := range src {
 		dst[i] = k.drop(v, at+uint32(i))
 	}

@@ -9,7 +9,7 @@ import (
 // TestDropoutBits: every level, in whatever pieces, drops what the definition
 // says, with the same bytes; also where the position passes 2^32.
 func TestDropoutBits(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&dropApply}, func(t *testing.T, a *arena, n int) {
 		const seed, p = 7, 0.3
 		offset := uint64(1<<32 - 50 + a.offset)
 		src, dst, pieces := a.slice(n), a.slice(n), a.slice(n)
@@ -33,7 +33,7 @@ func TestDropoutBits(t *testing.T) {
 
 func TestDropoutSpecial(t *testing.T) {
 	inf := float32(math.Inf(1))
-	eachISA(t, func(t *testing.T) {
+	each(t, tables{&dropApply}, func(t *testing.T) {
 		src := make([]float32, 1000)
 		for i := range src {
 			src[i] = [...]float32{inf, -inf, float32(math.NaN())}[i%3]

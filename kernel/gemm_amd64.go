@@ -153,11 +153,6 @@ func transposePairs16BF16(dst *float32, rows *[16]*float32, k int)
 //go:noescape
 func pairRows16BF16(dst *float32, stride int, src *float32, srcStride, k, m int)
 
-// relax is for a loop that waits for another processor.
-//
-//go:noescape
-func relax()
-
 func init() {
 	avx2 := &gemmKernel{
 		mr: 6, nr: 16, kc: 256, mc: 72, nc: 256, few: 18, step: 1,
@@ -189,6 +184,7 @@ func init() {
 		t.pairPanels, t.pairColumns = pairPanels32BF16, transposePairs16BF16
 		t.pairRow, t.pairRows = pairRowBF16, pairRows16BF16
 	}
-	gemmFor[FP32] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: avx512, AMX: avx512}
-	gemmFor[BF16] = [...]*gemmKernel{AVX2: avx2, AVX512: avx512, AVX512BF16: bf16, AMX: amx}
+	gemms[FP32].add(AVX2, avx2).add(AVX512, avx512)
+	// Where bfloat16 is not multiplied faster, it is widened to float32.
+	gemms[BF16].add(AVX2, avx2).add(AVX512, avx512).add(AVX512BF16|fastBF16, bf16).add(AVX512BF16|AMX, amx)
 }

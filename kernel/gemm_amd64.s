@@ -11147,9 +11147,3 @@ rest:
 done:
 	VZEROUPPER
 	RET
-
-// func relax()
-TEXT ·relax(SB), NOSPLIT, $0
-	PAUSE
-	PAUSE
-	RET

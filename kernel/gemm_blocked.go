@@ -59,9 +59,8 @@ func (t *gemmKernel) row(k int) int {
 // first-level cache, so that it pays to copy them.
 func crowded(stride int) bool { return stride*4%4096 == 0 }
 
-// gemmFor holds the implementation for each precision and level; none for
-// Portable, nor in builds without assembly.
-var gemmFor [2][AMX + 1]*gemmKernel
+// gemms holds the implementations for each precision; nil is the portable one.
+var gemms = [2]function[*gemmKernel]{portable[*gemmKernel](nil), portable[*gemmKernel](nil)}
 
 // tileArgs is what a microkernel reads; the assembly knows its layout. It
 // computes tiles of its number of rows, one below the other.

@@ -20,7 +20,7 @@ func (p *Pool) PackB(prec Precision, k, n int, b Mat) *Packed {
 
 // shape makes room for an operand of k×n.
 func (w *Packed) shape(prec Precision, k, n int) {
-	w.prec, w.k, w.n, w.kernel = prec, k, n, gemmFor[prec][isa]
+	w.prec, w.k, w.n, w.kernel = prec, k, n, gemms[prec].use
 	size := k * n
 	if w.kernel != nil {
 		size = w.offset(k) * w.padded()

@@ -67,7 +67,7 @@ func (g *gemmJob) planParts(parts int) {
 // choose sets the implementation, and the blocks of the portable one, for which
 // there is nothing to plan.
 func (g *gemmJob) choose() bool {
-	g.kernel = gemmFor[g.prec][isa]
+	g.kernel = gemms[g.prec].use
 	if g.packed != nil {
 		g.kernel = g.packed.kernel
 	}

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 )
 
-// guard is what memory that nobody may touch is filled with.
-var guard = math.Float32frombits(0x7fa5a5a5) // a NaN
+// guard is what memory that nobody may touch is filled with: a NaN.
+var guard = math.Float32frombits(guardBits)
+
+const guardBits = 0x7fe5a5a5
 
 // guarded returns a rows×cols matrix of random numbers in a larger buffer, at an
 // offset that is not aligned, with a stride of cols+gap, all else filled with
@@ -45,7 +48,7 @@ func guardedAt(r *rand.Rand, before, rows, cols, gap int) (data []float32, check
 			if o := i - before; o >= 0 && o < size && o%stride < cols {
 				continue
 			}
-			if math.Float32bits(v) != math.Float32bits(guard) {
+			if math.Float32bits(v) != guardBits {
 				return fmt.Errorf("wrote to element %d of a %d×%d matrix of stride %d", i-before, rows, cols, stride)
 			}
 		}
@@ -103,7 +106,7 @@ func newGemmCase(r *rand.Rand, prec Precision, m, n, k int, at, bt bool, bits in
 	g.ldc = n + gap
 	c, check := guardedAt(r, before, m, n, gap)
 	g.c, g.checks = c, append(g.checks, check)
-	g.c0 = append([]float32(nil), g.c...)
+	g.c0 = slices.Clone(g.c)
 	if bits&withAlpha != 0 {
 		g.ep.Alpha = 0.37
 	}
@@ -227,48 +230,57 @@ func (g *gemmCase) String() string {
 		g.prec, g.m, g.n, g.k, g.a.T, g.b.T, g.a.Stride, g.b.Stride, g.ldc, g.ep)
 }
 
-// TestGemmEdges goes through small sizes, where every kind of edge occurs.
-func TestGemmEdges(t *testing.T) {
-	eachISA(t, func(t *testing.T) { testGemmEdges(t, 1) })
+// eachGemm runs a test with each implementation of the product at each precision. Its
+// blocks are made small, so that products of moderate size have many.
+func eachGemm(t *testing.T, test func(t *testing.T, prec Precision)) {
+	for prec, name := range []string{"fp32", "bf16"} {
+		t.Run(name, func(t *testing.T) {
+			fn := &gemms[prec]
+			each(t, tables{fn}, func(t *testing.T) {
+				if fn.use != nil {
+					small := *fn.use
+					small.kc, small.mc = small.kc/8, 2*small.mr
+					fn.use = &small
+				}
+				test(t, Precision(prec))
+			})
+		})
+	}
 }
 
-// testGemmEdges tries every stride-th case.
-func testGemmEdges(t *testing.T, stride int) {
-	r := rand.New(rand.NewPCG(1, 2))
-	p := NewPool(1)
-	defer p.Close()
-	count := 0
-	try := func(prec Precision, m, n, k int) {
-		if count++; count%stride != 0 {
-			return
-		}
-		g := newGemmCase(r, prec, m, n, k, r.IntN(2) == 1, r.IntN(2) == 1, r.IntN(2)*(withAlpha|withAccumulate))
-		g.run(p)
-		if err := g.check(); err != nil {
-			t.Fatalf("%v\n%v", err, g)
-		}
-	}
-	for m := range 14 { // both heights of a tile, alone and together
-		for n := range 40 {
-			for _, k := range []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31} {
-				try(FP32, m, n, k)
-			}
-			try(BF16, m, n, 1+r.IntN(40))
-		}
-	}
-	for k := range 40 {
-		for _, m := range []int{1, 6, 7, 25, 31, 40} {
-			for _, n := range []int{1, 8, 16, 31, 33} {
-				try(FP32, m, n, k)
-				try(BF16, m, n, k)
+// TestGemmEdges goes through small sizes, where every kind of edge occurs.
+func TestGemmEdges(t *testing.T) {
+	eachGemm(t, func(t *testing.T, prec Precision) {
+		r := rand.New(rand.NewPCG(1, 2))
+		p := NewPool(1)
+		defer p.Close()
+		try := func(m, n, k int) {
+			g := newGemmCase(r, prec, m, n, k, r.IntN(2) == 1, r.IntN(2) == 1, r.IntN(2)*(withAlpha|withAccumulate))
+			g.run(p)
+			if err := g.check(); err != nil {
+				t.Fatalf("%v\n%v", err, g)
 			}
 		}
-	}
+		for m := range 14 { // both heights of a tile, alone and together
+			for n := range 40 {
+				for _, k := range []int{0, 1, 2 + r.IntN(3), 5 + r.IntN(3), 8, 9 + r.IntN(8), 17 + r.IntN(16)} {
+					try(m, n, k)
+				}
+			}
+		}
+		for k := range 40 {
+			for _, m := range []int{1, 6, 7, 16, 17, 25, 31, 32, 40} {
+				for _, n := range []int{1, 8, 16, 31, 32, 33} {
+					try(m, n, k)
+				}
+			}
+		}
+	})
 }
 
 // TestGemmEpilogues tries every combination of the epilogue's parts.
 func TestGemmEpilogues(t *testing.T) {
-	eachISA(t, func(t *testing.T) {
+	eachGemm(t, func(t *testing.T, prec Precision) {
 		r := rand.New(rand.NewPCG(3, 4))
 		p := NewPool(2)
 		defer p.Close()
@@ -276,7 +288,7 @@ func TestGemmEpilogues(t *testing.T) {
 			if bits&withAccumulate != 0 && bits&(withAct|withScale|withDeriv|withMul) != 0 {
 				continue
 			}
-			g := newGemmCase(r, Precision(bits/3%2), 13+r.IntN(8), 20+r.IntN(30), r.IntN(30), bits/5%2 == 0, bits/7%2 == 0, bits)
+			g := newGemmCase(r, prec, 13+r.IntN(8), 20+r.IntN(30), r.IntN(30), bits/5%2 == 0, bits/7%2 == 0, bits)
 			g.run(p)
 			if err := g.check(); err != nil {
 				t.Fatalf("%v\n%v", err, g)
@@ -286,51 +298,63 @@ func TestGemmEpilogues(t *testing.T) {
 }
 
 // TestGemmLarge tries shapes of several blocks, and that any number of workers,
-// and Scratch.Gemm, give the same bytes.
+// Scratch.Gemm and packed operands give the same bytes.
 func TestGemmLarge(t *testing.T) {
-	eachISA(t, func(t *testing.T) { testGemmLarge(t, 16) })
+	eachGemm(t, func(t *testing.T, prec Precision) {
+		r := rand.New(rand.NewPCG(5, 6))
+		pools := []*Pool{NewPool(1), NewPool(2), NewPool(3)}
+		for _, p := range pools {
+			defer p.Close()
+		}
+		for i := range 6 {
+			m, n, k := 1+r.IntN(100), 1+r.IntN(200), 1+r.IntN(300)
+			switch i % 3 {
+			case 1: // several blocks of k
+				m, n, k = 1+r.IntN(60), 1+r.IntN(40), 800+r.IntN(400)
+			case 2: // so many rows that B is packed before
+				m, n, k = manyRows+r.IntN(40), 1+r.IntN(40), 1+r.IntN(50)
+			}
+			g := newGemmCase(r, prec, m, n, k, r.IntN(2) == 0, i%2 == 0, r.IntN(8))
+			var first []float32
+			for w := range 5 {
+				g.reset()
+				switch w {
+				case 3:
+					new(Scratch).Gemm(g.prec, m, n, k, g.a, g.b, g.c, g.ldc, g.ep)
+				case 4:
+					p := pools[1]
+					packed := p.PackB(g.prec, k, n, g.b)
+					p.GemmPacked(m, g.a, packed, g.c, g.ldc, g.ep)
+				default:
+					g.run(pools[w])
+				}
+				if w == 0 {
+					if err := g.check(); err != nil {
+						t.Fatalf("%v\n%v", err, g)
+					}
+					first = slices.Clone(g.c)
+					continue
+				}
+				for i, v := range g.c {
+					if math.Float32bits(v) != math.Float32bits(first[i]) {
+						t.Fatalf("way %d: element %d differs\n%v", w, i, g)
+					}
+				}
+			}
+		}
+	})
 }
 
-func testGemmLarge(t *testing.T, cases int) {
-	r := rand.New(rand.NewPCG(5, 6))
-	pools := []*Pool{NewPool(1), NewPool(2), NewPool(3)}
-	for _, p := range pools {
-		defer p.Close()
-	}
-	for i := range cases {
-		m, n, k := 1+r.IntN(130), 1+r.IntN(500), 1+r.IntN(600)
-		switch i % 3 {
-		case 1: // several blocks of k
-			m, n, k = 1+r.IntN(200), 1+r.IntN(70), 1500+r.IntN(2000)
-		case 2: // so many rows that B is packed before
-			m, n, k = manyRows+r.IntN(40), 1+r.IntN(70), 1+r.IntN(90)
-		}
-		g := newGemmCase(r, Precision(1-i%2), m, n, k, i/2%2 == 1, i/4%2 == 1, r.IntN(8))
-		var first []float32
-		for w := range 5 {
-			g.reset()
-			switch w {
-			case 3:
-				new(Scratch).Gemm(g.prec, m, n, k, g.a, g.b, g.c, g.ldc, g.ep)
-			case 4:
-				p := pools[1]
-				packed := p.PackB(g.prec, k, n, g.b)
-				p.GemmPacked(m, g.a, packed, g.c, g.ldc, g.ep)
-			default:
-				g.run(pools[w])
-			}
-			if w == 0 {
-				if err := g.check(); err != nil {
-					t.Fatalf("%v\n%v", err, g)
-				}
-				first = append([]float32(nil), g.c...)
-				continue
-			}
-			for i, v := range g.c {
-				if math.Float32bits(v) != math.Float32bits(first[i]) {
-					t.Fatalf("%d workers: element %d differs\n%v", w+1, i, g)
-				}
-			}
+// TestGemmBlocks multiplies with blocks as large as they are in use.
+func TestGemmBlocks(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	p := NewPool(2)
+	defer p.Close()
+	for i := range 8 {
+		g := newGemmCase(r, Precision(i%2), 1+r.IntN(200), 1+r.IntN(600), 1+r.IntN(1000)+i/4*2000, r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(8))
+		g.run(p)
+		if err := g.check(); err != nil {
+			t.Fatalf("%v\n%v", err, g)
 		}
 	}
 }
@@ -338,21 +362,19 @@ func testGemmLarge(t *testing.T, cases int) {
 // TestGemmNoAllocation tries that products stop allocating once the scratch
 // memory has grown.
 func TestGemmNoAllocation(t *testing.T) {
-	eachISA(t, func(t *testing.T) {
-		r := rand.New(rand.NewPCG(7, 8))
-		p := NewPool(2)
-		defer p.Close()
-		for i := range 16 {
-			g := newGemmCase(r, Precision(i/4%2), []int{50, manyRows}[i/8], 70, 90, i%2 == 1, i/2%2 == 1, withBias|withAct|withDeriv|withMul|withAdd|withScale)
-			s := p.Scratch(0)
-			if n := steadyAllocs(func() {
-				g.run(p)
-				s.Gemm(g.prec, g.m, g.n, g.k, g.a, g.b, g.c, g.ldc, g.ep)
-			}); n != 0 {
-				t.Errorf("%v allocations a run: %v", n, g)
-			}
+	r := rand.New(rand.NewPCG(7, 8))
+	p := NewPool(2)
+	defer p.Close()
+	for i := range 16 {
+		g := newGemmCase(r, Precision(i/4%2), []int{50, manyRows}[i/8], 70, 90, i%2 == 1, i/2%2 == 1, withBias|withAct|withDeriv|withMul|withAdd|withScale)
+		s := p.Scratch(0)
+		if n := steadyAllocs(func() {
+			g.run(p)
+			s.Gemm(g.prec, g.m, g.n, g.k, g.a, g.b, g.c, g.ldc, g.ep)
+		}); n != 0 {
+			t.Errorf("%v allocations a run: %v", n, g)
 		}
-	})
+	}
 }
 
 // steadyAllocs returns the allocations of f once memory has grown. On a busy

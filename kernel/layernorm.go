@@ -2,20 +2,25 @@ package kernel
 
 import "math"
 
+var (
+	layerNorm     = portable(layerNormPortable)
+	layerNormGrad = portable(layerNormGradPortable)
+)
+
 // LayerNorm writes (x−mean)·rstd·gain + bias to y and (x−mean)·rstd to norm
 // (when norm is not nil), and returns rstd = 1/sqrt(variance + eps). All slices
 // have one length; y may be x.
 func LayerNorm(y, norm, x, gain, bias []float32, eps float32) (rstd float32) {
-	y, gain, bias = y[:len(x)], gain[:len(x)], bias[:len(x)]
+	n := len(x)
+	y, gain, bias = y[:n], gain[:n], bias[:n]
 	if norm != nil {
-		norm = norm[:len(x)]
+		norm = norm[:n]
 	}
-	switch {
-	case isa >= AVX512:
-		return layerNormAVX512(y, norm, x, gain, bias, eps, 1/float32(len(x)))
-	case isa >= AVX2:
-		return layerNormAVX2(y, norm, x, gain, bias, eps, 1/float32(len(x)))
-	}
+	return layerNorm.use(y, norm, x, gain, bias, eps, 1/float32(n))
+}
+
+// layerNormPortable is LayerNorm; inverse is 1/len(x).
+func layerNormPortable(y, norm, x, gain, bias []float32, eps, inverse float32) (rstd float32) {
 	var s float64
 	for _, v := range x {
 		s += float64(v)
@@ -42,15 +47,11 @@ func LayerNorm(y, norm, x, gain, bias []float32, eps float32) (rstd float32) {
 // dy.
 func LayerNormGrad(dx, dgain, dbias, dy, norm, gain []float32, rstd float32) {
 	n := len(dy)
-	dx, dgain, dbias, norm, gain = dx[:n], dgain[:n], dbias[:n], norm[:n], gain[:n]
-	switch {
-	case isa >= AVX512:
-		layerNormGradAVX512(dx, dgain, dbias, dy, norm, gain, rstd, 1/float32(n))
-		return
-	case isa >= AVX2:
-		layerNormGradAVX2(dx, dgain, dbias, dy, norm, gain, rstd, 1/float32(n))
-		return
-	}
+	layerNormGrad.use(dx[:n], dgain[:n], dbias[:n], dy, norm[:n], gain[:n], rstd, 1/float32(n))
+}
+
+// layerNormGradPortable is LayerNormGrad; inverse is 1/len(dy).
+func layerNormGradPortable(dx, dgain, dbias, dy, norm, gain []float32, rstd, inverse float32) {
 	var s, q float32
 	for i, g := range dy {
 		d := g * gain[i]
@@ -59,7 +60,8 @@ func LayerNormGrad(dx, dgain, dbias, dy, norm, gain []float32, rstd float32) {
 		dgain[i] += g * norm[i]
 		dbias[i] += g
 	}
-	s, q = s/float32(n), q/float32(n)
+	n := float32(len(dy))
+	s, q = s/n, q/n
 	for i, g := range dy {
 		dx[i] = rstd * (g*gain[i] - s - norm[i]*q)
 	}

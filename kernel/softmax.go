@@ -2,6 +2,13 @@ package kernel
 
 import "math"
 
+var (
+	softmax     = portable(softmaxPortable)
+	maxScaled   = portable(maxScaledPortable)
+	expSum      = portable(expSumPortable)
+	softmaxGrad = portable(softmaxGradPortable)
+)
+
 // Softmax replaces each row of n elements of x by exp(x_i − max)/Σ exp(x_j − max),
 // where max is the row's largest element. −Inf stands for elements that are masked
 // out. Quotients below about 1e-38 may come out as 0. x holds whole rows.
@@ -11,26 +18,20 @@ func Softmax(x []float32, n int) {
 		return
 	case len(x)%n != 0:
 		panic("kernel: Softmax: x does not hold whole rows")
-	case isa >= AVX512:
-		softmaxAVX512(x, n)
-		return
-	case isa >= AVX2:
-		softmaxAVX2(x, n)
-		return
 	}
+	softmax.use(x, n)
+}
+
+func softmaxPortable(x []float32, n int) {
 	for ; len(x) > 0; x = x[n:] {
-		Scale(x[:n], 1/ExpSum(x[:n], 1, MaxScaled(x[:n], 1)))
+		scalePortable(x[:n], 1/expSumPortable(x[:n], 1, maxScaledPortable(x[:n], 1)))
 	}
 }
 
 // MaxScaled returns the largest scale·x_i, and −Inf for no elements.
-func MaxScaled(x []float32, scale float32) float32 {
-	switch {
-	case isa >= AVX512:
-		return maxScaledAVX512(x, scale)
-	case isa >= AVX2:
-		return maxScaledAVX2(x, scale)
-	}
+func MaxScaled(x []float32, scale float32) float32 { return maxScaled.use(x, scale) }
+
+func maxScaledPortable(x []float32, scale float32) float32 {
 	m := float32(math.Inf(-1))
 	for _, v := range x {
 		m = max(m, v*scale)
@@ -41,13 +42,9 @@ func MaxScaled(x []float32, scale float32) float32 {
 // ExpSum replaces x_i by exp(scale·x_i − top) and returns the sum of these. top
 // must be no less than the largest scale·x_i, rounding apart. Results below the
 // normal numbers (1.2e-38) may come out as 0.
-func ExpSum(x []float32, scale, top float32) float32 {
-	switch {
-	case isa >= AVX512:
-		return expSumAVX512(x, scale, top)
-	case isa >= AVX2:
-		return expSumAVX2(x, scale, top)
-	}
+func ExpSum(x []float32, scale, top float32) float32 { return expSum.use(x, scale, top) }
+
+func expSumPortable(x []float32, scale, top float32) float32 {
 	var s float64 // a vocabulary is long, and all its terms are positive
 	for i, v := range x {
 		x[i] = float32(math.Exp(float64(scale)*float64(v) - float64(top)))
@@ -60,16 +57,12 @@ func ExpSum(x []float32, scale, top float32) float32 {
 // softmax(scale·x), by the gradient with respect to x.
 func SoftmaxGrad(dp, p []float32, scale float32) {
 	dp = dp[:len(p)]
-	s := Dot(dp, p)
-	switch {
-	case isa >= AVX512:
-		softmaxGradAVX512(dp, p, scale, s)
-		return
-	case isa >= AVX2:
-		softmaxGradAVX2(dp, p, scale, s)
-		return
-	}
+	softmaxGrad.use(dp, p, scale, Dot(dp, p))
+}
+
+// softmaxGradPortable is SoftmaxGrad, given the dot product of dp and p.
+func softmaxGradPortable(dp, p []float32, scale, dot float32) {
 	for i, v := range p {
-		dp[i] = scale * v * (dp[i] - s)
+		dp[i] = scale * v * (dp[i] - dot)
 	}
 }

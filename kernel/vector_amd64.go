@@ -78,12 +78,12 @@ func layerNormGradAVX2(dx []float32, dgain []float32, dbias []float32, dy []floa
 // adamStepAVX2 is AdamW.Step with the rate in c.
 //
 //go:noescape
-func adamStepAVX2(c *[8]float32, w []float32, grad []float32, m []float32, v []float32)
+func adamStepAVX2(c [8]float32, w []float32, grad []float32, m []float32, v []float32)
 
 // adamStepColumnsAVX2 is AdamW.StepColumns.
 //
 //go:noescape
-func adamStepColumnsAVX2(c *[8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
+func adamStepColumnsAVX2(c [8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
 
 // geluAVX2 replaces v_i by σ(v_i).
 //
@@ -135,10 +135,10 @@ func tanhAVX2(v []float32)
 //go:noescape
 func tanhDerivAVX2(v []float32, deriv []float32)
 
-// dropApplyAVX2 is dropKeys.apply.
+// dropApplyAVX2 is DropoutApply for keys and positions from at on.
 //
 //go:noescape
-func dropApplyAVX2(k *[4]uint32, dst []float32, src []float32, at uint32)
+func dropApplyAVX2(k [4]uint32, dst []float32, src []float32, at uint32)
 
 // dotAVX512 returns Σ x_i·y_i.
 //
@@ -214,12 +214,12 @@ func layerNormGradAVX512(dx []float32, dgain []float32, dbias []float32, dy []fl
 // adamStepAVX512 is AdamW.Step with the rate in c.
 //
 //go:noescape
-func adamStepAVX512(c *[8]float32, w []float32, grad []float32, m []float32, v []float32)
+func adamStepAVX512(c [8]float32, w []float32, grad []float32, m []float32, v []float32)
 
 // adamStepColumnsAVX512 is AdamW.StepColumns.
 //
 //go:noescape
-func adamStepColumnsAVX512(c *[8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
+func adamStepColumnsAVX512(c [8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
 
 // geluAVX512 replaces v_i by σ(v_i).
 //
@@ -271,7 +271,7 @@ func tanhAVX512(v []float32)
 //go:noescape
 func tanhDerivAVX512(v []float32, deriv []float32)
 
-// dropApplyAVX512 is dropKeys.apply.
+// dropApplyAVX512 is DropoutApply for keys and positions from at on.
 //
 //go:noescape
-func dropApplyAVX512(k *[4]uint32, dst []float32, src []float32, at uint32)
+func dropApplyAVX512(k [4]uint32, dst []float32, src []float32, at uint32)

@@ -2064,23 +2064,22 @@ done108:
 	VZEROUPPER
 	RET
 
-// func adamStepAVX2(c *[8]float32, w []float32, grad []float32, m []float32, v []float32)
+// func adamStepAVX2(c [8]float32, w []float32, grad []float32, m []float32, v []float32)
 // Requires: AVX, FMA3
-TEXT ·adamStepAVX2(SB), NOSPLIT, $0-104
-	MOVQ         c+0(FP), AX
-	VBROADCASTSS (AX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VBROADCASTSS 8(AX), Y2
-	VBROADCASTSS 12(AX), Y3
-	VBROADCASTSS 16(AX), Y4
-	VBROADCASTSS 20(AX), Y5
-	VBROADCASTSS 24(AX), Y6
-	VBROADCASTSS 28(AX), Y7
-	MOVQ         w_base+8(FP), AX
-	MOVQ         grad_base+32(FP), CX
-	MOVQ         m_base+56(FP), DX
-	MOVQ         v_base+80(FP), BX
-	MOVQ         grad_len+40(FP), SI
+TEXT ·adamStepAVX2(SB), NOSPLIT, $0-128
+	VBROADCASTSS c_0+0(FP), Y0
+	VBROADCASTSS c_1+4(FP), Y1
+	VBROADCASTSS c_2+8(FP), Y2
+	VBROADCASTSS c_3+12(FP), Y3
+	VBROADCASTSS c_4+16(FP), Y4
+	VBROADCASTSS c_5+20(FP), Y5
+	VBROADCASTSS c_6+24(FP), Y6
+	VBROADCASTSS c_7+28(FP), Y7
+	MOVQ         w_base+32(FP), AX
+	MOVQ         grad_base+56(FP), CX
+	MOVQ         m_base+80(FP), DX
+	MOVQ         v_base+104(FP), BX
+	MOVQ         grad_len+64(FP), SI
 	XORQ         DI, DI
 
 loop109:
@@ -2137,24 +2136,23 @@ done111:
 	VZEROUPPER
 	RET
 
-// func adamStepColumnsAVX2(c *[8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
+// func adamStepColumnsAVX2(c [8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
 // Requires: AVX, FMA3
-TEXT ·adamStepColumnsAVX2(SB), NOSPLIT, $0-128
-	MOVQ         c+0(FP), AX
-	VBROADCASTSS (AX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VBROADCASTSS 8(AX), Y2
-	VBROADCASTSS 12(AX), Y3
-	VBROADCASTSS 16(AX), Y4
-	VBROADCASTSS 20(AX), Y5
-	VBROADCASTSS 24(AX), Y6
-	VBROADCASTSS 28(AX), Y7
-	MOVQ         w_base+8(FP), AX
-	MOVQ         grad_base+32(FP), CX
-	MOVQ         m_base+56(FP), DX
-	MOVQ         v_base+80(FP), BX
-	MOVQ         rates_base+104(FP), SI
-	MOVQ         grad_len+40(FP), DI
+TEXT ·adamStepColumnsAVX2(SB), NOSPLIT, $0-152
+	VBROADCASTSS c_0+0(FP), Y0
+	VBROADCASTSS c_1+4(FP), Y1
+	VBROADCASTSS c_2+8(FP), Y2
+	VBROADCASTSS c_3+12(FP), Y3
+	VBROADCASTSS c_4+16(FP), Y4
+	VBROADCASTSS c_5+20(FP), Y5
+	VBROADCASTSS c_6+24(FP), Y6
+	VBROADCASTSS c_7+28(FP), Y7
+	MOVQ         w_base+32(FP), AX
+	MOVQ         grad_base+56(FP), CX
+	MOVQ         m_base+80(FP), DX
+	MOVQ         v_base+104(FP), BX
+	MOVQ         rates_base+128(FP), SI
+	MOVQ         grad_len+64(FP), DI
 	XORQ         R8, R8
 
 loop112:
@@ -3628,22 +3626,21 @@ done144:
 	VZEROUPPER
 	RET
 
-// func dropApplyAVX2(k *[4]uint32, dst []float32, src []float32, at uint32)
+// func dropApplyAVX2(k [4]uint32, dst []float32, src []float32, at uint32)
 // Requires: AVX, AVX2
-TEXT ·dropApplyAVX2(SB), NOSPLIT, $0-60
-	MOVQ         k+0(FP), AX
-	VBROADCASTSS (AX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VBROADCASTSS 8(AX), Y2
-	VBROADCASTSS 12(AX), Y3
-	MOVQ         dst_base+8(FP), AX
-	MOVQ         src_base+32(FP), CX
+TEXT ·dropApplyAVX2(SB), NOSPLIT, $0-68
+	VBROADCASTSS k_0+0(FP), Y0
+	VBROADCASTSS k_1+4(FP), Y1
+	VBROADCASTSS k_2+8(FP), Y2
+	VBROADCASTSS k_3+12(FP), Y3
+	MOVQ         dst_base+16(FP), AX
+	MOVQ         src_base+40(FP), CX
 	VMOVUPS      consted5ad4bb<>+0(SB), Y4
 	VMOVUPS      constac4c1b51<>+0(SB), Y5
 	VMOVUPS      const31848bab<>+0(SB), Y6
-	VBROADCASTSS at+56(FP), Y7
+	VBROADCASTSS at+64(FP), Y7
 	VPADDD       counting<>+0(SB), Y7, Y7
-	MOVQ         src_len+40(FP), DX
+	MOVQ         src_len+48(FP), DX
 	XORQ         BX, BX
 
 loop145:
@@ -5702,23 +5699,22 @@ done257:
 	VZEROUPPER
 	RET
 
-// func adamStepAVX512(c *[8]float32, w []float32, grad []float32, m []float32, v []float32)
+// func adamStepAVX512(c [8]float32, w []float32, grad []float32, m []float32, v []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·adamStepAVX512(SB), NOSPLIT, $0-104
-	MOVQ         c+0(FP), AX
-	VBROADCASTSS (AX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VBROADCASTSS 8(AX), Z2
-	VBROADCASTSS 12(AX), Z3
-	VBROADCASTSS 16(AX), Z4
-	VBROADCASTSS 20(AX), Z5
-	VBROADCASTSS 24(AX), Z6
-	VBROADCASTSS 28(AX), Z7
-	MOVQ         w_base+8(FP), AX
-	MOVQ         grad_base+32(FP), CX
-	MOVQ         m_base+56(FP), DX
-	MOVQ         v_base+80(FP), BX
-	MOVQ         grad_len+40(FP), SI
+TEXT ·adamStepAVX512(SB), NOSPLIT, $0-128
+	VBROADCASTSS c_0+0(FP), Z0
+	VBROADCASTSS c_1+4(FP), Z1
+	VBROADCASTSS c_2+8(FP), Z2
+	VBROADCASTSS c_3+12(FP), Z3
+	VBROADCASTSS c_4+16(FP), Z4
+	VBROADCASTSS c_5+20(FP), Z5
+	VBROADCASTSS c_6+24(FP), Z6
+	VBROADCASTSS c_7+28(FP), Z7
+	MOVQ         w_base+32(FP), AX
+	MOVQ         grad_base+56(FP), CX
+	MOVQ         m_base+80(FP), DX
+	MOVQ         v_base+104(FP), BX
+	MOVQ         grad_len+64(FP), SI
 	XORQ         DI, DI
 
 loop258:
@@ -5775,24 +5771,23 @@ done260:
 	VZEROUPPER
 	RET
 
-// func adamStepColumnsAVX512(c *[8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
+// func adamStepColumnsAVX512(c [8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-128
-	MOVQ         c+0(FP), AX
-	VBROADCASTSS (AX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VBROADCASTSS 8(AX), Z2
-	VBROADCASTSS 12(AX), Z3
-	VBROADCASTSS 16(AX), Z4
-	VBROADCASTSS 20(AX), Z5
-	VBROADCASTSS 24(AX), Z6
-	VBROADCASTSS 28(AX), Z7
-	MOVQ         w_base+8(FP), AX
-	MOVQ         grad_base+32(FP), CX
-	MOVQ         m_base+56(FP), DX
-	MOVQ         v_base+80(FP), BX
-	MOVQ         rates_base+104(FP), SI
-	MOVQ         grad_len+40(FP), DI
+TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-152
+	VBROADCASTSS c_0+0(FP), Z0
+	VBROADCASTSS c_1+4(FP), Z1
+	VBROADCASTSS c_2+8(FP), Z2
+	VBROADCASTSS c_3+12(FP), Z3
+	VBROADCASTSS c_4+16(FP), Z4
+	VBROADCASTSS c_5+20(FP), Z5
+	VBROADCASTSS c_6+24(FP), Z6
+	VBROADCASTSS c_7+28(FP), Z7
+	MOVQ         w_base+32(FP), AX
+	MOVQ         grad_base+56(FP), CX
+	MOVQ         m_base+80(FP), DX
+	MOVQ         v_base+104(FP), BX
+	MOVQ         rates_base+128(FP), SI
+	MOVQ         grad_len+64(FP), DI
 	XORQ         R8, R8
 
 loop261:
@@ -7156,22 +7151,21 @@ done293:
 	VZEROUPPER
 	RET
 
-// func dropApplyAVX512(k *[4]uint32, dst []float32, src []float32, at uint32)
+// func dropApplyAVX512(k [4]uint32, dst []float32, src []float32, at uint32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-60
-	MOVQ         k+0(FP), AX
-	VBROADCASTSS (AX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VBROADCASTSS 8(AX), Z2
-	VBROADCASTSS 12(AX), Z3
-	MOVQ         dst_base+8(FP), AX
-	MOVQ         src_base+32(FP), CX
+TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-68
+	VBROADCASTSS k_0+0(FP), Z0
+	VBROADCASTSS k_1+4(FP), Z1
+	VBROADCASTSS k_2+8(FP), Z2
+	VBROADCASTSS k_3+12(FP), Z3
+	MOVQ         dst_base+16(FP), AX
+	MOVQ         src_base+40(FP), CX
 	VMOVUPS      consted5ad4bb<>+0(SB), Z4
 	VMOVUPS      constac4c1b51<>+0(SB), Z5
 	VMOVUPS      const31848bab<>+0(SB), Z6
-	VBROADCASTSS at+56(FP), Z7
+	VBROADCASTSS at+64(FP), Z7
 	VPADDD       counting<>+0(SB), Z7, Z7
-	MOVQ         src_len+40(FP), DX
+	MOVQ         src_len+48(FP), DX
 	XORQ         BX, BX
 
 loop294:

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// BenchmarkVector times each function at every level on slices that fit in the
+// BenchmarkVector times each function, in the form in use (see MLPFUSION_ISA), on slices that fit in the
 // first-level cache, and on long ones; ns/elem is per element, and MB/s counts
 // what is read and written.
 func BenchmarkVector(b *testing.B) {
@@ -46,17 +46,13 @@ func BenchmarkVector(b *testing.B) {
 			{"TanhDeriv", 12, func() { Activate(Tanh, v[4], v[2], nil) }},
 			{"DropoutApply", 8, func() { DropoutApply(v[2], v[0], 1, 2, 0.1) }},
 		} {
-			for level := Portable; level <= min(detected, AVX512); level++ {
-				b.Run(fmt.Sprintf("%s/n=%d/%s", c.name, n, level), func(b *testing.B) {
-					defer func(level ISA) { isa = level }(isa)
-					isa = level
-					b.SetBytes(int64(n * c.moved))
-					for b.Loop() {
-						c.run()
-					}
-					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/elem")
-				})
-			}
+			b.Run(fmt.Sprintf("%s/n=%d", c.name, n), func(b *testing.B) {
+				b.SetBytes(int64(n * c.moved))
+				for b.Loop() {
+					c.run()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/elem")
+			})
 		}
 	}
 }

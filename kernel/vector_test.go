@@ -27,10 +27,7 @@ type arena struct {
 	bands  [][]float32
 }
 
-const (
-	band     = 16
-	sentinel = float32(-1.2345e33)
-)
+const band = 16
 
 func newArena(seed uint64, offset int) *arena {
 	return &arena{rng: rand.New(rand.NewPCG(seed, uint64(offset))), offset: offset}
@@ -42,7 +39,7 @@ func (a *arena) slice(n int) []float32 {
 	at := band + (a.offset+3*len(a.bands))%8
 	whole := make([]float32, at+n+band)
 	for i := range whole {
-		whole[i] = sentinel
+		whole[i] = guard
 	}
 	a.bands = append(a.bands, whole[:at], whole[at+n:])
 	s := whole[at : at+n : at+n]
@@ -56,7 +53,7 @@ func (a *arena) check(t *testing.T) {
 	t.Helper()
 	for _, b := range a.bands {
 		for _, v := range b {
-			if v != sentinel {
+			if math.Float32bits(v) != guardBits {
 				t.Fatal("wrote outside a slice")
 			}
 		}
@@ -65,10 +62,10 @@ func (a *arena) check(t *testing.T) {
 
 func clone(x []float32) []float32 { return append([]float32(nil), x...) }
 
-// sweep runs a test at every level and length; short slices at every offset from
+// sweep runs a test for each form and length; short slices at every offset from
 // alignment, longer ones at one each.
-func sweep(t *testing.T, test func(t *testing.T, a *arena, n int)) {
-	eachISA(t, func(t *testing.T) {
+func sweep(t *testing.T, under tables, test func(t *testing.T, a *arena, n int)) {
+	each(t, under, func(t *testing.T) {
 		for _, n := range lengths() {
 			for offset := range 8 {
 				if n > 20 && offset != n%8 {
@@ -94,7 +91,7 @@ func near[T float32 | float64](t *testing.T, what string, i int, got T, want, bo
 }
 
 func TestDot(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&dot}, func(t *testing.T, a *arena, n int) {
 		x, y := a.slice(n), a.slice(n)
 		var want, size float64
 		for i := range x {
@@ -106,7 +103,7 @@ func TestDot(t *testing.T) {
 }
 
 func TestSumSquares(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&sumSquares, &sumSquaresColumns}, func(t *testing.T, a *arena, n int) {
 		x, weights := a.slice(n), a.slice(n)
 		var plain, weighted, size float64
 		for i, v := range x {
@@ -121,27 +118,23 @@ func TestSumSquares(t *testing.T) {
 }
 
 func TestElementwise(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
-		x, y, dst := a.slice(n), a.slice(n), a.slice(n)
-		AddTo(dst, x, y)
-		sum, product, scaled, axpy := clone(y), clone(y), clone(y), clone(y)
-		copy(dst[:0], x)
-		for _, op := range []struct {
-			got []float32
-			run func(dst []float32)
-		}{
-			{sum, func(dst []float32) { Add(dst, x) }},
-			{product, func(dst []float32) { Mul(dst, x) }},
-			{scaled, func(dst []float32) { Scale(dst, 0.7) }},
-			{axpy, func(dst []float32) { Axpy(-1.3, x, dst) }},
-		} {
-			in := a.slice(n)
-			copy(in, op.got)
-			op.run(in)
-			copy(op.got, in)
+	sweep(t, tables{&addTo, &mul, &scale, &axpy}, func(t *testing.T, a *arena, n int) {
+		x, y := a.slice(n), a.slice(n)
+		// on returns what an operation makes of y.
+		on := func(run func(dst []float32)) []float32 {
+			dst := a.slice(n)
+			copy(dst, y)
+			run(dst)
+			return dst
 		}
+		to := a.slice(n)
+		AddTo(to, x, y)
+		sum := on(func(dst []float32) { Add(dst, x) })
+		product := on(func(dst []float32) { Mul(dst, x) })
+		scaled := on(func(dst []float32) { Scale(dst, 0.7) })
+		axpy := on(func(dst []float32) { Axpy(-1.3, x, dst) })
 		for i := range x {
-			near(t, "AddTo", i, dst[i], float64(x[i]+y[i]), 0)
+			near(t, "AddTo", i, to[i], float64(x[i]+y[i]), 0)
 			near(t, "Add", i, sum[i], float64(x[i]+y[i]), 0)
 			near(t, "Mul", i, product[i], float64(x[i]*y[i]), 0)
 			near(t, "Scale", i, scaled[i], float64(y[i]*0.7), 0)
@@ -154,7 +147,7 @@ func TestElementwise(t *testing.T) {
 // TestAddColumns wants the same bytes from every level, since rows are added in
 // order.
 func TestAddColumns(t *testing.T) {
-	eachISA(t, func(t *testing.T) {
+	each(t, tables{&addRows4}, func(t *testing.T) {
 		for _, n := range []int{0, 1, 2, 7, 8, 9, 16, 31, 100} {
 			for rows := range 10 {
 				stride := n + rows%3
@@ -179,7 +172,7 @@ func TestAddColumns(t *testing.T) {
 // TestSoftmax: of two rows. Each probability carries the errors of the exponent's argument
 // (rounded maximum), of exp and of the sum, relative to itself.
 func TestSoftmax(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&softmax}, func(t *testing.T, a *arena, n int) {
 		x := a.slice(2 * n)
 		for i := range x {
 			if i%7 == 3 {
@@ -209,9 +202,36 @@ func TestSoftmax(t *testing.T) {
 	})
 }
 
+// TestSoftmaxParts: MaxScaled and ExpSum, of which a vocabulary's softmax is made.
+func TestSoftmaxParts(t *testing.T) {
+	sweep(t, tables{&maxScaled, &expSum}, func(t *testing.T, a *arena, n int) {
+		for _, factor := range []float32{0.3, -2} {
+			x := a.slice(n)
+			top := float32(math.Inf(-1))
+			for _, v := range x {
+				top = max(top, v*factor)
+			}
+			if got := MaxScaled(x, factor); got != top {
+				t.Errorf("MaxScaled is %v, want %v", got, top)
+			}
+			if n == 0 {
+				top = 0
+			}
+			in := clone(x)
+			got, want := ExpSum(x, factor, top), 0.0
+			for i, v := range in {
+				v := float64(factor)*float64(v) - float64(top)
+				want += math.Exp(v)
+				near(t, "ExpSum's element", i, x[i], math.Exp(v), eps*math.Exp(v)*(2*math.Abs(v)+2*math.Abs(float64(top))+3))
+			}
+			near(t, "ExpSum", n, got, want, eps*want*(float64(n)+20))
+		}
+	})
+}
+
 func TestSoftmaxSpecial(t *testing.T) {
 	inf := float32(math.Inf(1))
-	eachISA(t, func(t *testing.T) {
+	each(t, tables{&softmax}, func(t *testing.T) {
 		for _, x := range [][]float32{{-inf, -inf}, {1, float32(math.NaN()), 2}, {1, inf}} {
 			y := clone(x)
 			Softmax(y, len(y))
@@ -231,7 +251,7 @@ func TestSoftmaxSpecial(t *testing.T) {
 }
 
 func TestSoftmaxGrad(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&softmaxGrad}, func(t *testing.T, a *arena, n int) {
 		dp, p := a.slice(n), a.slice(n)
 		for i := range p {
 			p[i] = float32(math.Abs(float64(p[i])) / float64(n))
@@ -253,7 +273,7 @@ func TestSoftmaxGrad(t *testing.T) {
 }
 
 func TestLayerNorm(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&layerNorm}, func(t *testing.T, a *arena, n int) {
 		if n == 0 {
 			return
 		}
@@ -289,7 +309,7 @@ func TestLayerNorm(t *testing.T) {
 }
 
 func TestLayerNormGrad(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&layerNormGrad}, func(t *testing.T, a *arena, n int) {
 		if n == 0 {
 			return
 		}
@@ -324,7 +344,7 @@ func TestLayerNormGrad(t *testing.T) {
 // TestAdamW: three steps against the definition in float64; each quantity has a
 // handful of roundings a step.
 func TestAdamW(t *testing.T) {
-	sweep(t, func(t *testing.T, a *arena, n int) {
+	sweep(t, tables{&adamStep, &adamStepColumns}, func(t *testing.T, a *arena, n int) {
 		w, m, v, rates := a.slice(n), a.slice(n), a.slice(n), a.slice(n)
 		w64, m64, v64 := make([]float64, n), make([]float64, n), make([]float64, n)
 		for i := range v {
@@ -360,32 +380,30 @@ func TestAdamW(t *testing.T) {
 	})
 }
 
-// TestVectorAllocs: no function allocates, at any level.
+// TestVectorAllocs: no function allocates.
 func TestVectorAllocs(t *testing.T) {
-	eachISA(t, func(t *testing.T) {
-		x, y, z, u, v, w := make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70)
-		o := AdamW{LR: 1, Correction1: 1, Correction2: 1, Eps: 1}
-		n := testing.AllocsPerRun(10, func() {
-			Dot(x, y)
-			Axpy(1, x, y)
-			Mul(x, y)
-			Add(x, y)
-			SumSquares(x)
-			SumSquaresColumns(x, y)
-			AddColumns(x[:7], y, 9, 7)
-			Softmax(x, len(x))
-			SoftmaxGrad(x, y, 1)
-			LayerNorm(x, y, z, u, v, 1)
-			LayerNormGrad(x, y, z, u, v, w, 1)
-			o.Step(x, y, z, u, 1)
-			o.StepColumns(x, y, z, u, v)
-			for act := Identity; act <= Tanh; act++ {
-				Activate(act, x, y, z)
-			}
-			DropoutApply(x, y, 1, 2, 0.1)
-		})
-		if n != 0 {
-			t.Errorf("%v allocations", n)
+	x, y, z, u, v, w := make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70), make([]float32, 70)
+	o := AdamW{LR: 1, Correction1: 1, Correction2: 1, Eps: 1}
+	n := testing.AllocsPerRun(10, func() {
+		Dot(x, y)
+		Axpy(1, x, y)
+		Mul(x, y)
+		Add(x, y)
+		SumSquares(x)
+		SumSquaresColumns(x, y)
+		AddColumns(x[:7], y, 9, 7)
+		Softmax(x, len(x))
+		SoftmaxGrad(x, y, 1)
+		LayerNorm(x, y, z, u, v, 1)
+		LayerNormGrad(x, y, z, u, v, w, 1)
+		o.Step(x, y, z, u, 1)
+		o.StepColumns(x, y, z, u, v)
+		for act := Identity; act <= Tanh; act++ {
+			Activate(act, x, y, z)
 		}
+		DropoutApply(x, y, 1, 2, 0.1)
 	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

@@ -31,10 +31,12 @@ type offer struct {
 	luck   []float32 // and its draw
 
 	scale, own, share, temperature float32
+
+	products [lanes]float32 // of the cluster's rows; portable's memory
 }
 
 func (o *offer) put() {
-	if kernel.Level() >= kernel.AVX2 {
+	if kernel.Has(kernel.AVX2) {
 		offerAVX2(o)
 	} else {
 		o.portable()
@@ -42,10 +44,11 @@ func (o *offer) put() {
 }
 
 func (o *offer) portable() {
-	var products [lanes]float32
+	products := o.products[:]
+	clear(products)
 	for _, j := range o.rows {
 		from := int(j) * o.stride
-		kernel.Axpy(o.coef[j], o.g[from:from+lanes], products[:])
+		kernel.Axpy(o.coef[j], o.g[from:from+lanes], products)
 	}
 	norm, draw, of, cost, to, luck := o.norm[:lanes], o.draw[:lanes], o.of[:lanes], o.cost[:lanes], o.to[:lanes], o.luck[:lanes]
 	for i, v := range products {

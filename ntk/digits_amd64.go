@@ -11,14 +11,14 @@ import (
 const vector2 = 32 // bytes of an AVX2 vector
 
 // useDigits tells whether whole numbers are faster than float32 here.
-func useDigits() bool { return kernel.Level() >= kernel.AVX2 }
+func useDigits() bool { return kernel.Has(kernel.AVX2) }
 
 // useVNNI tells whether there are byte products that sum to 32 bits.
-func useVNNI() bool { return kernel.Level() >= kernel.AVX512 && cpu.X86.HasAVX512VNNI }
+func useVNNI() bool { return kernel.Has(kernel.AVX512) && cpu.X86.HasAVX512VNNI }
 
 // absMax is absMaxPortable with AVX2, for a multiple of 32 elements.
 func absMax(g []float32) float32 {
-	if kernel.Level() < kernel.AVX2 {
+	if !kernel.Has(kernel.AVX2) {
 		return absMaxPortable(g)
 	}
 	return absMaxAVX2(&g[0], len(g)/vector2)
@@ -26,7 +26,7 @@ func absMax(g []float32) float32 {
 
 // split is splitPortable with AVX2, for a multiple of 32 elements.
 func split(hi, lo []byte, sign []int8, g []float32, inverse float32) int32 {
-	if kernel.Level() < kernel.AVX2 {
+	if !kernel.Has(kernel.AVX2) {
 		return splitPortable(hi, lo, sign, g, inverse)
 	}
 	_, _, _ = hi[len(g)-1], lo[len(g)-1], sign[len(g)-1]
@@ -36,7 +36,7 @@ func split(hi, lo []byte, sign []int8, g []float32, inverse float32) int32 {
 // signDots is signDotsPortable with AVX-512 VNNI or AVX2. Strides are multiples of
 // 64.
 func signDots(out []int32, hi, lo []byte, sign []int8, stride, groups int) {
-	if kernel.Level() < kernel.AVX2 {
+	if !kernel.Has(kernel.AVX2) {
 		signDotsPortable(out, hi, lo, sign, stride, groups)
 		return
 	}

@@ -51,10 +51,10 @@ func sgdPrecision(layers []layer) kernel.Precision {
 			return kernel.FP32
 		}
 	}
-	if kernel.Level() < kernel.AVX512BF16 {
-		return kernel.FP32
+	if kernel.FastBF16() {
+		return kernel.BF16
 	}
-	return kernel.BF16
+	return kernel.FP32
 }
 
 // byLength returns f with the examples sorted by their number of tokens, and

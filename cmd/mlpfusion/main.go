@@ -112,6 +112,9 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 				return usageError{fmt.Errorf("threads: expected 0 or more, found %d", a.threads)}
 			}
 			a.started = true
+			if err := kernel.CheckISA(); err != nil {
+				return err
+			}
 			if a.threads > 0 {
 				runtime.GOMAXPROCS(a.threads)
 			}
@@ -153,5 +156,6 @@ func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		v = info.Main.Version + " " + info.GoVersion
 	}
-	return fmt.Sprintf("%s, kernels %s", v, kernel.Level())
+	fp32, bf16, vector := kernel.Kernels()
+	return fmt.Sprintf("%s\nkernels on this machine:\n  fp32    %s\n  bf16    %s\n  vector  %s", v, fp32, bf16, vector)
 }

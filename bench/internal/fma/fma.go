@@ -22,13 +22,11 @@ func Peak(prec kernel.Precision, threads int) float64 {
 	p := kernel.NewPool(threads)
 	defer p.Close()
 	j := kernel.Job(job(floats))
-	if prec == kernel.BF16 {
-		switch kernel.Level() {
-		case kernel.AMX:
+	if prec == kernel.BF16 && kernel.FastBF16() {
+		if kernel.Has(kernel.AMX) {
 			return 0
-		case kernel.AVX512BF16:
-			j = job(pairs)
 		}
+		j = job(pairs)
 	}
 	p.Run(threads, j)
 	fastest := span

@@ -6,9 +6,9 @@ import "mlpfusion/kernel"
 // 12 AVX-512 ones every other step.
 func floats(n int) {
 	switch {
-	case kernel.Level() >= kernel.AVX512:
+	case kernel.Has(kernel.AVX512):
 		floats512(n)
-	case kernel.Level() >= kernel.AVX2:
+	case kernel.Has(kernel.AVX2):
 		floats256(n)
 	default:
 		floatsGo(n)

@@ -47,7 +47,7 @@ func Median(x []float64) float64 {
 
 // ThisMachine describes the machine that the program runs on.
 func ThisMachine() Machine {
-	m := Machine{Date: time.Now().UTC().Format("2006-01-02"), CPU: "unknown", Kernels: kernel.Level().String()}
+	m := Machine{Date: time.Now().UTC().Format("2006-01-02"), CPU: "unknown", Kernels: kernel.Level()}
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return m

@@ -71,7 +71,6 @@ func generate() (*ir.File, map[*ir.Instruction]machine, error) {
 	g.transposePairsBF16()
 	g.pairRowsBF16()
 	g.pairRowBF16()
-	g.relax()
 	f, err := g.Result()
 	if err != nil {
 		return nil, nil, err
@@ -84,12 +83,4 @@ func (g *gen) function(name, signature string) {
 	g.Function(name)
 	g.Attributes(attr.NOSPLIT)
 	g.SignatureExpr(signature)
-}
-
-// relax lets a loop that waits for another processor take a few dozen cycles.
-func (g *gen) relax() {
-	g.function("relax", "func()")
-	g.PAUSE()
-	g.PAUSE()
-	g.RET()
 }

@@ -6,13 +6,16 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// Offsets in what kernel.dropKeys.words returns, and its hash's multipliers.
+// Indices in what kernel.dropKeys.words returns.
 const (
-	dropK0 = 4 * iota
+	dropK0 = iota
 	dropK1
 	dropLeast
 	dropScale
+)
 
+// The multipliers of kernel.dropKeys.hash.
+const (
 	dropMul0 = 0xed5ad4bb
 	dropMul1 = 0xac4c1b51
 	dropMul2 = 0x31848bab
@@ -20,9 +23,8 @@ const (
 
 // dropout makes the same bits as dropKeys.hash.
 func dropout(w lanes) {
-	function(w, "dropApply", "k *[4]uint32, dst, src []float32, at uint32", "", "is dropKeys.apply.")
-	keys := Load(Param("k"), GP64())
-	field := func(offset int) VecVirtual { return w.broadcast(Mem{Base: keys, Disp: offset}) }
+	function(w, "dropApply", "k [4]uint32, dst, src []float32, at uint32", "", "is DropoutApply for keys and positions from at on.")
+	field := func(i int) VecVirtual { return w.element("k", i) }
 	k0, k1, least, scale := field(dropK0), field(dropK1), field(dropLeast), field(dropScale)
 	dst, src := slice("dst"), slice("src")
 	mul0, mul1, mul2 := w.load(w.bits(dropMul0)), w.load(w.bits(dropMul1)), w.load(w.bits(dropMul2))

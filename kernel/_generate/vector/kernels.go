@@ -395,9 +395,9 @@ func layerNormGrad(w lanes) {
 	ret()
 }
 
-// Offsets in kernel.adamConstants.
+// Indices in kernel.adamConstants.
 const (
-	adamGradScale = 4 * iota
+	adamGradScale = iota
 	adamBeta1
 	adamRest1
 	adamBeta2
@@ -408,13 +408,12 @@ const (
 )
 
 func adam(w lanes, columns bool) {
-	name, params, doc := "adamStep", "c *[8]float32, w, grad, m, v []float32", "is AdamW.Step with the rate in c."
+	name, params, doc := "adamStep", "c [8]float32, w, grad, m, v []float32", "is AdamW.Step with the rate in c."
 	if columns {
-		name, params, doc = "adamStepColumns", "c *[8]float32, w, grad, m, v, rates []float32", "is AdamW.StepColumns."
+		name, params, doc = "adamStepColumns", "c [8]float32, w, grad, m, v, rates []float32", "is AdamW.StepColumns."
 	}
 	function(w, name, params, "", doc)
-	c := Load(Param("c"), GP64())
-	field := func(offset int) VecVirtual { return w.broadcast(Mem{Base: c, Disp: offset}) }
+	field := func(i int) VecVirtual { return w.element("c", i) }
 	gradScale, beta1, rest1, beta2 := field(adamGradScale), field(adamBeta1), field(adamRest1), field(adamBeta2)
 	rest2, keep, size, eps := field(adamRest2), field(adamKeep), field(adamSize), field(adamEps)
 	weight, grad, m, v := slice("w"), slice("grad"), slice("m"), slice("v")

@@ -85,6 +85,15 @@ func (w lanes) param(name string) VecVirtual {
 	return w.broadcast(a.Addr)
 }
 
+// element returns an array parameter's i-th element in every lane.
+func (w lanes) element(name string, i int) VecVirtual {
+	a, err := Param(name).Index(i).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return w.broadcast(a.Addr)
+}
+
 // The second operand of these may be in memory.
 
 func (w lanes) add(a, b Op) VecVirtual { r := w.reg(); VADDPS(b, a, r); return r }
