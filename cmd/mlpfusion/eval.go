@@ -15,7 +15,8 @@ import (
 
 func (a *app) evalCommand() *cobra.Command {
 	var data dataFlags
-	var texts, dev bool
+	var texts, dev, measure bool
+	var stride int
 	var output string
 	w := paperWriting()
 	c := &cobra.Command{
@@ -25,12 +26,27 @@ func (a *app) evalCommand() *cobra.Command {
 writes a text to each entry of the test set instead (webnlg, e2e; the dev set
 where there is no other), which are scored against the references: BLEU, METEOR
 (exact and stem matches only) and TER, for WebNLG's seen and unseen categories
-and all.`,
+and all.
+
+With --perplexity --data names a text file, and a language model is measured on it
+as WikiText-2's published tables do: the file is one string, in windows of
+--max-length tokens (2,048, or the most that the model reads), each read by itself.`,
 		Example: `  mlpfusion eval tuned --task sst2 --data glue/SST-2
   mlpfusion eval tuned --task mnli --data glue/MNLI --json
-  mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt`,
+  mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt
+  mlpfusion eval MODEL --perplexity --data wiki.test.raw --json`,
 		Args: exactly("MODEL"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkPerplexity(c.Flags(), measure); err != nil {
+				return err
+			}
+			if measure {
+				length := 0
+				if c.Flags().Changed("max-length") {
+					length = data.maxLength
+				}
+				return a.evaluatePerplexity(args[0], data.dir, length, stride, data.devRows)
+			}
 			if texts {
 				if err := w.check(c.Flags(), a.seed); err != nil {
 					return err
@@ -49,9 +65,12 @@ and all.`,
 	c.Flags().BoolVar(&texts, "generate", false, "write texts and score them")
 	c.Flags().BoolVar(&dev, "dev", false, "with --generate: write to the dev set even if there is a test set")
 	c.Flags().StringVar(&output, "output", "", "with --generate: file for the texts, a line each")
+	c.Flags().BoolVar(&measure, "perplexity", false, "measure a language model on the text file --data; --dev-rows counts its windows")
+	c.Flags().IntVar(&stride, "stride", 0, "with --perplexity: tokens from a window's begin to the next (default all of a window's)")
 	w.add(c.Flags())
 	arrange(c,
 		section{"Data", "task data dev-rows"},
+		section{"Perplexity", "perplexity stride"},
 		section{"Writing texts", "generate output dev beam length-penalty early-stopping max-new-tokens no-repeat-ngram batch precision"},
 		columnSection,
 		section{"Help", "help"})
