@@ -207,7 +207,11 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 			if stream == nil {
 				stream = b.MLP.X
 			}
-			stream = c.tape.Add(b.MLP.Y, stream, 0)
+			if b.MLP.Normed {
+				stream = b.MLP.Y
+			} else {
+				stream = c.tape.Add(b.MLP.Y, stream, 0)
+			}
 			if err := next.after.write(x); err != nil {
 				return err
 			}
@@ -299,22 +303,25 @@ func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
 type pairedInputs struct{ sideInputs }
 
 // EachPair implements fusion.PairInputs: what the block is to give is what the
-// original's stream is after its MLP, less the fused model's before it.
+// original's stream is after its MLP, less the fused model's before it; or, where a
+// norm stands between, what the original's gives.
 func (in pairedInputs) EachPair(f func(x, want []float32, tokens int) error) error {
-	i := 0
+	i, normed := 0, in.c.original.m.Blocks[0].MLP.Normed
 	var want, stream []float32
 	return in.Each(func(x []float32, tokens int) (err error) {
 		if want, err = in.c.original.stream.read(i, want); err != nil {
 			return err
 		}
 		before := x
-		if s := &in.c.fused.stream; s.file != nil {
+		if s := &in.c.fused.stream; s.file != nil && !normed {
 			if stream, err = s.read(i, stream); err != nil {
 				return err
 			}
 			before = stream
 		}
-		kernel.Axpy(-1, before, want)
+		if !normed {
+			kernel.Axpy(-1, before, want)
+		}
 		i++
 		return f(x, want, tokens)
 	})

@@ -16,7 +16,7 @@ import (
 // what each block sees and is to give with what the calibrator, which goes layer
 // by layer, says: a block that gave it would end the layer as the original does.
 func TestPairs(t *testing.T) {
-	for _, family := range []string{"bert", "gpt2", "t5", "t5-gated", "llama"} {
+	for _, family := range []string{"bert", "gpt2", "t5", "t5-gated", "llama", "gemma2", "olmo2"} {
 		t.Run(family, func(t *testing.T) {
 			pool := newPool(t)
 			dir := openDir(t, filepath.Join(testdata, family))
@@ -51,6 +51,9 @@ func TestPairs(t *testing.T) {
 					x[i], y[i], stream[i] = mlp.X.Data, mlp.Y.Data, mlp.X.Data
 					if mlp.Residual != nil {
 						stream[i] = mlp.Residual.Data
+					}
+					if mlp.Normed {
+						stream[i] = make([]float32, len(y[i]))
 					}
 				}
 				made := slices.Clone(y[0])

@@ -70,12 +70,43 @@ func decoderArch(r *reader, k *decoderKeys, end ...int) *Arch {
 	return a
 }
 
-// setRope gives all layers one rotation.
-func (a *Arch) setRope(r *reader, theta float64) {
+// setWindows gives layers a window, those that layer_types names or, where it is not
+// there, those for which sliding holds.
+func (a *Arch) setWindows(r *reader, types []string, window *int, sliding func(layer int) bool) {
+	if types != nil && len(types) != a.Layers {
+		r.fail("layer_types: expected a kind for each of %d layers, found %d", a.Layers, len(types))
+		return
+	}
+	for i := range a.Attention {
+		windowed := sliding(i)
+		if types != nil {
+			windowed = types[i] == slidingAttention
+			if !windowed && types[i] != fullAttention {
+				r.fail("layer_types: expected %s or %s, found %q", fullAttention, slidingAttention, types[i])
+			}
+		}
+		if windowed && window != nil {
+			a.Attention[i].Window = r.size("sliding_window", *window)
+		}
+	}
+}
+
+const fullAttention, slidingAttention = "full_attention", "sliding_attention"
+
+// setBias gives all projections of attention biases or none.
+func (a *Arch) setBias(bias bool) {
+	for i := range a.Attention {
+		a.Attention[i].Bias, a.Attention[i].OutBias = bias, bias
+	}
+}
+
+// setRope gives all layers one rotation, of one of the kinds or, if there are none, of
+// any.
+func (a *Arch) setRope(r *reader, theta float64, kinds ...string) {
 	if len(a.Attention) == 0 {
 		return
 	}
-	rope := r.rope("", a.Attention[0].Dim, a.Positions, theta)
+	rope := r.rope("", a.Attention[0].Dim, a.Positions, theta, kinds...)
 	for i := range a.Attention {
 		a.Attention[i].Rope = rope
 	}

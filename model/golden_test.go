@@ -16,7 +16,7 @@ import (
 
 // goldens are the checkpoints that transformers saved and what PyTorch computed
 // with them (scripts/goldens/model.py).
-var goldens = []string{"bert", "bert-regression", "bert-sharded", "bert-f16", "bert-bf16", "bert-fused", "bert-svd", "roberta", "distilbert", "gpt2-classifier", "llama-classifier", "t5-label", "switch-label", "switch-fused"}
+var goldens = []string{"bert", "bert-regression", "bert-sharded", "bert-f16", "bert-bf16", "bert-fused", "bert-svd", "roberta", "distilbert", "gpt2-classifier", "gpt2-padded", "llama-classifier", "gemma3-classifier", "t5-label", "switch-label", "switch-fused"}
 
 func load(t testing.TB, name string, opt model.LoadOptions) *model.Model {
 	t.Helper()

@@ -92,6 +92,17 @@ func (r *reader) headDim(hiddenKey string, hidden int, headsKey string, heads in
 	return hidden / heads
 }
 
+// ptr returns a default of a key that may be null.
+func ptr[T any](v T) *T { return &v }
+
+// orZero returns a key's number, 0 for null.
+func orZero(v *float32) float32 {
+	if v == nil {
+		return 0
+	}
+	return *v
+}
+
 // id returns a token's id; −1 if there is none.
 func id(v *int) int {
 	if v == nil {

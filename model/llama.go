@@ -13,8 +13,6 @@ func llamaArch(r *reader) *Arch {
 	a := decoderArch(r, &k.decoderKeys, 2)
 	a.setRope(r, 10000)
 	a.MLPBias = k.MLPBias
-	for i := range a.Attention {
-		a.Attention[i].Bias, a.Attention[i].OutBias = k.AttentionBias, k.AttentionBias
-	}
+	a.setBias(k.AttentionBias)
 	return a
 }

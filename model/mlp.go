@@ -32,6 +32,8 @@ type MLP struct {
 	// Residual is what the output is added to, where that is another tensor than
 	// X: a family that normalises before its MLPs sets it in forward.
 	Residual *nn.Tensor
+	// Normed tells that the output is normalised before it is added to anything.
+	Normed bool
 	// Offsets marks where each example's rows begin in X, and the end: of an
 	// expert, the tokens routed to it in the tokens' order.
 	Offsets []int32

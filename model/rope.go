@@ -41,9 +41,9 @@ var ropeKinds = map[string][]string{
 
 // rope returns the rotation that config.json asks for, of heads of width dim, in a
 // model of so many positions. kind is that of the layer where rope_parameters differ
-// by kinds of layers, else "". The frequencies are rounded to float32 where
-// transformers rounds them.
-func (r *reader) rope(kind string, dim, positions int, theta float64) *nn.Rope {
+// by kinds of layers, else "". kinds are the rope_types that the family knows, none for
+// all. The frequencies are rounded to float32 where transformers rounds them.
+func (r *reader) rope(kind string, dim, positions int, theta float64, kinds ...string) *nn.Rope {
 	if r.err != nil {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (r *reader) rope(kind string, dim, positions int, theta float64) *nn.Rope {
 	}
 	r.decode(&top)
 	k := ropeKeys{Theta: theta, Partial: 1}
-	if top.Theta != nil {
+	if top.Theta != nil && kind != slidingAttention {
 		k.Theta = *top.Theta
 	}
 	if top.Partial != nil {
@@ -71,15 +71,20 @@ func (r *reader) rope(kind string, dim, positions int, theta float64) *nn.Rope {
 		if !given(text) || r.err != nil {
 			return
 		}
-		fields = nil
+		clear(fields)
 		if err := json.Unmarshal(text, &fields); err != nil {
 			r.fail("%s: expected an object, found %s", key, text)
 		}
 	}
 	read(text)
-	if of, ok := fields[kind]; ok && kind != "" {
-		key, text = key+": "+kind, of
-		read(of)
+	if kind != "" && key == "rope_parameters" {
+		for name := range fields {
+			if name != fullAttention && name != slidingAttention {
+				r.fail("%s: expected the keys %s and %s, found %q", key, fullAttention, slidingAttention, name)
+			}
+		}
+		key, text = key+": "+kind, fields[kind]
+		read(text)
 	}
 	if given(text) && r.err == nil {
 		if err := json.Unmarshal(text, &k); err != nil {
@@ -87,12 +92,15 @@ func (r *reader) rope(kind string, dim, positions int, theta float64) *nn.Rope {
 		}
 	}
 	k.Type = strings.ToLower(cmp.Or(k.Type, k.OldType, "default"))
-	allowed, ok := ropeKinds[k.Type]
+	if kinds == nil {
+		kinds = slices.Sorted(maps.Keys(ropeKinds))
+	}
+	ok := slices.Contains(kinds, k.Type)
 	if !ok {
-		r.fail("%s: rope_type: expected one of %s, found %q", key, strings.Join(slices.Sorted(maps.Keys(ropeKinds)), ", "), k.Type)
+		r.fail("%s: rope_type: expected one of %s, found %q", key, strings.Join(kinds, ", "), k.Type)
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if ok && !slices.Contains([]string{"rope_type", "type", "rope_theta", "partial_rotary_factor"}, name) && !slices.Contains(allowed, name) {
+		if ok && !slices.Contains([]string{"rope_type", "type", "rope_theta", "partial_rotary_factor"}, name) && !slices.Contains(ropeKinds[k.Type], name) {
 			r.fail("%s: expected no key %q with rope_type %q", key, name, k.Type)
 		}
 	}

@@ -101,6 +101,7 @@ func (b *builder) stackLayer(i int) *stackLayer {
 	}
 	l.mlp = b.mlp(block)
 	l.ffn.after, l.ffn.sum = b.norm(at(n.mlpNorms.after)), b.norm(at(n.mlpNorms.sum))
+	l.mlp.Normed = l.ffn.after != nil
 	return l
 }
 
@@ -148,18 +149,24 @@ func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows [
 	opt := l.options(m.cfg.AttnDrop)
 	opt.Past = in.past.layer(i)
 	width, kvWidth := l.Width(), l.KVWidth()
-	if l.qkv == nil {
-		if rows != nil { // one a sequence: its first token, or its last, which sees all
-			if asked == x {
-				asked = t.Rows(x, rows)
-			}
-			return t.AttendOne(t.Linear(asked, l.q, kernel.Identity, nil), x, l.kv, in.Offsets, opt)
+	var q, k, v nn.Heads
+	switch {
+	case l.qkv != nil:
+		q.X = t.Linear(x, l.qkv, kernel.Identity, nil)
+		k, v = nn.Heads{X: q.X, Start: width}, nn.Heads{X: q.X, Start: width + kvWidth}
+	case rows != nil: // one a sequence: its first token, or its last but for padding
+		if asked == x {
+			asked = t.Rows(x, rows)
 		}
-		q, kv := nn.Heads{X: t.Linear(x, l.q, kernel.Identity, nil)}, nn.Heads{X: t.Linear(x, l.kv, kernel.Identity, nil)}
-		return t.Attention(q, kv, nn.Heads{X: kv.X, Start: width}, in.Offsets, in.Offsets, opt)
+		offsets := in.Offsets
+		if l.Causal && m.last.cut(rows, offsets) {
+			x, offsets = t.Rows(x, m.last.seen), m.last.seenOffsets
+		}
+		return t.AttendOne(t.Linear(asked, l.q, kernel.Identity, nil), x, l.kv, offsets, opt)
+	default:
+		q.X, k.X = t.Linear(x, l.q, kernel.Identity, nil), t.Linear(x, l.kv, kernel.Identity, nil)
+		v = nn.Heads{X: k.X, Start: kvWidth}
 	}
-	q := nn.Heads{X: t.Linear(x, l.qkv, kernel.Identity, nil)}
-	k, v := nn.Heads{X: q.X, Start: width}, nn.Heads{X: q.X, Start: width + kvWidth}
 	if l.qNorm != nil {
 		t.RMSNormHeads(q, width/l.qNorm.Gain.Cols, l.qNorm)
 		t.RMSNormHeads(k, kvWidth/l.kNorm.Gain.Cols, l.kNorm)
@@ -253,6 +260,20 @@ type lastRows struct {
 	offsets []int32 // where each sequence begins among them
 	queries []int32 // the same among the tokens from a sequence's first such row on
 	picked  []int32 // which of those tokens the rows are
+
+	seen, seenOffsets []int32 // of one row a sequence, the tokens up to it
+}
+
+// cut finds the tokens up to each sequence's one row, and tells whether they are not all.
+func (l *lastRows) cut(rows, offsets []int32) bool {
+	l.seen, l.seenOffsets = l.seen[:0], append(l.seenOffsets[:0], 0)
+	for i, row := range rows {
+		for r := offsets[i]; r <= row; r++ {
+			l.seen = append(l.seen, r)
+		}
+		l.seenOffsets = append(l.seenOffsets, int32(len(l.seen)))
+	}
+	return len(l.seen) < int(offsets[len(rows)])
 }
 
 func (l *lastRows) find(rows, offsets []int32) {

@@ -34,9 +34,19 @@ MODELS = {
     "llama": ("llama", dict(head_dim=12, attention_bias=True, mlp_bias=True), False),
     "llama-3": ("llama", rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=48) | dict(tie_word_embeddings=True), True),
     "llama-linear": ("llama", rope("linear", factor=4.0) | dict(num_key_value_heads=4, num_hidden_layers=2), True),
+    "mistral": ("mistral", dict(sliding_window=6, num_hidden_layers=2), True),
+    "qwen2": ("qwen2", dict(use_sliding_window=True, sliding_window=5, max_window_layers=1), False),
+    "qwen3": ("qwen3", dict(head_dim=12, tie_word_embeddings=True, num_hidden_layers=2), False),
+    "gemma2": ("gemma2", dict(head_dim=12, sliding_window=7, query_pre_attn_scalar=10, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, tie_word_embeddings=True), False),
+    "gemma3": ("gemma3_text", dict(head_dim=12, sliding_window=5, query_pre_attn_scalar=10, tie_word_embeddings=True, layer_types=["sliding_attention", "full_attention", "sliding_attention"]), False),
+    "phi3": ("phi3", dict(num_hidden_layers=2), False),
+    "olmo2": ("olmo2", dict(attention_bias=True, num_hidden_layers=2), False),
     "llama-yarn": ("llama", rope("yarn", 100.0, factor=4.0, original_max_position_embeddings=64, beta_fast=4.0) | dict(head_dim=16, num_key_value_heads=1, num_hidden_layers=2), False),
 }  # fmt: skip
-CLASSIFIERS = {"llama-classifier": ("llama", dict(num_hidden_layers=2, num_labels=3))}
+CLASSIFIERS = {
+    "llama-classifier": ("llama", dict(num_hidden_layers=2, num_labels=3)),
+    "gemma3-classifier": ("gemma3_text", dict(num_hidden_layers=2, head_dim=8, sliding_window=32, layer_types=["full_attention", "sliding_attention"], num_labels=1)),
+}
 KEEP = ["embed_tokens", "layers.1.self_attn", "layers.0.mlp", "model.norm", "score"]
 
 
@@ -53,26 +63,46 @@ def old_keys(path):
     (path / "config.json").write_text(json.dumps(text, indent=2) + "\n")
 
 
-def greedy(model, g):
+class Tokens:
+    """What a model gives for each token."""
+
+    def __init__(self, outs):
+        self.logits = torch.cat([o.logits[0] for o in outs])
+        self.hidden_states = [torch.cat(h) for h in zip(*([s[0] for s in o.hidden_states] for o in outs))]
+
+
+def each(model, data):
+    """Runs each text alone: in float64 a padded row that sees only padding is NaN."""
+    rows = [slice(s, e) for s, e in zip(data["offsets"][:-1], data["offsets"][1:])]
+    return Tokens([model(input_ids=data["ids"][r][None], output_hidden_states=True) for r in rows]), slice(None)
+
+
+def more(model, g):
+    """What follows a prompt, and the gradients of a fused matrix's two halves."""
+    halves = {}
+    for name, v in g.items():
+        if name.startswith("grad.") and "gate_up_proj" in name:
+            for part, half in zip(("gate_proj", "up_proj"), v.chunk(2)):
+                halves[name.replace("gate_up_proj", part)] = half
     prompt = g["a.ids"][:9]
     with torch.no_grad():
         text = model.generate(prompt[None], max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)
-    return dict(prompt=prompt, text=text[0, 9:])
+    return halves | dict(prompt=prompt, text=text[0, 9:])
 
 
 def write_all(out):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
-    for seed, (name, (family, more, old)) in enumerate(MODELS.items(), start=50):
-        model = AutoModelForCausalLM.from_config(config(family, more), attn_implementation="eager")
+    for seed, (name, (family, options, old)) in enumerate(MODELS.items(), start=50):
+        model = AutoModelForCausalLM.from_config(config(family, options), attn_implementation="eager")
         classifiers.randomise(model, seed).save_pretrained(out / name)
         if old:
             old_keys(out / name)
             again = AutoModelForCausalLM.from_pretrained(out / name, attn_implementation="eager")
             assert again.config.rope_parameters == model.config.rope_parameters
-        gpt2.golden(model, out / name, keep=KEEP, more=greedy)
-    for seed, (name, (family, more)) in enumerate(CLASSIFIERS.items(), start=80):
-        model = classifiers.classifier(config(family, more), seed)
+        gpt2.golden(model, out / name, keep=KEEP, more=more, run=each)
+    for seed, (name, (family, options)) in enumerate(CLASSIFIERS.items(), start=80):
+        model = classifiers.classifier(config(family, options), seed)
         model.save_pretrained(out / name)
         classifiers.golden(model, out / name, keep=KEEP)
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMH
 import model as classifiers
 from common import ROOT, main
 
-NAMES = ["gpt2", "gpt2-options", "gpt2-base", "gpt2-fused", "gpt2-classifier"]
+NAMES = ["gpt2", "gpt2-options", "gpt2-base", "gpt2-fused", "gpt2-classifier", "gpt2-padded"]
 
 
 def config(**more):
@@ -63,30 +63,30 @@ def run(model, data):
     return out, mask.bool()
 
 
-def loss_of(model, data):
+def loss_of(model, data, run=run):
     out, mask = run(model, data)
     return torch.nn.functional.cross_entropy(out.logits[mask], data["targets"], ignore_index=-1)
 
 
-def likelihood_of(model, data):
+def likelihood_of(model, data, run=run):
     out, mask = run(model, data)
     return -torch.nn.functional.cross_entropy(out.logits[mask], data["targets"], ignore_index=-1, reduction="sum")
 
 
-def golden(model, path, steps=True, keep=(), more=None):
+def golden(model, path, steps=True, keep=(), more=None, run=run):
     model.double()
     data = batches()
     out, mask = run(model, data[0])
     g = {f"{which}.{key}": value for which, d in zip("ab", data) for key, value in d.items()}
     g |= {f"hidden.{i}": h[mask] for i, h in enumerate(out.hidden_states)}
-    loss = loss_of(model, data[0])
+    loss = loss_of(model, data[0], run)
     loss.backward()
-    g |= dict(logits=out.logits[mask], loss=loss, likelihood=likelihood_of(model, data[0]))
+    g |= dict(logits=out.logits[mask], loss=loss, likelihood=likelihood_of(model, data[0], run))
     g |= {f"grad.{name}": p.grad.clone() for name, p in classifiers.named(model)}
     if more:
         g |= more(model, g)
     if steps:
-        g["losses"], g["norms"] = classifiers.train(model, data, loss_of)
+        g["losses"], g["norms"] = classifiers.train(model, data, lambda *args: loss_of(*args, run))
         g |= {f"final.{name}": p for name, p in classifiers.named(model) if any(k in name for k in keep)}
     classifiers.write(g, path)
 
@@ -142,6 +142,16 @@ def classifier(path):
     classifiers.golden(model, path, keep=["wpe", "wte", "score", "h.1.mlp"])
 
 
+def padded(path):
+    """A classifier whose padding is a word too: the last token that is not it counts."""
+    c = config(n_layer=1, n_inner=48, num_labels=3, pad_token_id=0)
+    ids, offsets = (classifiers.batches(c)[0][key] for key in ("ids", "offsets"))
+    c.pad_token_id = int(ids[offsets[1] - 1])
+    model = classifiers.classifier(c, 46)
+    model.save_pretrained(path)
+    classifiers.golden(model, path, steps=False)
+
+
 def base(path):
     """The transformer saved alone, as published checkpoints are: no prefix."""
     model = classifiers.randomise(GPT2Model._from_config(config(n_layer=1), attn_implementation="eager"), 45)
@@ -166,6 +176,7 @@ def write_all(out):
     base(out / "gpt2-base")
     fused(out / "gpt2-fused")
     classifier(out / "gpt2-classifier")
+    padded(out / "gpt2-padded")
 
 
 if __name__ == "__main__":
