@@ -48,7 +48,6 @@ type Tape struct {
 	drops      slab[dropout]
 	adds       slab[add]
 	jitters    slab[jitter]
-	products   slab[product]
 	gateds     slab[gated]
 	scales     slab[scaled]
 	lowRanks   slab[lowRank]
@@ -97,7 +96,6 @@ func (t *Tape) Reset(step int) {
 	t.drops.reset()
 	t.adds.reset()
 	t.jitters.reset()
-	t.products.reset()
 	t.gateds.reset()
 	t.scales.reset()
 	t.lowRanks.reset()

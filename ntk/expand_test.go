@@ -52,7 +52,7 @@ func TestExpand(t *testing.T) {
 			var h *nn.Tensor
 			if gated {
 				mlp.Gate = linear(p, units)
-				h = tape.Product(tape.Linear(x, mlp.Gate, mlp.Act, mlp.ClusterSizes), tape.Linear(x, mlp.Up, kernel.Identity, nil))
+				h = tape.Gated(tape.Linear(x, mlp.Gate, kernel.Identity, nil), tape.Linear(x, mlp.Up, kernel.Identity, nil), mlp.Act, mlp.ClusterSizes)
 			} else {
 				h = tape.Linear(x, mlp.Up, mlp.Act, mlp.ClusterSizes)
 			}
