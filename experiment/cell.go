@@ -23,6 +23,7 @@ type Cell struct {
 	Metrics []task.Metric `json:"metrics,omitempty"` // of the best evaluation of the dev set
 	Step    int           `json:"step"`              // of that evaluation
 	Int8    []task.Metric `json:"int8,omitempty"`    // of the same weights with the fused blocks' matrices (of the original all blocks') as int8
+	Rows    *task.Rows    `json:"rows,omitempty"`    // what the best weights say of each dev row
 	Points  []train.Point `json:"points"`
 	Tuning  []train.Point `json:"tuning,omitempty"`
 

@@ -1,8 +1,8 @@
 package experiment
 
 import (
-	"errors"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -27,7 +27,8 @@ type Config struct {
 type Axes struct {
 	Methods []string  `yaml:"methods" json:"methods"` // see ParseVariant
 	Tasks   []string  `yaml:"tasks" json:"tasks"`
-	Widths  []int     `yaml:"widths" json:"widths"` // hidden units of each fused block
+	Widths  []int     `yaml:"widths" json:"widths"`           // hidden units of each fused block
+	Ratios  []float64 `yaml:"ratios" json:"ratios,omitempty"` // shares of the original's units, beside Widths
 	Seeds   []uint64  `yaml:"seeds" json:"seeds"`
 	LRs     []float64 `yaml:"lrs" json:"lrs"`
 	PModes  []string  `yaml:"p_modes" json:"p_modes"` // see PModes; of methods that have a P
@@ -37,7 +38,10 @@ type Axes struct {
 // Settings are what all cells have in common.
 type Settings struct {
 	Model     string         `yaml:"model" json:"model"`
-	Data      string         `yaml:"data" json:"data"`     // folder of the tasks' folders
+	Data      string         `yaml:"data" json:"data"`           // folder of the tasks' folders
+	Text      string         `yaml:"text" json:"text,omitempty"` // columns of the data, of the task text
+	Pair      string         `yaml:"text_pair" json:"text_pair,omitempty"`
+	Label     string         `yaml:"label" json:"label,omitempty"`
 	Layers    string         `yaml:"layers" json:"layers"` // of convert.Plan
 	TrainRows int            `yaml:"train_rows" json:"train_rows"`
 	DevRows   int            `yaml:"dev_rows" json:"dev_rows"`
@@ -180,16 +184,15 @@ func (c *Config) Check() error {
 			return fmt.Errorf("%s: expected at least one, found none", axis.key)
 		}
 	}
-	compressed := false
 	for _, name := range c.Methods {
-		v, err := ParseVariant(name)
-		if err != nil {
+		if _, err := ParseVariant(name); err != nil {
 			return fmt.Errorf("methods: %w", err)
 		}
-		compressed = compressed || v.Method.Name != original
 	}
-	if compressed && len(c.Widths) == 0 {
-		return errors.New("widths: expected at least one, found none")
+	for _, r := range c.Ratios {
+		if !(r > 0 && r <= 1) {
+			return fmt.Errorf("ratios: expected numbers above 0 and at most 1, found %g", r)
+		}
 	}
 	for _, name := range c.Tasks {
 		if _, err := task.Lookup(name); err != nil {
@@ -197,8 +200,8 @@ func (c *Config) Check() error {
 		}
 	}
 	for _, m := range c.PModes {
-		if !slices.Contains(PModes(), m) {
-			return fmt.Errorf("p_modes: %w", choice.Unknown(m, PModes()))
+		if !slices.Contains(pModeNames(), m) {
+			return fmt.Errorf("p_modes: %w", choice.Unknown(m, pModeNames()))
 		}
 	}
 	for _, n := range c.Tune {
@@ -244,6 +247,19 @@ func (c *Config) Check() error {
 		}
 	}
 	return nil
+}
+
+// resolve turns ratios into widths; with neither it is a quarter of the units.
+func (c *Config) resolve(units int) {
+	if len(c.Widths) == 0 && len(c.Ratios) == 0 {
+		c.Ratios = []float64{0.25}
+	}
+	for _, r := range c.Ratios {
+		if w := max(1, int(math.Round(r*float64(units)))); !slices.Contains(c.Widths, w) {
+			c.Widths = append(c.Widths, w)
+		}
+	}
+	c.Ratios = nil
 }
 
 // Key says which cell.

@@ -39,7 +39,7 @@ func (r *Runner) data(name string) (*taskData, error) {
 		return nil, err
 	}
 	d := &taskData{}
-	if d.set, err = task.Load(spec, folder, task.Columns{}); err != nil {
+	if d.set, err = task.Load(spec, folder, task.Columns{Text: r.Config.Text, Pair: r.Config.Pair, Label: r.Config.Label}); err != nil {
 		return nil, err
 	}
 	if d.set.HoldOut(0) && r.Observer.Note != nil {
@@ -103,6 +103,9 @@ func (d *taskData) calibration(rows int) (_ *task.Encoded, err error) {
 // findTask finds a task's folder under root by its name, in any case and with
 // or without hyphens, or takes root itself when nothing in it is called so.
 func findTask(root, name string) (string, error) {
+	if info, err := os.Stat(root); err == nil && !info.IsDir() {
+		return root, nil
+	}
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return "", err

@@ -37,5 +37,5 @@ func (r *Runner) scoreInt8(ctx context.Context, m *model.Model, d *taskData, pre
 			copy(l.W.Data, fusion.DequantizeInt8(q, scale, l.W.Rows, l.W.Cols))
 		}
 	}
-	return train.NewEvaluator(r.Pool, prec).Score(ctx, m, d.set.Spec, d.dev, func(done, total int) { r.stage("evaluate int8", done, total) })
+	return train.NewEvaluator(r.Pool, prec).Score(ctx, m, d.set.Spec, d.dev, func(done, total int) { r.stage("evaluate int8", "example", done, total, "") })
 }

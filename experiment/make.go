@@ -116,7 +116,7 @@ func (m *maker) load() (*model.Model, error) {
 
 // fitSteps fits step sizes to the original's tangent kernel.
 func (m *maker) fitSteps(ctx context.Context) error {
-	m.stage("step sizes", 0, 1)
+	m.stage("step sizes", "text", 0, m.Config.StepRows, "")
 	in, err := m.d.calibration(m.Config.CalibrationRows)
 	if err != nil {
 		return err
@@ -157,8 +157,10 @@ func (r *Runner) trainer(d *taskData, rows *task.Encoded, dir, stage string, cfg
 	return &train.Runner{
 		Config: cfg, Data: train.Data{Spec: d.set.Spec, Train: rows, Dev: d.dev}, Pool: r.Pool, Dir: dir, Resume: true,
 		Observer: train.Observer{
-			Step: func(done, total int, loss float64) { r.stage(fmt.Sprintf("%s, loss %.3g", stage, loss), done, total) },
-			Eval: func(done, total int) { r.stage("evaluate", done, total) },
+			Step: func(done, total int, loss float64) {
+				r.stage(stage, "step", done, total, fmt.Sprintf("loss %.3g", loss))
+			},
+			Eval: func(done, total int) { r.stage("evaluate", "example", done, total, "") },
 		},
 	}
 }
@@ -182,11 +184,54 @@ func (m *maker) fineTune(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	rows, err := train.NewEvaluator(m.Pool, cfg.Precision()).Rows(ctx, best, m.d.set.Spec, m.d.dev, func(done, total int) { m.stage("evaluate", "example", done, total, "") })
+	if err != nil {
+		return err
+	}
+	m.Rows = &rows
 	m.Metrics, m.Step, m.SecondsPerStep, m.TokensPerSecond = result.Metrics, result.Step, result.SecondsPerStep, result.TokensPerSecond
+	if m.Keep && len(m.Blocks) > 0 && m.PMode == Keep {
+		if err := m.keep(best); err != nil {
+			return err
+		}
+	}
 	if m.Config.Int8 {
 		m.Int8, err = m.scoreInt8(ctx, best, m.d, cfg.Precision())
 	}
 	return err
+}
+
+// keep writes a model that is its task's best so far.
+func (m *maker) keep(best *model.Model) error {
+	out := filepath.Join(m.Dir, "best", m.Task)
+	var before Cell
+	err := readJSON(out+".json", &before)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && !better(m.Value(), before.Value(), task.LowerIsBetter(m.Main)) {
+		return nil
+	}
+	dir, err := checkpoint.OpenDir(m.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	o, err := checkpoint.CreateOutput(out, true)
+	if err != nil {
+		return err
+	}
+	defer o.Abort()
+	if err := best.Save(o, dir.Config); err != nil {
+		return err
+	}
+	if err := o.Carry(dir.Path, dir.Carry); err != nil {
+		return err
+	}
+	if err := o.Commit(); err != nil {
+		return err
+	}
+	return writeJSON(out+".json", Cell{Key: m.Key, Main: m.Main, Metrics: m.Metrics})
 }
 
 // compress makes the compressed model a cell starts from, or finds it.
@@ -222,7 +267,7 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 		if s.Done {
 			finished++
 		}
-		r.stage("fuse", finished, s.Of)
+		r.stage("compress", "block", finished, s.Of, s.Block)
 	}
 	if _, err := convert.Fuse(ctx, r.Source, path, opt); err != nil {
 		return "", 0, err

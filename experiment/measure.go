@@ -41,7 +41,7 @@ func (m *maker) measure(ctx context.Context) error {
 	if len(m.Blocks) == 0 {
 		return nil
 	}
-	m.stage("output error", 0, 1)
+	m.stage("output error", "text", 0, m.Config.OutputRows, "")
 	n, err := m.load()
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (m *maker) measure(ctx context.Context) error {
 			return err
 		}
 	}
-	if m.Config.NTKRows == 0 || m.PMode == Backward {
+	if m.Config.NTKRows == 0 || m.PMode == Forward {
 		return nil
 	}
 	return m.measureKernels(ctx, n)
@@ -70,7 +70,7 @@ func (m *maker) measureKernels(ctx context.Context, n *model.Model) error {
 	if err != nil {
 		return err
 	}
-	opt := ntk.Options{Kind: kind, Blocks: ntk.Fused(n), Progress: func(_ string, done float64) { m.stage("tangent kernel", int(100*done), 100) }}
+	opt := ntk.Options{Kind: kind, Blocks: ntk.Fused(n), Progress: func(_ string, done float64) { m.stage("tangent kernel", "%", int(100*done), 100, "") }}
 	theirs, err := m.originals(ctx, m.Key, in, opt)
 	if err != nil {
 		return err

@@ -8,20 +8,36 @@ import (
 )
 
 // Treatments of P in training (docs/method.md). All but Identity begin as the same
-// function.
+// function. The kernel of Forward is not measured: what such training follows is the
+// gradient of no function.
 const (
-	Keep     = "keep"     // P stays between activation and down projection
-	Fold     = "fold"     // P is multiplied into the down projection, whose steps stay one size
-	Divide   = "divide"   // as Keep, with unit k's learning rate divided by P_k: exact with SGD
-	Identity = "identity" // P is left out: centroids alone
-	// Backward keeps P in the forward pass, while gradients pass it as if it were
-	// the identity. Its kernel is not measured: what such training follows is the
-	// gradient of no function.
-	Backward = "identity-backward"
+	Keep     = "keep"
+	Fold     = "fold"
+	Divide   = "divide"
+	Identity = "identity"
+	Forward  = "forward"
 )
 
+// PMode is a treatment of P and what it means, in one line.
+type PMode struct{ Name, About string }
+
 // PModes lists the treatments.
-func PModes() []string { return []string{Keep, Fold, Divide, Identity, Backward} }
+func PModes() []PMode {
+	return []PMode{
+		{Keep, "P stays between activation and down projection, as the paper has it"},
+		{Fold, "P is multiplied into the down projection, whose steps stay one size"},
+		{Divide, "as keep, with each unit's learning rate divided by its P: exact with SGD"},
+		{Identity, "P is left out: centroids alone, another function"},
+		{Forward, "P counts in the forward pass, gradients pass it as if it were left out"},
+	}
+}
+
+func pModeNames() (names []string) {
+	for _, m := range PModes() {
+		names = append(names, m.Name)
+	}
+	return names
+}
 
 // applyMode turns a model loaded with P into the form of the mode. Only Keep is
 // for MLPs with a gate.
@@ -41,7 +57,7 @@ func applyMode(m *model.Model, mode string) error {
 			for k, p := range mlp.ClusterSizes {
 				unit.Norm[k], unit.Step[k] = 1/p, 1/p
 			}
-		case Backward:
+		case Forward:
 			mlp.Unscale = make([]float32, b.Width)
 			for k, p := range mlp.ClusterSizes {
 				mlp.Unscale[k] = 1 / p

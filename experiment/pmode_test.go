@@ -43,11 +43,11 @@ func withP(t *testing.T, mode string) (*model.Model, *model.MLP) {
 	return nil, nil
 }
 
-// TestBackward: where gradients pass P as if it were the identity, those of unit
+// TestForward: where gradients pass P as if it were the identity, those of unit
 // k's row of W1 and of its bias are 1/P_k of what they are with P kept, those of
 // W2 the same. An Adam step does not see a factor of a whole row, so of one block
 // alone both train to the same function.
-func TestBackward(t *testing.T) {
+func TestForward(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	batch := &task.Batch{IDs: []int32{5, 9, 30, 44, 7, 8, 61}, Types: make([]int32, 7), Offsets: []int32{0, 4, 7}, Labels: []float32{0, 1}}
@@ -55,7 +55,7 @@ func TestBackward(t *testing.T) {
 	var grads [2][3][]float32
 	var losses [2]float64
 	var p []float32
-	for i, mode := range []string{Keep, Backward} {
+	for i, mode := range []string{Keep, Forward} {
 		m, mlp := withP(t, mode)
 		tape := nn.NewTape(pool)
 		tape.Train = true
@@ -96,7 +96,7 @@ func TestBackward(t *testing.T) {
 func TestModesNeedNoGate(t *testing.T) {
 	m, mlp := withP(t, Keep)
 	mlp.Gate = mlp.Up
-	if err := applyMode(m, Backward); err == nil || !strings.Contains(err.Error(), "expected keep") {
+	if err := applyMode(m, Forward); err == nil || !strings.Contains(err.Error(), "expected keep") {
 		t.Errorf("a gated MLP gave %v", err)
 	}
 }

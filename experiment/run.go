@@ -16,9 +16,9 @@ import (
 
 // Observer is told how a comparison goes on. Its methods may be left nil.
 type Observer struct {
-	Start func(i, of int, k Key)                 // a cell begins, the i-th of those to be done, from 0
-	Stage func(stage string, done, total int)    // what it is at
-	Done  func(i, of int, c *Cell, left float64) // with the seconds left for the others
+	Start func(i, of int, k Key)                                 // a cell begins, the i-th of those to be done, from 0
+	Stage func(stage, unit string, done, total int, note string) // what it is at
+	Done  func(i, of int, c *Cell, left float64)                 // with the seconds left for the others
 	Note  func(format string, args ...any)
 }
 
@@ -33,7 +33,10 @@ type Runner struct {
 	// Cells that start from one compressed model stay together, so shards may
 	// use one folder or several.
 	Shard, Shards int
-	Observer      Observer
+	// Keep writes the best compressed model of each task, by its score, to the
+	// folder best of Dir.
+	Keep     bool
+	Observer Observer
 
 	tasks map[string]*taskData
 	base  *baseline
@@ -86,7 +89,7 @@ func (r *Runner) Run(ctx context.Context) ([]*Cell, error) {
 		}
 		done[k] = c
 		if r.Observer.Done != nil {
-			left, _ := estimate(done, todo[i+1:])
+			left, _ := r.estimate(done, todo[i+1:])
 			r.Observer.Done(i, len(todo), c, left)
 		}
 	}
@@ -126,6 +129,7 @@ func (r *Runner) Plan() (keys []Key, done map[Key]*Cell, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	r.Config.resolve(cfg.Intermediate)
 	groups := map[string]int{}
 	for _, k := range r.Config.Cells() {
 		v, err := ParseVariant(k.Method)
@@ -167,8 +171,8 @@ func (r *Runner) shardName(name string) string {
 
 func (r *Runner) runDir(k Key) string { return filepath.Join(r.Dir, "runs", k.ID()) }
 
-func (r *Runner) stage(name string, done, total int) {
+func (r *Runner) stage(stage, unit string, done, total int, note string) {
 	if r.Observer.Stage != nil {
-		r.Observer.Stage(name, done, total)
+		r.Observer.Stage(stage, unit, done, total, note)
 	}
 }

@@ -122,7 +122,7 @@ func TestRun(t *testing.T) {
 		r := tinyRunner(t, model, data, stopped)
 		ctx, cancel := context.WithCancel(context.Background())
 		events := 0
-		r.Observer.Stage = func(string, int, int) {
+		r.Observer.Stage = func(string, string, int, int, string) {
 			if events++; events == at {
 				cancel()
 			}
@@ -250,8 +250,8 @@ func TestDistilled(t *testing.T) {
 	r.Config.Methods, r.Config.PModes, r.Config.Tune, r.Config.Seeds = []string{"none", "fusion", "fusion+distill", "fusion+distill=1"}, []string{Keep}, []int{0}, []uint64{1}
 	r.Config.NTKRows, r.Config.Int8 = 0, true
 	trained := 0
-	r.Observer.Stage = func(stage string, done, _ int) {
-		if strings.HasPrefix(stage, "teacher") {
+	r.Observer.Stage = func(stage, unit string, _, _ int, _ string) {
+		if stage == "teacher" && unit == "step" {
 			trained++
 		}
 	}
@@ -324,7 +324,7 @@ func TestConfig(t *testing.T) {
 		{func(c *Config) { c.Methods = []string{"svd+fit"} }, `found "fit"`},
 		{func(c *Config) { c.Methods = []string{"none+refit"} }, `found "refit"`},
 		{func(c *Config) { c.Methods = []string{"fusion+distill=2"} }, `found "distill=2"`},
-		{func(c *Config) { c.Widths = nil }, "widths: expected at least one"},
+		{func(c *Config) { c.Ratios = []float64{2} }, "ratios: expected numbers above 0 and at most 1, found 2"},
 		{func(c *Config) { c.Tasks = []string{"sst3"} }, `found "sst3"`},
 		{func(c *Config) { c.PModes = []string{"bend"} }, `found "bend"`},
 		{func(c *Config) { c.LRs = []float64{0} }, "lrs"},
@@ -342,16 +342,26 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestTables checks means, deviations, the choice of a learning rate and marks.
+// TestTables checks means, deviations, the choice of a learning rate and marks: the
+// best only if it is so by more than the noise of rows and seeds.
 func TestTables(t *testing.T) {
 	cell := func(method string, width int, lr float64, seed uint64, accuracy float64) *Cell {
 		c := &Cell{Key: Key{Task: "sst2", Method: method, Width: width, PMode: Keep, LR: lr, Seed: seed}, Main: "accuracy"}
 		c.Metrics = []task.Metric{{Name: "accuracy", Value: accuracy}}
+		c.Rows = &task.Rows{Metric: "accuracy", Said: make([]float32, 500), Right: make([]float32, 500)}
+		for i := range c.Rows.Said { // each model's own mistakes; two fifths of the labels are 1
+			c.Rows.Right[i] = float32(i % 5 % 2)
+			c.Rows.Said[i] = c.Rows.Right[i]
+			if (i*7+int(100*accuracy)+width)%500 >= int(500*accuracy) {
+				c.Rows.Said[i] = 2
+			}
+		}
 		return c
 	}
 	tables := Tables([]*Cell{
 		cell("svd", 8, 1, 1, 0.8), cell("svd", 8, 1, 2, 0.9), cell("svd", 8, 2, 1, 0.1),
-		cell("fusion", 8, 1, 1, 0.84), cell("fusion", 16, 1, 1, 0.7), cell("none", 0, 1, 1, 0.95),
+		cell("fusion", 8, 1, 1, 0.84), cell("fusion", 16, 1, 1, 0.9), cell("none", 0, 1, 1, 0.95),
+		cell("svd", 16, 1, 1, 0.6), cell("prune", 8, 1, 1, 0.3), cell("prune", 8, 1, 2, 0.4), cell("prune", 4, 1, 1, 0.4),
 	})
 	if len(tables) != 1 {
 		t.Fatalf("%d tables, want that of the metric alone", len(tables))
@@ -360,16 +370,16 @@ func TestTables(t *testing.T) {
 	for _, r := range tables[0].Rows {
 		line := r.Name
 		for _, s := range r.Stats {
-			line += " | " + s.String()
-			if s.Best {
-				line += "*"
-			}
+			line += " | " + s.String() + map[bool]string{true: "*"}[s.Best] + map[bool]string{true: "~"}[s.Tied]
 		}
 		got = append(got, line)
 	}
-	want := "original | 95.00 | 95.00\nfusion | 70.00* | 84.00\nsvd | – | 85.00 ± 7.07*"
-	if strings.Join(got, "\n") != want || strings.Join(tables[0].Columns, ", ") != "sst2 c=16, sst2 c=8" {
+	want := "original | 95.00 | 95.00 | 95.00\nfusion | 90.00* | 84.00~ | –\nsvd | 60.00 | 85.00 ± 7.07~ | –\nprune | – | 35.00 ± 7.07 | 40.00\nmost frequent class | 60.00 | 60.00 | 60.00"
+	if strings.Join(got, "\n") != want || strings.Join(tables[0].Columns, ", ") != "sst2 c=16, sst2 c=8, sst2 c=4" {
 		t.Errorf("columns %v\n%s\nwant\n%s", tables[0].Columns, strings.Join(got, "\n"), want)
+	}
+	if note := tables[0].Note; note != "1 to 2 seeds, lr 1" {
+		t.Errorf("note %q", note)
 	}
 	// Of a language model's perplexity less is better, in every choice.
 	text := func(lr float64, perplexity float64) *Cell {

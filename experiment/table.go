@@ -17,6 +17,7 @@ import (
 type Table struct {
 	Name    string     `json:"name"`
 	Title   string     `json:"title"`
+	Note    string     `json:"note"` // seeds and learning rates
 	Unit    string     `json:"unit,omitempty"`
 	Lower   bool       `json:"lower_is_better"`
 	Columns []string   `json:"columns"`
@@ -34,8 +35,11 @@ type Stat struct {
 	Mean float64 `json:"mean"`
 	Std  float64 `json:"std"` // of a sample; 0 of a single seed
 	N    int     `json:"n"`
-	LR   float64 `json:"lr"`             // of several tried, the one that is best on average
-	Best bool    `json:"best,omitempty"` // of the compressed models in the column
+	LR   float64 `json:"lr"` // of several tried, the one that is best on average
+	// Best of the compressed models in the column, by more than noise; or Tied: not
+	// clearly worse than the one with the best mean.
+	Best bool `json:"best,omitempty"`
+	Tied bool `json:"tied,omitempty"`
 }
 
 func (s Stat) String() string {
@@ -117,7 +121,7 @@ func tabulate(cells []*Cell, q Quantity) Table {
 	t := Table{Name: q.Name, Title: q.Title, Unit: q.Unit, Lower: q.Lower}
 	var columns []columnKey
 	var names []string // of rows
-	stats := map[string]map[columnKey]Stat{}
+	stats, groups := map[string]map[columnKey]Stat{}, map[string]map[columnKey]Group{}
 	for _, g := range Groups(cells) {
 		s := g.Summary(q)
 		if s.N == 0 {
@@ -125,10 +129,10 @@ func tabulate(cells []*Cell, q Quantity) Table {
 		}
 		col := columnKey{g.Task, g.Width}
 		if stats[g.Name] == nil {
-			stats[g.Name] = map[columnKey]Stat{}
+			stats[g.Name], groups[g.Name] = map[columnKey]Stat{}, map[columnKey]Group{}
 			names = append(names, g.Name)
 		}
-		stats[g.Name][col] = s
+		stats[g.Name][col], groups[g.Name][col] = s, g
 		if !slices.Contains(columns, col) {
 			columns = append(columns, col)
 		}
@@ -155,20 +159,119 @@ func tabulate(cells []*Cell, q Quantity) Table {
 			name = fmt.Sprintf("%s c=%d", c.task, c.width)
 		}
 		t.Columns = append(t.Columns, name)
-		best := -1
+		var at []int // rows of the column's compressed models
+		var compressed []Group
 		for i, r := range t.Rows {
-			if s := r.Stats[col]; r.Name == OriginalName || s.N == 0 {
-				continue
-			}
-			if best < 0 || better(r.Stats[col].Mean, t.Rows[best].Stats[col].Mean, q.Lower) {
-				best = i
+			if g, ok := groups[r.Name][c]; ok && r.Name != OriginalName {
+				at, compressed = append(at, i), append(compressed, g)
 			}
 		}
-		if best >= 0 {
-			t.Rows[best].Stats[col].Best = true
+		leaders := Leaders(compressed, q)
+		for _, k := range leaders {
+			s := &t.Rows[at[k]].Stats[col]
+			s.Best, s.Tied = len(leaders) == 1, len(leaders) > 1
 		}
 	}
+	t.addMajority(cells, columns)
+	t.Note = note(t.Rows)
 	return t
+}
+
+// addMajority adds what always saying the most frequent class would score.
+func (t *Table) addMajority(cells []*Cell, columns []columnKey) {
+	if t.Name != Named("scores").Name {
+		return
+	}
+	row := TableRow{Name: "most frequent class"}
+	any := false
+	for _, c := range columns {
+		var s Stat
+		for _, cell := range cells {
+			if cell.Task == c.task && cell.Rows != nil {
+				if v, ok := cell.Rows.Majority(); ok {
+					s, any = Stat{Mean: 100 * v, N: 1}, true
+				}
+				break
+			}
+		}
+		row.Stats = append(row.Stats, s)
+	}
+	if any {
+		t.Rows = append(t.Rows, row)
+	}
+}
+
+// note says how many seeds a table's means are of, and at which learning rates.
+func note(rows []TableRow) string {
+	least, most := 0, 0
+	var rates []string
+	for _, r := range rows {
+		for _, s := range r.Stats {
+			if s.N == 0 || s.LR == 0 {
+				continue
+			}
+			if most == 0 || s.N < least {
+				least = s.N
+			}
+			most = max(most, s.N)
+			if lr := fmt.Sprintf("%g", s.LR); !slices.Contains(rates, lr) {
+				rates = append(rates, lr)
+			}
+		}
+	}
+	text := fmt.Sprintf("%d seeds", most)
+	switch {
+	case least < most:
+		text = fmt.Sprintf("%d to %d seeds", least, most)
+	case most == 1:
+		text = "1 seed"
+	}
+	if len(rates) == 1 {
+		return text + ", lr " + rates[0]
+	}
+	return text + ", at each one's better learning rate"
+}
+
+// Leaders are the places of the group with the best mean, and of those that are not
+// clearly worse: scores are compared on the same seeds and rows (task.Compare), and
+// what is measured of fixed texts counts as it is. Without scores of rows, as in cells
+// of older versions, nothing is clear.
+func Leaders(groups []Group, q Quantity) []int {
+	if len(groups) < 2 {
+		return nil // nothing to be better than
+	}
+	best := 0
+	means := make([]float64, len(groups))
+	for i := range groups {
+		means[i] = groups[i].Summary(q).Mean
+		if better(means[i], means[best], q.Lower) {
+			best = i
+		}
+	}
+	leaders := []int{best}
+	for i := range groups {
+		if i != best && groups[i].noWorse(&groups[best], q) {
+			leaders = append(leaders, i)
+		}
+	}
+	return leaders
+}
+
+// noWorse tells that a group is not clearly worse than the best.
+func (g *Group) noWorse(best *Group, q Quantity) bool {
+	if q.Name != Named("scores").Name && q.Name != Named("losses").Name {
+		return g.Summary(q).Mean == best.Summary(q).Mean
+	}
+	var a, b []task.Rows
+	for _, c := range g.Cells {
+		for _, other := range best.Cells {
+			if c.Seed == other.Seed && c.Rows != nil && other.Rows != nil {
+				a, b = append(a, *c.Rows), append(b, *other.Rows)
+			}
+		}
+	}
+	d, err := task.Compare(a, b)
+	return err != nil || !d.Clear() || better(d.Mean, 0, q.Lower)
 }
 
 func better(a, b float64, lower bool) bool {
@@ -256,7 +359,7 @@ func (k Key) name(modes, tunes bool) string {
 	}
 	name := k.Method
 	if modes && k.PMode != Keep {
-		name += ", P " + map[string]string{Fold: "folded", Divide: "divided", Identity: "left out", Backward: "forward only"}[k.PMode]
+		name += ", P " + k.PMode
 	}
 	if tunes && k.Tune > 0 {
 		name += fmt.Sprintf(", tuned %d", k.Tune)
@@ -274,7 +377,7 @@ func (k Key) Rank() int {
 	return len(fusion.Methods())
 }
 
-func rankMode(mode string) int { return slices.Index(PModes(), mode) }
+func rankMode(mode string) int { return slices.Index(pModeNames(), mode) }
 
 // MeanStd returns the mean and the sample's standard deviation, 0 of one value.
 func MeanStd(x []float64) (mean, std float64) {

@@ -63,7 +63,7 @@ func (v *view) describe() string {
 	case "", "all":
 		layers = "all layers"
 	}
-	return fmt.Sprintf("%s, %s compressed; %s, batch %d, %s, %s, %s schedule. Means ± standard deviation over seeds; the best compressed model of each column is marked.",
+	return fmt.Sprintf("%s, %s compressed; %s, batch %d, %s, %s, %s schedule. Means ± standard deviation over seeds; of the compressed models in a column those that none beats by more than noise are marked.",
 		model, layers, rows, s.Batch, count(s.Epochs, "epoch"), s.Optimizer, s.Schedule)
 }
 
@@ -92,7 +92,7 @@ func (v *view) tiles() []tile {
 			}
 		}
 		if top.N > 0 {
-			tiles = append(tiles, tile{t + ", best compressed", top.String(), fmt.Sprintf("%s, c\u00a0=\u00a0%d", best.Name, best.Width)})
+			tiles = append(tiles, tile{t + ", highest of the compressed", top.String(), fmt.Sprintf("%s, c\u00a0=\u00a0%d", best.Name, best.Width)})
 		}
 	}
 	var total float64

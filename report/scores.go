@@ -15,7 +15,7 @@ func (v *view) tables() []table {
 		for _, r := range t.Rows {
 			row := []entry{{Text: r.Name}}
 			for _, s := range r.Stats {
-				row = append(row, entry{Text: s.String(), Sort: fmt.Sprintf("%.6f", s.Mean), Best: s.Best})
+				row = append(row, entry{Text: s.String(), Sort: fmt.Sprintf("%.6f", s.Mean), Best: s.Best || s.Tied})
 			}
 			out.Rows = append(out.Rows, row)
 		}
@@ -35,22 +35,24 @@ func (v *view) dots(quantity func(task string) experiment.Quantity, label string
 	var list []figure
 	for _, s := range v.spotsOrTasks() {
 		var rows []row
-		best, q := -1, quantity(s.task)
+		var compressed []experiment.Group
+		var places []int // of these among the rows
+		q := quantity(s.task)
 		for _, g := range v.at(s) {
 			sum := g.Summary(q)
 			if sum.N == 0 {
 				continue
 			}
 			rows = append(rows, row{name: g.Name, class: v.classes[g.Name], mean: sum.Mean, std: sum.Std, values: g.Values(q)})
-			if g.Name != experiment.OriginalName && (best < 0 || (sum.Mean < rows[best].mean) == q.Lower && sum.Mean != rows[best].mean) {
-				best = len(rows) - 1
+			if g.Name != experiment.OriginalName {
+				compressed, places = append(compressed, g), append(places, len(rows)-1)
 			}
 		}
 		if len(rows) == 0 {
 			continue
 		}
-		if best >= 0 {
-			rows[best].best = true
+		for _, i := range experiment.Leaders(compressed, q) {
+			rows[places[i]].best = true
 		}
 		x := label
 		if x == "" {

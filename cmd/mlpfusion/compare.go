@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 
 func (a *app) compareCommand() *cobra.Command {
 	given := experiment.Defaults() // by flags
-	var file, shard, schedule string
+	var file, shard, schedule, keep string
 	var seeds []uint
 	var dryRun bool
 	c := &cobra.Command{
@@ -33,11 +34,15 @@ tangent kernel; distill or distill=WEIGHT, which learns from the fine-tuned
 original's logits beside the labels; of mixtures of experts experts=N, usage and
 params. none is the original.
 
+Treatments of P, for methods that have one:
+
+` + pModeList() + `
 With --config the axes and settings come from a YAML file, whose keys are the
 flags' names with underscores; flags given beside it win. With --shard i/n this
 process makes its share; the report command shows the shards' folders as one.`,
 		Example: `  mlpfusion compare MODEL out --methods none,fusion,svd --tasks sst2 --data glue --widths 384,48
   mlpfusion report out --out report.html
+  mlpfusion compare MODEL own --methods none,prune,calibrated+distill --data messages.csv --text message --label category --keep best
   mlpfusion compare MODEL methods --config bench/experiments/methods.yaml --data glue --dry-run`,
 		Args: exactly("MODEL", "OUT"),
 	}
@@ -46,12 +51,18 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringSliceVar(&given.Methods, "methods", given.Methods, "methods, with modifiers")
 	f.StringSliceVar(&given.Tasks, "tasks", nil, "tasks")
 	f.IntSliceVar(&given.Widths, "widths", nil, "hidden units of each compressed block")
+	f.Float64SliceVar(&given.Ratios, "ratios", nil, "or shares of the original's units (default 0.25)")
+	f.Lookup("ratios").DefValue = "" // which pflag shows as []
 	f.UintSliceVar(&seeds, "seeds", []uint{1, 2, 3}, "seeds")
 	f.Float64SliceVar(&given.LRs, "lrs", given.LRs, "learning `rates`; the table shows the best")
 	f.Lookup("lrs").DefValue = "2e-5" // which pflag shows as [0.000020]
-	f.StringSliceVar(&given.PModes, "p-modes", given.PModes, "treatments of P: "+strings.Join(experiment.PModes(), ", "))
+	f.StringSliceVar(&given.PModes, "p-modes", given.PModes, "treatments of P, as listed above")
 	f.IntSliceVar(&given.Tune, "tune", given.Tune, "epochs of layer-wise tuning before fine-tuning")
-	f.StringVar(&given.Data, "data", "", "folder with a folder for each task")
+	f.StringVar(&given.Data, "data", "", "folder with a folder for each task, or of one task its folder or file")
+	f.StringVar(&given.Text, "text", "", "column of the text (task text)")
+	f.StringVar(&given.Pair, "text-pair", "", "column of the second text (task text)")
+	f.StringVar(&given.Label, "label", "", "column of the label (task text)")
+	f.StringVar(&keep, "keep", "none", "none, or best: write the best compressed model of each task to OUT/best")
 	f.StringVar(&given.Layers, "layers", "", "layers from 0, such as 2-5; all; or paper, the last two thirds (default all)")
 	f.IntVar(&given.TrainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
 	f.IntVar(&given.DevRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
@@ -71,11 +82,11 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the cells, as i/n")
 	f.BoolVar(&dryRun, "dry-run", false, "list the cells with their estimated time")
 	arrange(c,
-		section{"What is compared", "methods tasks widths seeds lrs p-modes tune layers"},
-		section{"Data", "data train-rows dev-rows max-length calibration-rows step-rows"},
+		section{"What is compared", "methods widths ratios seeds lrs p-modes tune layers"},
+		section{"Data", "data tasks text label text-pair train-rows dev-rows max-length calibration-rows step-rows"},
 		section{"What is measured", "ntk-rows output-rows int8"},
 		section{"Training", "epochs batch precision schedule warmup optimizer eval-every"},
-		section{"The run", "config dry-run shard help"})
+		section{"The run", "config keep dry-run shard help"})
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if f.Changed("seed") {
 			return usageError{errors.New("seed: expected --seeds, the axis of the comparison")}
@@ -94,10 +105,16 @@ process makes its share; the report command shows the shards' folders as one.`,
 			cfg.Override(&given, func(key string) bool { return f.Changed(strings.ReplaceAll(key, "_", "-")) })
 		}
 		cfg.Model = args[0]
+		if len(cfg.Tasks) == 0 && (cfg.Text != "" || cfg.Label != "") {
+			cfg.Tasks = []string{"text"}
+		}
+		if keep != "none" && keep != "best" {
+			return usageError{fmt.Errorf("keep: expected none or best, found %q", keep)}
+		}
 		if err := cfg.Check(); err != nil {
 			return usageError{err}
 		}
-		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool}
+		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool, Keep: keep == "best"}
 		if shard != "" {
 			i, n, _ := strings.Cut(shard, "/")
 			var err1, err2 error
@@ -124,15 +141,25 @@ process makes its share; the report command shows the shards' folders as one.`,
 	return c
 }
 
+// pModeList is a line for each treatment of P.
+func pModeList() string {
+	var b strings.Builder
+	for _, m := range experiment.PModes() {
+		fmt.Fprintf(&b, "  %-9s %s\n", m.Name, m.About)
+	}
+	return b.String()
+}
+
 func (a *app) compare(r *experiment.Runner) error {
-	var line *progress
+	line := &stages{u: &a.ui, drop: true}
+	cell := ""
 	r.Observer = experiment.Observer{
 		Note: a.ui.say,
 		Start: func(i, of int, k experiment.Key) {
-			line = a.ui.progress(fmt.Sprintf("cell %d of %d", i+1, of), "step", 0)
+			cell = fmt.Sprintf("%d/%d ", i+1, of)
 			a.ui.say("cell %d of %d: %s", i+1, of, k)
 		},
-		Stage: func(stage string, done, total int) { line.set(done, max(total, 1), stage) },
+		Stage: func(stage, unit string, done, total int, note string) { line.set(cell+stage, unit, done, total, note) },
 		Done: func(i, of int, c *experiment.Cell, left float64) {
 			line.end()
 			text := fmt.Sprintf("cell %d of %d: %s in %s", i+1, of, outcome(c), clock(c.Seconds.Total))
@@ -144,13 +171,16 @@ func (a *app) compare(r *experiment.Runner) error {
 	}
 	cells, err := r.Run(a.ctx)
 	if err != nil {
-		if line != nil {
-			line.stop()
-		}
+		line.stop()
 		return err
 	}
 	tables := experiment.Tables(cells)
-	return a.ui.result(map[string]any{"tables": tables, "cells": cells}, func(w io.Writer) { showTables(w, tables) })
+	return a.ui.result(map[string]any{"tables": tables, "cells": cells}, func(w io.Writer) {
+		showTables(w, tables)
+		if r.Keep {
+			fmt.Fprintf(w, "\n  %s: the best compressed model of each task\n", filepath.Join(r.Dir, "best"))
+		}
+	})
 }
 
 // outcome is what a cell came to, in a few words.
@@ -168,8 +198,8 @@ func outcome(c *experiment.Cell) string {
 	return strings.Join(append(parts, "done"), ", ")
 }
 
-// showTables prints tables as the paper does, the best of the compressed models
-// in each column marked.
+// showTables prints tables as the paper does. Of the compressed models in a column
+// the best is marked, or all that are as good within the noise.
 func showTables(w io.Writer, tables []experiment.Table) {
 	for i, t := range tables {
 		if i > 0 {
@@ -179,17 +209,25 @@ func showTables(w io.Writer, tables []experiment.Table) {
 		if t.Unit != "" {
 			unit = ", " + t.Unit
 		}
-		fmt.Fprintf(w, "  %s%s (* best)\n\n", t.Title, unit)
+		fmt.Fprintf(w, "  %s%s; %s (* best, ~ as good within the noise)\n\n", t.Title, unit, t.Note)
 		head := append([]string{"method"}, t.Columns...)
+		several := strings.Contains(t.Note, "learning rate") // each says its own
 		var rows [][]string
 		for _, r := range t.Rows {
 			row := []string{r.Name}
 			for _, s := range r.Stats {
 				mark := " "
-				if s.Best {
+				switch {
+				case s.Best:
 					mark = "*"
+				case s.Tied:
+					mark = "~"
 				}
-				row = append(row, s.String()+mark)
+				text := s.String()
+				if several && s.LR > 0 && s.N > 0 {
+					text += fmt.Sprintf(" at %g", s.LR)
+				}
+				row = append(row, text+mark)
 			}
 			rows = append(rows, row)
 		}
@@ -243,7 +281,7 @@ func (a *app) listCells(r *experiment.Runner) error {
 		table(w, []string{"cell", "state", "time"}, rows)
 		fmt.Fprintf(w, "\n  %s, %d to do, about %s", count(len(list), "cell"), len(todo), clock(left))
 		if !measured && len(todo) > 0 {
-			fmt.Fprint(w, " by a few training steps of the original; compressing and measuring not counted")
+			fmt.Fprint(w, " by a few training steps of the original; compressing without texts and measuring not counted")
 		}
 		fmt.Fprintln(w)
 	})

@@ -150,33 +150,15 @@ func (a *app) shrink(s *shrinking) (*shrink.Result, error) {
 	if err := a.shrinkData(s, r); err != nil {
 		return nil, err
 	}
-	var bar *progress
-	stage := ""
-	end := func() {
-		if bar != nil {
-			bar.end()
-		}
-		bar, stage = nil, ""
-	}
-	r.Observer = shrink.Observer{
-		Note: a.ui.say,
-		Progress: func(name, unit string, done, total int, note string) {
-			if name != stage {
-				end()
-				bar, stage = a.ui.progress(name, unit, total), name
-			}
-			bar.set(done, total, note)
-		},
-	}
+	line := &stages{u: &a.ui}
+	r.Observer = shrink.Observer{Note: a.ui.say, Progress: line.set}
 	a.kept, a.resume = filepath.Clean(s.out)+shrink.WorkSuffix, "--resume"
 	result, err := r.Run(a.ctx)
 	if err != nil {
-		if bar != nil {
-			bar.stop()
-		}
+		line.stop()
 		return nil, err
 	}
-	end()
+	line.end()
 	for _, m := range append(result.Tried, result.Original) {
 		m.Rows = nil // which are for the next run
 	}

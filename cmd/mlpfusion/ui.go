@@ -157,6 +157,52 @@ func (p *progress) stop() {
 	}
 }
 
+// drop takes the line away.
+func (p *progress) drop() {
+	if p.bar != nil {
+		p.bar.Abort(true)
+	}
+}
+
+// stages are works that follow one another, each with a line of its own.
+type stages struct {
+	u    *ui
+	name string
+	at   *progress
+	drop bool // lines go when their work ends; otherwise they stay
+}
+
+// set tells how far the stage of that name is; another name begins another stage.
+func (s *stages) set(name, unit string, done, total int, note string) {
+	if total == 0 {
+		return // not known yet
+	}
+	if s.at == nil || name != s.name {
+		s.end()
+		s.name, s.at = name, s.u.progress(name, unit, total)
+	}
+	s.at.set(done, total, note)
+}
+
+// end ends the stage under way, if there is one.
+func (s *stages) end() {
+	if s.at != nil {
+		if s.drop {
+			s.at.drop()
+		} else {
+			s.at.end()
+		}
+	}
+	s.at = nil
+}
+
+// stop leaves the stage where it is, when the work has failed.
+func (s *stages) stop() {
+	if s.at != nil {
+		s.at.stop()
+	}
+}
+
 // count is a number of things in words.
 func count(n int, one string) string {
 	if n == 1 || one == "%" || one == "B" {
