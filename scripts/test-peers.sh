@@ -85,6 +85,18 @@ else
 	echo "  skipped: no $data/tokenizers/gpt2"
 fi
 
+weights=${MLPFUSION_WEIGHTS:-../weights}
+for name in SmolLM2-135M-Instruct gemma-3-270m; do
+	if [ -d "$weights/$name" ]; then
+		echo "   $name: hidden states, loss, greedy text"
+		"$python" scripts/peers/decoders.py "$weights/$name" "$work/$name.safetensors"
+		MLPFUSION_DECODER=$(realpath "$weights/$name") MLPFUSION_PEER_DECODER=$work/$name.safetensors "$go" test ./model -count=1 -run '^TestRealDecoder$' -v | grep -E 'farthest|^(ok|FAIL)|---'
+		rm "$work/$name.safetensors"
+	else
+		echo "   skipped: no $weights/$name"
+	fi
+done
+
 echo "6. the tests that ask the peers themselves"
 MLPFUSION_PYTHON=$(command -v "$python") "$go" test -count=1 ./checkpoint ./tokenize ./task ./convert ./model ./ntk ./fusion ./kmeans
 
