@@ -42,7 +42,7 @@ func (r *Runner) data(name string) (*taskData, error) {
 	if d.set, err = task.Load(spec, folder, task.Columns{Text: r.Config.Text, Pair: r.Config.Pair, Label: r.Config.Label}); err != nil {
 		return nil, err
 	}
-	if d.set.HoldOut(0) && r.Observer.Note != nil {
+	if d.set.HoldOut() && r.Observer.Note != nil {
 		r.Observer.Note("%s: no dev set there; %d of the training examples are held out for it", folder, len(d.set.Dev))
 	}
 	if len(d.set.Train) == 0 {

@@ -1,7 +1,9 @@
 package task
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -43,5 +45,59 @@ func TestReorder(t *testing.T) {
 	want := &Dataset{Spec: Spec{Labels: []string{"b", "c", "a"}}, Train: []Example{{Label: 2}, {Label: 1}}, Dev: []Example{{Label: 0}}, Extra: []Split{{Examples: []Example{{Label: 2}}}}}
 	if !reflect.DeepEqual(d, want) {
 		t.Errorf("%+v", d)
+	}
+}
+
+func TestMatchClasses(t *testing.T) {
+	generic := func(n int) []string {
+		var names []string
+		for i := range n {
+			names = append(names, fmt.Sprint("LABEL_", i))
+		}
+		return names
+	}
+	for _, c := range []struct {
+		task, data, model string // classes with commas between
+		places            []float32
+		say               string // a note, or an error
+	}{
+		{"text", "bad,good", "bad,good", []float32{0, 1}, ""},
+		{"text", "bad,good", "GOOD,Bad", []float32{1, 0}, ""},
+		{"text", "bad,good", "good,fair,bad", []float32{2, 0}, ""},
+		{"text", "good", "bad,good", []float32{1}, ""},
+		{"text", "a,b,c,d", "d,c,b,other", []float32{3, 2, 1, 0}, "a, which the model does not know, is taken for its other"},
+		{"text", "a,b,c,d", "d,c,b", nil, "expected classes of the model, which are d, c, b, found a"},
+		{"text", "bad,good", "negative,positive", []float32{0, 1}, "the model's classes are called negative, positive, those of the data bad, good: taken to be the same in this order"},
+		{"text", "bad,good", "a,b,c", nil, "expected classes of the model, which are a, b, c, found bad, good"},
+		{"text", "1,2,3,4,5", strings.Join(generic(5), ","), []float32{0, 1, 2, 3, 4}, ""},
+		{"text", "0,2", strings.Join(generic(3), ","), []float32{0, 2}, ""},
+		{"text", "0,1", "negative,positive", []float32{0, 1}, ""},
+		{"text", "0,2", "negative,neutral,positive", []float32{0, 2}, ""},
+		{"text", "1,3", strings.Join(generic(3), ","), nil, "found 1, 3"},
+		{"text", "1,2,5", "1.0,2.0,3.0,4.0,5.0", []float32{0, 1, 4}, ""},
+		{"text", "-1,0,1", "1,0,-1", []float32{2, 1, 0}, ""},
+		{"sst2", "negative,positive", "POSITIVE,NEGATIVE", []float32{1, 0}, ""},
+		{"sst2", "negative,positive", "LABEL_0,LABEL_1", []float32{0, 1}, ""},
+		{"sst2", "negative,positive", "a,b,c", nil, "expected a model of the classes negative, positive, found one of a, b, c"},
+	} {
+		labels, names := strings.Split(c.data, ","), strings.Split(c.model, ",")
+		d := &Dataset{Spec: Spec{Name: c.task, Labels: labels}}
+		for i := range labels {
+			d.Dev = append(d.Dev, Example{Label: float32(i)})
+		}
+		notes, err := d.MatchClasses(names)
+		if err != nil {
+			if c.places != nil || !strings.Contains(err.Error(), c.say) {
+				t.Errorf("%s for %s: %v", c.data, c.model, err)
+			}
+			continue
+		}
+		var got []float32
+		for _, e := range d.Dev {
+			got = append(got, e.Label)
+		}
+		if !reflect.DeepEqual(got, c.places) || strings.Join(notes, "; ") != c.say || !reflect.DeepEqual(d.Spec.Labels, names) {
+			t.Errorf("%s for %s: %v, %q", c.data, c.model, got, notes)
+		}
 	}
 }

@@ -76,43 +76,6 @@ var sources = map[string]source{
 	"lm":     {[]string{".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet"}, readDocuments},
 }
 
-// loadGeneration reads the splits of a generation task; see Load.
-func (d *Dataset) loadGeneration(path string) (err error) {
-	src := sources[d.Spec.Name]
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		d.Train, err = d.readTexts(src, []string{path})
-		return err
-	}
-	found := false
-	for _, s := range []struct {
-		names []string
-		to    *[]Example
-	}{{[]string{"train", "trainset"}, &d.Train}, {d.Spec.Dev, &d.Dev}, {d.Spec.Test, &d.Test}} {
-		files, name, err := src.find(path, s.names)
-		if err != nil {
-			return err
-		}
-		if len(files) == 0 {
-			continue
-		}
-		found = true
-		if s.to == &d.Dev {
-			d.DevName = name
-		}
-		if *s.to, err = d.readTexts(src, files); err != nil {
-			return err
-		}
-	}
-	if !found {
-		return fmt.Errorf("%s: expected a train, %s or %s file (%s), found none", path, d.Spec.Dev[0], d.Spec.Test[0], strings.Join(src.endings, " or "))
-	}
-	return nil
-}
-
 // find returns the files of the first of the names that has any: name.ENDING in
 // the folder, or all the files with such endings in the folder name.
 func (s source) find(dir string, names []string) (files []string, name string, err error) {

@@ -29,6 +29,8 @@ type Dataset struct {
 	Extra   []Split   // further development splits (MNLI's mismatched)
 	Test    []Example // of generation tasks
 	Skipped int       // rows left out because they lack a column (QQP), texts not marked good (WebNLG)
+
+	scored bool // only to be scored: labels may be as few as one
 }
 
 // Split is a named part of a data set.
@@ -37,12 +39,12 @@ type Split struct {
 	Examples []Example
 }
 
-// Load reads the data set in a folder: the splits train, dev or validation (for
-// MNLI also the mismatched one), each as .tsv, .csv, .jsonl, .json (an object a
-// line) or Parquet, in the folder itself, in data/, or in the task's folder of
-// the Hub. STS-B's sts-train.csv and sts-dev.csv are read as what they are,
-// tab-separated. A split that is not there stays empty, but one must be. A path
-// to a file is read as the training split.
+// Load reads the data set in a folder: the splits train and dev (or validation,
+// valid, val; for MNLI also the mismatched one), each as .tsv, .csv, .jsonl, .json
+// (a list of objects, or an object a line) or Parquet, in the folder itself, in
+// data/, or in the task's folder of the Hub. STS-B's sts-train.csv and sts-dev.csv
+// are read as what they are, tab-separated. A split that is not there stays empty,
+// but one must be. A path to a file is read as the training split.
 //
 // Generation tasks also have a test split, and files of their own: WebNLG's
 // folders of XML or LoRA's JSON, E2E's CSV or LoRA's text. The task "lm" reads
@@ -52,38 +54,131 @@ type Split struct {
 // was found.
 func Load(spec Spec, path string, cols Columns) (*Dataset, error) {
 	d := &Dataset{Spec: spec.with(cols)}
-	if spec.LanguageModel() {
-		return d, d.loadGeneration(path)
-	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		d.Train, err = d.read([]string{path})
+		d.Train, err = d.readSplit([]string{path})
 		return d, err
 	}
-	train, _ := d.find(path, []string{"train"})
-	dev, devName := d.find(path, spec.Dev)
-	extra, extraName := d.find(path, spec.Extra)
-	if len(train)+len(dev)+len(extra) == 0 {
-		return nil, fmt.Errorf("%s: expected a train or %s file (.tsv, .csv, .jsonl, .json or .parquet), found none", path, spec.Dev[0])
-	}
-	d.DevName = devName
-	if d.Train, err = d.read(train); err != nil {
-		return nil, err
-	}
-	if d.Dev, err = d.read(dev); err != nil {
-		return nil, err
-	}
-	if len(extra) > 0 {
-		examples, err := d.read(extra)
+	for _, s := range []struct {
+		names []string
+		to    *[]Example
+	}{{trainNames, &d.Train}, {d.Spec.Dev, &d.Dev}, {d.Spec.Test, &d.Test}} {
+		if s.to == &d.Test && !d.Spec.LanguageModel() {
+			continue // labels of test sets are seldom published
+		}
+		name, err := d.readNamed(path, s.names, s.to)
 		if err != nil {
 			return nil, err
 		}
-		d.Extra = []Split{{extraName, examples}}
+		if s.to == &d.Dev {
+			d.DevName = name
+		}
+	}
+	if err := d.readExtra(path); err != nil {
+		return nil, err
+	}
+	if len(d.Train)+len(d.Dev)+len(d.Test)+len(d.Extra) == 0 {
+		return nil, fmt.Errorf("%s: expected a train or %s file (%s), found none", path, d.Spec.Dev[0], strings.Join(d.endings(), ", "))
 	}
 	return d, nil
+}
+
+// LoadSplit reads the rows that a model is to be scored on, as the split Dev: all
+// of a file, or of a folder the split of this name. Without a name it is the dev
+// split, else what HoldOut holds out of the training split, else the test split.
+// The labels of the task "text" are those of these rows.
+func LoadSplit(spec Spec, path, split string, cols Columns) (*Dataset, error) {
+	d := &Dataset{Spec: spec.with(cols), scored: true}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		if split != "" {
+			return nil, fmt.Errorf("%s: expected a folder with the split %s, found a file", path, split)
+		}
+		d.DevName = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+		d.Dev, err = d.readSplit([]string{path})
+		return d, err
+	}
+	names := []string{split}
+	switch {
+	case split == "" || slices.Contains(d.Spec.Dev, split):
+		if names = d.Spec.Dev; split != "" {
+			names = append([]string{split}, names...)
+		}
+	case split == "train":
+		names = trainNames
+	case slices.Contains(d.Spec.Test, split):
+		names = d.Spec.Test
+	}
+	if d.DevName, err = d.readNamed(path, names, &d.Dev); err != nil {
+		return nil, err
+	}
+	if split == "" {
+		if err := d.readExtra(path); err != nil {
+			return nil, err
+		}
+		if len(d.Dev)+len(d.Extra) == 0 {
+			if _, err := d.readNamed(path, trainNames, &d.Train); err != nil {
+				return nil, err
+			}
+			d.HoldOut()
+			d.Train = nil
+		}
+		if len(d.Dev)+len(d.Extra) == 0 {
+			if d.DevName, err = d.readNamed(path, d.Spec.Test, &d.Dev); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(d.Dev)+len(d.Extra) == 0 {
+		return nil, fmt.Errorf("%s: expected a file %s (%s), found none", path, quoted(names, " or "), strings.Join(d.endings(), ", "))
+	}
+	return d, nil
+}
+
+// readExtra reads the further development split of a task that has one.
+func (d *Dataset) readExtra(path string) error {
+	var examples []Example
+	name, err := d.readNamed(path, d.Spec.Extra, &examples)
+	if len(examples) > 0 {
+		d.Extra = []Split{{name, examples}}
+	}
+	return err
+}
+
+// readNamed reads the split of the first of the names that has files.
+func (d *Dataset) readNamed(path string, names []string, to *[]Example) (name string, err error) {
+	var files []string
+	if d.Spec.LanguageModel() {
+		files, name, err = sources[d.Spec.Name].find(path, names)
+	} else {
+		files, name = d.find(path, names)
+	}
+	if err == nil && len(files) > 0 {
+		*to, err = d.readSplit(files)
+	}
+	return name, err
+}
+
+// readSplit reads the files of one split.
+func (d *Dataset) readSplit(files []string) ([]Example, error) {
+	if d.Spec.LanguageModel() {
+		return d.readTexts(sources[d.Spec.Name], files)
+	}
+	return d.read(files)
+}
+
+// endings are those of the task's files.
+func (d *Dataset) endings() []string {
+	if d.Spec.LanguageModel() {
+		return sources[d.Spec.Name].endings
+	}
+	return []string{".tsv", ".csv", ".jsonl", ".json", ".parquet"}
 }
 
 // with puts the names of cols in the place of the task's own.
@@ -153,7 +248,7 @@ func (d *Dataset) read(files []string) ([]Example, error) {
 			d.Spec.Labels = append(d.Spec.Labels, label)
 		}
 		sortLabels(d.Spec.Labels)
-		if len(found) < 2 || len(found) > maxLabels {
+		if len(found) < 2 && !d.scored || len(found) > maxLabels {
 			return nil, fmt.Errorf("%s: column %q: expected 2 to %d labels, found %d", all[0].path, all[0].column, maxLabels, len(found))
 		}
 	}

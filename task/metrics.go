@@ -48,6 +48,40 @@ func Score(spec Spec, logits, labels []float32) ([]Metric, error) {
 	return out, nil
 }
 
+// ClassScore is how one class fares: the rows that have it, and precision, recall
+// and F1, 0 where they are undefined.
+type ClassScore struct {
+	Label     string  `json:"label"`
+	Rows      int     `json:"rows"`
+	Precision float64 `json:"precision"`
+	Recall    float64 `json:"recall"`
+	F1        float64 `json:"f1"`
+}
+
+// Confusion counts, for a task with classes, the rows by their class and the one
+// predicted, [class][predicted], and scores each class. logits are as Score's.
+func Confusion(spec Spec, logits, labels []float32) (counts [][]int, classes []ClassScore) {
+	k := spec.Classes()
+	counts, classes = make([][]int, k), make([]ClassScore, k)
+	for c := range counts {
+		counts[c] = make([]int, k)
+	}
+	for i, said := range predictions(spec, logits) {
+		counts[int(labels[i])][int(said)]++
+	}
+	share := func(part, whole int) float64 { return float64(part) / float64(max(whole, 1)) }
+	for c := range classes {
+		predicted, rows := 0, 0
+		for other := range counts {
+			predicted += counts[other][c]
+			rows += counts[c][other]
+		}
+		right := counts[c][c]
+		classes[c] = ClassScore{spec.Labels[c], rows, share(right, predicted), share(right, rows), share(2*right, predicted+rows)}
+	}
+	return counts, classes
+}
+
 // predictions are the classes with the largest logits, or the numbers of a regression.
 func predictions(spec Spec, logits []float32) []float32 {
 	if spec.Regression {

@@ -2,6 +2,7 @@ package task
 
 import (
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -76,4 +77,20 @@ func TestCorrelationInvariance(t *testing.T) {
 			t.Fatalf("Spearman %v and of cubes %v", p, q)
 		}
 	})
+}
+
+// TestConfusion compares with scikit-learn's confusion_matrix and
+// precision_recall_fscore_support(zero_division=0) for these rows.
+func TestConfusion(t *testing.T) {
+	spec := Spec{Labels: []string{"a", "b", "c", "d"}}
+	labels := []float32{0, 0, 0, 1, 1, 2}
+	logits := []float32{2, 1, 0, 0, 0, 1, 0, 0, 3, 1, 2, 0, 0, 1, 0, 0, 5, 1, 2, 0, 0, 0, 0, 1}
+	counts, classes := Confusion(spec, logits, labels)
+	if want := [][]int{{2, 1, 0, 0}, {1, 1, 0, 0}, {0, 0, 0, 1}, {0, 0, 0, 0}}; !reflect.DeepEqual(counts, want) {
+		t.Errorf("got %v, expected %v", counts, want)
+	}
+	want := []ClassScore{{"a", 3, 2. / 3, 2. / 3, 2. / 3}, {"b", 2, 0.5, 0.5, 0.5}, {"c", 1, 0, 0, 0}, {"d", 0, 0, 0, 0}}
+	if !reflect.DeepEqual(classes, want) {
+		t.Errorf("got %v, expected %v", classes, want)
+	}
 }

@@ -44,9 +44,7 @@ type Spec struct {
 	// Dev are the names of the main development split, Extra those of a further
 	// one (MNLI's mismatched).
 	Dev, Extra []string
-	// Test are the names of the test split, which only generation tasks publish
-	// with their texts.
-	Test []string
+	Test       []string // and of the test split
 	// SkipShort leaves out rows that lack a column instead of refusing the file,
 	// as GLUE's own reader does: QQP's published TSV has such rows.
 	SkipShort bool
@@ -84,7 +82,12 @@ func (s Spec) LanguageModel() bool { return s.Generation || s.Documents }
 // genericTask is the task whose data names its classes.
 const genericTask = "text"
 
-var devNames = []string{"dev", "validation"}
+// The usual names of splits' files.
+var (
+	trainNames = []string{"train", "trainset"}
+	devNames   = []string{"dev", "validation", "valid", "val"}
+	testNames  = []string{"test"}
+)
 
 // specs are GLUE's tasks (Wang et al. 2019), labels in the order of the Hub's
 // integers; the generation tasks WebNLG (Gardent et al. 2017) and E2E (Novikova
@@ -94,8 +97,8 @@ var specs = []Spec{
 		Text: []string{"sentence"}, Label: []string{"label"}, Config: "sst2", Dev: devNames},
 	{Name: "mnli", Labels: []string{"entailment", "neutral", "contradiction"}, Metrics: []string{Accuracy},
 		Text: []string{"premise", "sentence1"}, Pair: []string{"hypothesis", "sentence2"}, Label: []string{"gold_label", "label"}, Config: "mnli",
-		Dev:   []string{"dev_matched", "validation_matched", "dev", "validation"},
-		Extra: []string{"dev_mismatched", "validation_mismatched"}},
+		Dev:   append([]string{"dev_matched", "validation_matched"}, devNames...),
+		Extra: []string{"dev_mismatched", "validation_mismatched"}, Test: []string{"test_matched", "test"}},
 	{Name: "stsb", Regression: true, Metrics: []string{Pearson, Spearman},
 		Text: []string{"sentence1"}, Pair: []string{"sentence2"}, Label: []string{"score", "label"}, Config: "stsb", Dev: devNames,
 		Plain: &Layout{Columns: 7, Text: 5, Pair: 6, Label: 4}},
@@ -110,10 +113,10 @@ var specs = []Spec{
 		Plain: &Layout{Columns: 4, Text: 3, Pair: -1, Label: 1}},
 	{Name: "qqp", Labels: []string{"not_duplicate", "duplicate"}, Metrics: []string{F1, Accuracy},
 		Text: []string{"question1"}, Pair: []string{"question2"}, Label: []string{"is_duplicate", "label"}, Config: "qqp", Dev: devNames, SkipShort: true},
-	{Name: "webnlg", Generation: true, Metrics: textMetrics, Dev: devNames, Test: []string{"test"}},
+	{Name: "webnlg", Generation: true, Metrics: textMetrics, Dev: devNames, Test: testNames},
 	{Name: "e2e", Generation: true, Metrics: textMetrics, Text: []string{"mr"}, Label: []string{"ref"},
-		Dev: []string{"dev", "devset", "valid", "validation"}, Test: []string{"test", "testset_w_refs", "testset"}},
-	{Name: "lm", Documents: true, Metrics: textMetrics, Text: []string{"text"}, Dev: append(devNames, "valid", "val"), Test: []string{"test"}},
+		Dev: append([]string{"dev", "devset"}, devNames...), Test: []string{"test", "testset_w_refs", "testset"}},
+	{Name: "lm", Documents: true, Metrics: textMetrics, Text: []string{"text"}, Dev: devNames, Test: testNames},
 	{Name: genericTask, Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
 }
 
@@ -137,6 +140,9 @@ func Lookup(name string) (Spec, error) {
 	}
 	s := specs[i]
 	s.Main = s.Metrics[0]
+	if s.Test == nil {
+		s.Test = testNames
+	}
 	return s, nil
 }
 

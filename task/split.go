@@ -1,28 +1,24 @@
 package task
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"math"
 	"slices"
 )
 
 // SplitExamples cuts examples into len(fractions) parts of those shares, chosen at random
 // by seed, each in the order of the data set. With stratified every label has
-// the same share in each part, to rounding. The examples of an entry stay
-// together. Shares that sum to less than 1 leave the rest out.
+// the same share in each part, to rounding. Shares that sum to less than 1 leave
+// the rest out.
 func SplitExamples(seed uint64, examples []Example, stratified bool, fractions ...float64) [][]Example {
-	groups := map[float32][][]int{} // the rows that go together, by label
-	entries := map[int]int{}        // where an entry's rows are in its group
+	groups := map[float32][]int{} // rows, by label
 	for i, e := range examples {
 		key := float32(0)
 		if stratified {
 			key = e.Label
 		}
-		if at, ok := entries[e.Entry]; ok && e.Entry > 0 {
-			groups[key][at] = append(groups[key][at], i)
-			continue
-		}
-		entries[e.Entry] = len(groups[key])
-		groups[key] = append(groups[key], []int{i})
+		groups[key] = append(groups[key], i)
 	}
 	keys := make([]float32, 0, len(groups))
 	for k := range groups {
@@ -38,7 +34,7 @@ func SplitExamples(seed uint64, examples []Example, stratified bool, fractions .
 			share += f
 			to := max(from, min(len(group), int(math.Round(share*float64(len(group))))))
 			for _, j := range order[from:to] {
-				rows[i] = append(rows[i], group[j]...)
+				rows[i] = append(rows[i], group[j])
 			}
 			from = to
 		}
@@ -53,20 +49,56 @@ func SplitExamples(seed uint64, examples []Example, stratified bool, fractions .
 	return parts
 }
 
-// HoldOut makes a tenth of the training examples, chosen by the seed, the
-// development split where there is none; of a few documents the last tenth of
-// each. It tells whether it did.
-func (d *Dataset) HoldOut(seed uint64) bool {
+// Digest tells rows apart by what a model reads of them: the text with its pair,
+// or the text to be modelled where there is no prompt. Copies have the same.
+func (e *Example) Digest() uint64 {
+	text := e.Text
+	if text == "" {
+		text = e.Target
+	}
+	sum := sha256.Sum256([]byte(text + "\x00" + e.Pair))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// HoldOut makes about a tenth of the training examples the development split
+// where there is none; of a few documents the last tenth of each. Which ones is a
+// rule of the data alone: those whose digests are in the lowest tenth, so that a
+// row is never on the other side because of a seed, of other rows, or as a copy.
+// Where none is so low it is the lowest. HoldOut tells whether it held any out.
+func (d *Dataset) HoldOut() bool {
 	if len(d.Dev) > 0 || len(d.Train) == 0 {
 		return false
 	}
 	const share, few = 0.1, 20
-	d.DevName = "held out"
 	if d.Spec.Documents && len(d.Train) < few {
+		d.DevName = heldOut
 		d.Train, d.Dev = CutTails(d.Train, share)
 		return true
 	}
-	parts := SplitExamples(seed, d.Train, false, share, 1-share)
-	d.Dev, d.Train = parts[0], parts[1]
+	digests := make([]uint64, len(d.Train))
+	for i := range d.Train {
+		digests[i] = d.Train[i].Digest()
+	}
+	const tenth = math.MaxUint64 / 10
+	limit := uint64(tenth)
+	lowest := slices.Min(digests)
+	if lowest == slices.Max(digests) {
+		return false // copies of one row
+	}
+	if lowest > limit || slices.Max(digests) <= limit {
+		limit = lowest
+	}
+	var train []Example
+	for i, e := range d.Train {
+		if digests[i] <= limit {
+			d.Dev = append(d.Dev, e)
+		} else {
+			train = append(train, e)
+		}
+	}
+	d.Train, d.DevName = train, heldOut
 	return true
 }
+
+// heldOut is the name of the development split that HoldOut makes.
+const heldOut = "held out"

@@ -70,8 +70,23 @@ func (d *dataFlags) check() error {
 	return nil
 }
 
-// load reads the data set.
+// load reads the data set to train on.
 func (a *app) load(d *dataFlags) (*task.Dataset, error) {
+	set, err := a.read(d, task.Load)
+	if err != nil {
+		return nil, err
+	}
+	if set.HoldOut() {
+		a.ui.say("%s: no dev set there; %d of the training examples are held out for it", d.dir, len(set.Dev))
+	}
+	if len(set.Train) > 0 && len(set.Dev) == 0 {
+		return nil, fmt.Errorf("%s: expected a dev set, or enough training examples to hold some out, found %d that all read alike", d.dir, len(set.Train))
+	}
+	return set, nil
+}
+
+// read reads what the flags name, by task.Load or its like.
+func (a *app) read(d *dataFlags, load func(task.Spec, string, task.Columns) (*task.Dataset, error)) (*task.Dataset, error) {
 	if d.task == "" || d.dir == "" {
 		return nil, usageError{fmt.Errorf("expected --task and --data, found %s", missing(d))}
 	}
@@ -96,7 +111,7 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 			return nil, usageError{err}
 		}
 	}
-	set, err := task.Load(spec, d.dir, d.columns)
+	set, err := load(spec, d.dir, d.columns)
 	if err != nil {
 		return nil, err
 	}
@@ -107,28 +122,29 @@ func (a *app) load(d *dataFlags) (*task.Dataset, error) {
 		}
 		a.ui.say("%s: %d %s", d.dir, set.Skipped, what)
 	}
-	if set.HoldOut(a.seed) {
-		if len(set.Dev) == 0 {
-			return nil, fmt.Errorf("%s: expected a dev set, or enough training examples to hold some out, found %d", d.dir, len(set.Train))
-		}
-		a.ui.say("%s: no dev set there; %d of the training examples are held out for it", d.dir, len(set.Dev))
-	}
 	return set, nil
 }
 
-// orderClasses puts the classes of a data set in the order that a checkpoint has
-// them in.
-func (a *app) orderClasses(set *task.Dataset, dir *checkpoint.Dir) error {
+// loadSplit reads the rows to score a checkpoint on, with its classes.
+func (a *app) loadSplit(d *dataFlags, split string, dir *checkpoint.Dir) (*task.Dataset, error) {
+	set, err := a.read(d, func(spec task.Spec, path string, cols task.Columns) (*task.Dataset, error) {
+		return task.LoadSplit(spec, path, split, cols)
+	})
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := model.ReadConfig(dir)
-	if err != nil || set.Spec.Labels == nil {
-		return err
+	if err != nil || set.Spec.Labels == nil || set.Spec.Written || cfg.Head != model.Classification {
+		return set, err
 	}
-	places, known := set.Spec.ClassOrder(cfg.Labels)
-	if !known {
-		a.ui.say("%s: its classes are called %s, those of the data %s: taken to be the same in this order", dir.Path, strings.Join(cfg.Labels, ", "), strings.Join(set.Spec.Labels, ", "))
+	notes, err := set.MatchClasses(cfg.Labels)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.dir, err)
 	}
-	set.Reorder(places)
-	return nil
+	for _, n := range notes {
+		a.ui.say("%s: %s", dir.Path, n)
+	}
+	return set, nil
 }
 
 func missing(d *dataFlags) string {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -17,22 +19,28 @@ func (a *app) evalCommand() *cobra.Command {
 	var data dataFlags
 	var texts, dev, measure bool
 	var stride int
-	var output string
+	var output, split string
 	w := paperWriting()
 	c := &cobra.Command{
 		Use:   "eval MODEL",
-		Short: "Score a fine-tuned model on a task's dev set",
-		Long: `Score a fine-tuned model on a task's dev set. With --generate a language model
-writes a text to each entry of the test set instead (webnlg, e2e; the dev set
-where there is no other), which are scored against the references: BLEU, METEOR
-(exact and stem matches only) and TER, for WebNLG's seen and unseen categories
-and all.
+		Short: "Score a fine-tuned model on a task's dev set, or another split",
+		Long: `Score a fine-tuned model on a task's dev set; --split names another one, and of a
+file all rows are scored. Without a dev set it is what training holds out too: the
+tenth of the rows that a fixed rule picks. Beside the score each class has its own,
+with the classes that its rows were taken for.
+
+With --generate a language model writes a text to each entry of the test set
+instead (webnlg, e2e; the dev set where there is no other), which are scored
+against the references: BLEU, METEOR (exact and stem matches only) and TER, for
+WebNLG's seen and unseen categories and all.
 
 With --perplexity --data names a text file, and a language model is measured on it
 as WikiText-2's published tables do: the file is one string, in windows of
 --max-length tokens (2,048, or the most that the model reads), each read by itself.`,
 		Example: `  mlpfusion eval tuned --task sst2 --data glue/SST-2
   mlpfusion eval tuned --task mnli --data glue/MNLI --json
+  mlpfusion eval tuned --task text --data reviews --split test
+  mlpfusion eval tuned --task text --data new-reviews.csv
   mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt
   mlpfusion eval MODEL --perplexity --data wiki.test.raw --json`,
 		Args: exactly("MODEL"),
@@ -48,6 +56,9 @@ as WikiText-2's published tables do: the file is one string, in windows of
 				return a.evaluatePerplexity(args[0], data.dir, length, stride, data.devRows)
 			}
 			if texts {
+				if split != "" {
+					return usageError{errors.New("split: expected none with --generate, which writes to the test set, or with --dev to the dev set")}
+				}
 				if err := w.check(c.Flags(), a.seed); err != nil {
 					return err
 				}
@@ -58,10 +69,11 @@ as WikiText-2's published tables do: the file is one string, in windows of
 					return usageError{fmt.Errorf("%s: expected with --generate only", flag)}
 				}
 			}
-			return a.evaluate(args[0], &data)
+			return a.evaluate(args[0], &data, split)
 		},
 	}
 	data.add(c.Flags())
+	c.Flags().StringVar(&split, "split", "", "split to score: train, dev, test or the name of another file in the folder (default dev)")
 	c.Flags().BoolVar(&texts, "generate", false, "write texts and score them")
 	c.Flags().BoolVar(&dev, "dev", false, "with --generate: write to the dev set even if there is a test set")
 	c.Flags().StringVar(&output, "output", "", "with --generate: file for the texts, a line each")
@@ -69,7 +81,7 @@ as WikiText-2's published tables do: the file is one string, in windows of
 	c.Flags().IntVar(&stride, "stride", 0, "with --perplexity: tokens from a window's begin to the next (default all of a window's)")
 	w.add(c.Flags())
 	arrange(c,
-		section{"Data", "task data dev-rows"},
+		section{"Data", "task data split dev-rows"},
 		section{"Perplexity", "perplexity stride"},
 		section{"Writing texts", "generate output dev beam length-penalty early-stopping max-new-tokens no-repeat-ngram batch precision"},
 		columnSection,
@@ -77,26 +89,25 @@ as WikiText-2's published tables do: the file is one string, in windows of
 	return c
 }
 
-// scores is one dev set's result.
+// scores is one split's result.
 type scores struct {
-	Split    string        `json:"split"`
-	Examples int           `json:"examples"`
-	Metrics  []task.Metric `json:"metrics"`
-	Rate     float64       `json:"examples_per_second"`
-	Dropped  float64       `json:"dropped,omitempty"` // share of tokens beyond their expert's capacity
+	Split     string            `json:"split"`
+	Examples  int               `json:"examples"`
+	Metrics   []task.Metric     `json:"metrics"`
+	Classes   []task.ClassScore `json:"classes,omitempty"`
+	Confusion [][]int           `json:"confusion,omitempty"` // [class][predicted]
+	Rate      float64           `json:"examples_per_second"`
+	Dropped   float64           `json:"dropped,omitempty"` // share of tokens beyond their expert's capacity
 }
 
-func (a *app) evaluate(name string, data *dataFlags) error {
+func (a *app) evaluate(name string, data *dataFlags, split string) error {
 	dir, err := a.open(name)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	set, err := a.load(data)
+	set, err := a.loadSplit(data, split, dir)
 	if err != nil {
-		return err
-	}
-	if err := a.orderClasses(set, dir); err != nil {
 		return err
 	}
 	m, _, err := model.Load(dir, train.HeadFor(set.Spec))
@@ -105,7 +116,11 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 	}
 	var results []scores
 	eval := train.NewEvaluator(a.pool, kernel.FP32)
-	for _, split := range append([]task.Split{{Name: set.DevName, Examples: set.Dev}}, set.Extra...) {
+	var splits []task.Split
+	if len(set.Dev) > 0 {
+		splits = append(splits, task.Split{Name: set.DevName, Examples: set.Dev})
+	}
+	for _, split := range append(splits, set.Extra...) {
 		enc, err := a.encode(split.Name, dir.Path, set.Spec, m.Config, split.Examples, data.devRows, data.length(set.Spec))
 		if err != nil {
 			return err
@@ -113,14 +128,14 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 		bar := a.ui.progress("evaluate "+split.Name, "example", enc.Len())
 		m.ClearUsage()
 		start := time.Now()
-		metrics, err := eval.Score(a.ctx, m, set.Spec, enc, func(done, total int) { bar.set(done, total, "") })
-		if err != nil {
+		r := scores{Split: split.Name, Examples: enc.Len()}
+		if err := r.score(a.ctx, eval, m, set.Spec, enc, func(done, total int) { bar.set(done, total, "") }); err != nil {
 			bar.stop()
 			return err
 		}
-		seconds := time.Since(start).Seconds()
 		bar.end()
-		results = append(results, scores{split.Name, enc.Len(), metrics, float64(enc.Len()) / seconds, droppedShare(m)})
+		r.Rate, r.Dropped = float64(enc.Len())/time.Since(start).Seconds(), droppedShare(m)
+		results = append(results, r)
 	}
 	return a.ui.result(results, func(w io.Writer) {
 		head := []string{"split", "examples"}
@@ -137,11 +152,51 @@ func (a *app) evaluate(name string, data *dataFlags) error {
 		}
 		table(w, append(head, "examples/s"), rows)
 		for _, r := range results {
+			r.showClasses(w)
 			if text := droppedText(r.Dropped); text != "" {
 				fmt.Fprintf(w, "  %s%s\n", r.Split, text)
 			}
 		}
 	})
+}
+
+// score fills in the metrics, and of classes how each fares.
+func (r *scores) score(ctx context.Context, eval *train.Evaluator, m *model.Model, spec task.Spec, enc *task.Encoded, progress func(done, total int)) (err error) {
+	if spec.LanguageModel() || spec.Regression {
+		r.Metrics, err = eval.Score(ctx, m, spec, enc, progress)
+		return err
+	}
+	logits, err := eval.Logits(ctx, m, enc, progress)
+	if err != nil {
+		return err
+	}
+	if r.Metrics, err = task.Score(spec, logits, enc.Labels); err == nil {
+		r.Confusion, r.Classes = task.Confusion(spec, logits, enc.Labels)
+	}
+	return err
+}
+
+// showClasses prints each class with what its rows were taken for.
+func (r *scores) showClasses(w io.Writer) {
+	const most = 20 // columns that a screen may hold
+	if len(r.Classes) == 0 {
+		return
+	}
+	head := []string{"class", "rows", "precision", "recall", "f1"}
+	var rows [][]string
+	wide := len(r.Classes) <= most
+	for i, c := range r.Classes {
+		row := []string{c.Label, fmt.Sprint(c.Rows), fmt.Sprintf("%.4f", c.Precision), fmt.Sprintf("%.4f", c.Recall), fmt.Sprintf("%.4f", c.F1)}
+		if wide {
+			head = append(head, "as "+c.Label)
+			for _, n := range r.Confusion[i] {
+				row = append(row, fmt.Sprint(n))
+			}
+		}
+		rows = append(rows, row)
+	}
+	fmt.Fprintf(w, "\n  %s\n", r.Split)
+	table(w, head, rows)
 }
 
 // droppedShare is the share of tokens that were beyond their expert's capacity.
