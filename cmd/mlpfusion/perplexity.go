@@ -33,7 +33,7 @@ func checkPerplexity(f *pflag.FlagSet, measure bool) error {
 	if !measure {
 		return onlyWith(f, []condition{{"stride", false, "--perplexity"}})
 	}
-	for _, name := range append([]string{"task", "text", "text-pair", "label", "regression", "text-to-text", "generate"}, writingFlags...) {
+	for _, name := range append([]string{"task", "split", "text", "text-pair", "label", "regression", "text-to-text", "generate"}, writingFlags...) {
 		if f.Changed(name) {
 			return usageError{fmt.Errorf("%s: expected without --perplexity", name)}
 		}
