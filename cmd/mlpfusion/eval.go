@@ -39,8 +39,8 @@ as WikiText-2's published tables do: the file is one string, in windows of
 --max-length tokens (2,048, or the most that the model reads), each read by itself.`,
 		Example: `  mlpfusion eval tuned --task sst2 --data glue/SST-2
   mlpfusion eval tuned --task mnli --data glue/MNLI --json
-  mlpfusion eval tuned --task text --data reviews --split test
-  mlpfusion eval tuned --task text --data new-reviews.csv
+  mlpfusion eval tuned --task sst2 --data glue/SST-2 --split train
+  mlpfusion eval tuned --task text --data messages.csv --text message --label category
   mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt
   mlpfusion eval MODEL --perplexity --data wiki.test.raw --json`,
 		Args: exactly("MODEL"),
