@@ -26,6 +26,24 @@ func tile5x16AVX2(args *tileArgs)
 func tile6x16AVX2(args *tileArgs)
 
 //go:noescape
+func tile1x16HalvesAVX2(args *tileArgs)
+
+//go:noescape
+func tile2x16HalvesAVX2(args *tileArgs)
+
+//go:noescape
+func tile3x16HalvesAVX2(args *tileArgs)
+
+//go:noescape
+func tile4x16HalvesAVX2(args *tileArgs)
+
+//go:noescape
+func tile5x16HalvesAVX2(args *tileArgs)
+
+//go:noescape
+func tile6x16HalvesAVX2(args *tileArgs)
+
+//go:noescape
 func tile1x32AVX512(args *tileArgs)
 
 //go:noescape
@@ -60,6 +78,42 @@ func tile11x32AVX512(args *tileArgs)
 
 //go:noescape
 func tile12x32AVX512(args *tileArgs)
+
+//go:noescape
+func tile1x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile2x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile3x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile4x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile5x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile6x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile7x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile8x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile9x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile10x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile11x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile12x32HalvesAVX512(args *tileArgs)
 
 //go:noescape
 func tile1x32BF16(args *tileArgs)
@@ -122,6 +176,17 @@ func copyPanels32AVX2(dst, src *float32, stride, panel, panels, k int, mask *int
 //go:noescape
 func roundBF16AVX2(x *float32, n int)
 
+// joinRows16AVX2 joins each two rows of 16 floats that hold bfloat16 values to one of
+// pairs, the first in the lower halves of the words.
+//
+//go:noescape
+func joinRows16AVX2(dst, src *float32, pairs int)
+
+// joinRows32AVX2 is the same for rows of 32 floats.
+//
+//go:noescape
+func joinRows32AVX2(dst, src *float32, pairs int)
+
 // epilogueAVX2 applies to n elements of c, leaving out nil operands:
 // c = (c + bias + add)·scale·mul.
 //
@@ -158,14 +223,19 @@ func init() {
 		mr: 6, nr: 16, kc: 256, mc: 72, nc: 256, few: 18, step: 1,
 		tile: []func(*tileArgs){nil, tile1x16AVX2, tile2x16AVX2, tile3x16AVX2,
 			tile4x16AVX2, tile5x16AVX2, tile6x16AVX2},
-		copyPanels: copyPanels16AVX2,
+		halves: []func(*tileArgs){nil, tile1x16HalvesAVX2, tile2x16HalvesAVX2, tile3x16HalvesAVX2,
+			tile4x16HalvesAVX2, tile5x16HalvesAVX2, tile6x16HalvesAVX2},
+		copyPanels: copyPanels16AVX2, joinRows: joinRows16AVX2,
 	}
 	avx512 := &gemmKernel{
 		mr: 12, nr: 32, kc: 1536, mc: 60, nc: 384, few: 144, step: 1,
 		tile: []func(*tileArgs){nil, tile1x32AVX512, tile2x32AVX512, tile3x32AVX512,
 			tile4x32AVX512, tile5x32AVX512, tile6x32AVX512, tile7x32AVX512, tile8x32AVX512,
 			tile9x32AVX512, tile10x32AVX512, tile11x32AVX512, tile12x32AVX512},
-		copyPanels: copyPanels32AVX2,
+		halves: []func(*tileArgs){nil, tile1x32HalvesAVX512, tile2x32HalvesAVX512, tile3x32HalvesAVX512,
+			tile4x32HalvesAVX512, tile5x32HalvesAVX512, tile6x32HalvesAVX512, tile7x32HalvesAVX512, tile8x32HalvesAVX512,
+			tile9x32HalvesAVX512, tile10x32HalvesAVX512, tile11x32HalvesAVX512, tile12x32HalvesAVX512},
+		copyPanels: copyPanels32AVX2, joinRows: joinRows32AVX2,
 	}
 	bf16 := &gemmKernel{
 		mr: 12, nr: 32, kc: 3072, mc: 60, nc: 384, few: 144, pairs: true, step: 1,

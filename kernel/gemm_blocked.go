@@ -20,8 +20,10 @@ type gemmKernel struct {
 	pairs       bool
 	step        int               // words of k that a microkernel takes at once
 	tile        []func(*tileArgs) // by rows
+	halves      []func(*tileArgs) // the same for a B of pairs of bfloat16 and an A of float32; see Packed
 	transpose   func(dst *float32, stride int, rows *[16]*float32, k int, mask *int32)
 	copyPanels  func(dst, src *float32, stride, panel, panels, k int, mask *int32)
+	joinRows    func(dst, src *float32, pairs int)
 	round       func(x *float32, n int)
 	pairPanels  func(dst, src *float32, stride, panel, k, n int)
 	pairRow     func(dst, src *float32, n int)
@@ -38,13 +40,8 @@ func (t *gemmKernel) words(k int) int {
 	return (k + t.step - 1) / t.step * t.step
 }
 
-// kUnit returns what a block of k, save the last, is a multiple of.
-func (t *gemmKernel) kUnit() int {
-	if t.pairs {
-		return 2 * t.step
-	}
-	return t.step
-}
+// kUnit returns what a block of k, save the last, is a multiple of: whole pairs.
+func (t *gemmKernel) kUnit() int { return 2 * t.step }
 
 // row returns the words from a row of k elements to the next in a copy of A.
 func (t *gemmKernel) row(k int) int {
@@ -145,7 +142,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int, more bool
 	}
 	for k0 := 0; k0 < max(g.k, 1); k0 += kc {
 		k := min(kc, g.k-k0)
-		args.k = t.words(k) / t.step
+		args.k = g.wordsB(k) / t.step
 		args.accum = 0
 		if g.ep.Accumulate || k0 > 0 {
 			args.accum = 1
@@ -186,7 +183,10 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	count := (m + t.mr - 1) / t.mr
 	low := m / count
 	nHigh := m - low*count
-	words := t.words(k)
+	tile := t.tile
+	if g.packed != nil && g.packed.halves() {
+		tile = t.halves
+	}
 	var rows []float32
 	row := g.a.Stride
 	switch {
@@ -210,7 +210,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		args.c = unsafe.Pointer(&g.c[i*g.ldc+j])
 		args.tiles, args.rows = count, height
 		args.fetch = 4 * (height + 8) * (1 - args.stream)
-		t.tile[height](args)
+		tile[height](args)
 	}
 	direct := !g.b.T && g.prec == FP32 // what is as the microkernel reads it
 	// Streamed lines become visible with the next atomic operation of the worker.
@@ -225,7 +225,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		}
 		switch {
 		case panels != nil:
-			args.b = unsafe.Pointer(&panels[(j-j0)*words])
+			args.b = unsafe.Pointer(&panels[(j-j0)*g.wordsB(k)])
 		case direct && args.n == t.nr:
 			args.b = unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j])
 			args.bK = g.b.Stride * 4
@@ -385,7 +385,9 @@ func (s *Scratch) copyA(dst []float32, row int, g *gemmJob, i0, i1, k0, k int) {
 			copy(x[:k], g.a.Data[i*g.a.Stride+k0:])
 		}
 		if g.prec == BF16 && !t.pairs {
-			t.round(&x[0], part(k, 1, 8))
+			whole := x[:part(k, 1, 8)]
+			clear(whole[k:]) // up to a whole pair of a packed B
+			t.round(&x[0], len(whole))
 		}
 	}
 }

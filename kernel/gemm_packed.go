@@ -1,7 +1,10 @@
 package kernel
 
+import "math"
+
 // Packed is a right operand in the order in which the microkernels read it, for
-// weights that are used many times.
+// weights that are used many times. One for BF16 takes two bytes an element: pairs,
+// which are multiplied as such or widened to float32.
 type Packed struct {
 	prec   Precision
 	k, n   int
@@ -56,6 +59,26 @@ func (p *Pool) GemmPacked(m int, a Mat, w *Packed, c []float32, ldc int, ep Epil
 	p.gemm = gemmJob{}
 }
 
+// halves tells that the operand is made of pairs of bfloat16 and its kernel's rows of A
+// are not.
+func (w *Packed) halves() bool { return w.prec == BF16 && w.kernel != nil && !w.kernel.pairs }
+
+// words returns the words that k elements of a column take, filled up to whole steps.
+func (w *Packed) words(k int) int {
+	if w.halves() {
+		return (k + 1) / 2
+	}
+	return w.kernel.words(k)
+}
+
+// wordsB is the same for B of the product, packed before or in the block.
+func (g *gemmJob) wordsB(k int) int {
+	if g.packed != nil {
+		return g.packed.words(k)
+	}
+	return g.kernel.words(k)
+}
+
 // padded returns the columns including those that fill up the last panel.
 func (w *Packed) padded() int {
 	return (w.n + w.kernel.nr - 1) / w.kernel.nr * w.kernel.nr
@@ -65,12 +88,12 @@ func (w *Packed) padded() int {
 // the matrix ends.
 func (w *Packed) offset(k0 int) int {
 	kc := blocks(w.k, w.kernel.kc, w.kernel.kUnit())
-	return k0/kc*w.kernel.words(kc) + w.kernel.words(k0%kc)
+	return k0/kc*w.words(kc) + w.words(k0%kc)
 }
 
 // panels returns the block of k rows at k0 from the panel of column j on.
 func (w *Packed) panels(k0, k, j int) []float32 {
-	return w.data[w.offset(k0)*w.padded()+j*w.kernel.words(k):]
+	return w.data[w.offset(k0)*w.padded()+j*w.words(k):]
 }
 
 // packColumns is the part that one iteration packs, a multiple of every nr.
@@ -99,6 +122,29 @@ func (p *packJob) Do(i, worker int) {
 	kc := blocks(w.k, w.kernel.kc, w.kernel.kUnit())
 	for k0 := 0; k0 < w.k; k0 += kc {
 		k := min(kc, w.k-k0)
-		p.pool.scratch[worker].packPanels(w.kernel, w.panels(k0, k, j), p.b, w.prec, k0, k, j, n)
+		s, dst := p.pool.scratch[worker], w.panels(k0, k, j)
+		if !w.halves() {
+			s.packPanels(w.kernel, dst, p.b, w.prec, k0, k, j, n)
+			continue
+		}
+		whole := grow(&s.b, part(n, 1, w.kernel.nr)*k)
+		s.packPanels(w.kernel, whole, p.b, w.prec, k0, k, j, n)
+		joinPanels(w.kernel, dst, whole, k)
+	}
+}
+
+// joinPanels joins each two of the k rows of panels, which hold bfloat16 values, to one
+// of pairs; a last row that is alone is joined with zeros.
+func joinPanels(t *gemmKernel, dst, src []float32, k int) {
+	for ; len(src) > 0; src = src[k*t.nr:] {
+		if k > 1 {
+			t.joinRows(&dst[0], &src[0], k/2)
+		}
+		if k%2 == 1 {
+			for j, v := range src[(k-1)*t.nr : k*t.nr] {
+				dst[k/2*t.nr+j] = math.Float32frombits(math.Float32bits(v) >> 16)
+			}
+		}
+		dst = dst[(k+1)/2*t.nr:]
 	}
 }

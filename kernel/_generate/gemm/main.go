@@ -22,6 +22,7 @@ type gen struct {
 	*build.Context
 	emitted map[*ir.Instruction]machine // the instructions that are emitted as bytes
 	order   operand.Mem                 // see joinOrder
+	upper   operand.Mem                 // see upperHalves
 }
 
 func main() {
@@ -51,20 +52,24 @@ func write(path string) error {
 func generate() (*ir.File, map[*ir.Instruction]machine, error) {
 	g := &gen{Context: build.NewContext(), emitted: map[*ir.Instruction]machine{}}
 	g.ConstraintExpr("!noasm")
-	for rows := 1; rows <= 6; rows++ {
-		g.tileAVX2(rows)
+	g.upperHalves()
+	for _, halves := range []bool{false, true} {
+		for rows := 1; rows <= 6; rows++ {
+			g.tileAVX2(rows, halves)
+		}
 	}
-	for rows := 1; rows <= 12; rows++ {
-		g.tileAVX512(rows, false)
-	}
-	for rows := 1; rows <= 12; rows++ {
-		g.tileAVX512(rows, true)
+	for _, name := range []string{"AVX512", "HalvesAVX512", "BF16"} {
+		for rows := 1; rows <= 12; rows++ {
+			g.tileAVX512(rows, name)
+		}
 	}
 	g.tileAMX()
 	g.transposeAVX2()
 	g.copyPanelsAVX2(16)
 	g.copyPanelsAVX2(32)
 	g.roundBF16AVX2()
+	g.joinRowsAVX2(16)
+	g.joinRowsAVX2(32)
 	g.epilogueAVX2()
 	g.joinOrder()
 	g.pairPanelsBF16()

@@ -183,6 +183,28 @@ func (g *gen) roundBF16AVX2() {
 	g.RET()
 }
 
+// joinRowsAVX2 joins each two rows of nr floats that hold bfloat16 values.
+func (g *gen) joinRowsAVX2(nr int) {
+	g.function(fmt.Sprintf("joinRows%dAVX2", nr), "func(dst, src *float32, pairs int)")
+	dst, src, pairs := RDI, RSI, RAX
+	g.Load(g.Param("dst"), dst)
+	g.Load(g.Param("src"), src)
+	g.Load(g.Param("pairs"), pairs)
+	g.Label("pair")
+	for i := range nr / 8 {
+		g.VMOVUPS(Mem{Base: src, Disp: 32 * i}, ymm[i])
+		g.VPSRLD(Imm(16), ymm[i], ymm[i])
+		g.VORPS(Mem{Base: src, Disp: 4*nr + 32*i}, ymm[i], ymm[i])
+		g.VMOVUPS(ymm[i], Mem{Base: dst, Disp: 32 * i})
+	}
+	g.ADDQ(U32(4*nr), dst)
+	g.ADDQ(U32(8*nr), src)
+	g.DECQ(pairs)
+	g.JNE(LabelRef("pair"))
+	g.VZEROUPPER()
+	g.RET()
+}
+
 // epilogueAVX2 applies to n elements of C, in this order and skipping nil
 // operands: + bias, + add, · scale, · mul.
 func (g *gen) epilogueAVX2() {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
 )
@@ -50,11 +51,25 @@ func rowOf(base, r1, r3, r5 Register, i, disp int) Mem {
 	return Mem{Base: base, Index: r1, Scale: uint8(i), Disp: disp}
 }
 
+// upperHalves states the constant that keeps the upper half of each of eight words.
+func (g *gen) upperHalves() {
+	g.upper = g.StaticGlobal("upperHalves")
+	g.DataAttributes(attr.RODATA | attr.NOPTR)
+	for range 8 {
+		g.AppendDatum(U32(0xffff0000))
+	}
+}
+
 // tileAVX2 emits the microkernel of rows×16 elements: C = Alpha·A·B, or C +=
 // with accumulate. The sums live in 2·rows of the 16 registers; each step of k
-// takes two loads of B and a broadcast of A per row.
-func (g *gen) tileAVX2(rows int) {
-	g.function(fmt.Sprintf("tile%dx16AVX2", rows), "func(args *byte)")
+// takes two loads of B and a broadcast of A per row. With halves an element of B is a
+// pair of bfloat16, of k and k+1, and a step takes two float32s of A.
+func (g *gen) tileAVX2(rows int, halves bool) {
+	name, elements := "AVX2", 1 // of A in a step
+	if halves {
+		name, elements = "HalvesAVX2", 2
+	}
+	g.function(fmt.Sprintf("tile%dx16%s", rows, name), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
 	r1, r3, r5, bk := R8, R9, R10, R12
 	k, p, crow := R13, RSI, RDX
@@ -86,13 +101,24 @@ func (g *gen) tileAVX2(rows int) {
 	g.MOVQ(a, p)
 	g.MOVQ(field(argB), b)
 	step := func(u int) {
-		g.VMOVUPS(Mem{Base: b}, b0)
-		g.VMOVUPS(Mem{Base: b, Disp: 32}, b1)
-		for i := range rows {
-			x := ymm[14+i%2]
-			g.VBROADCASTSS(row(i, u), x)
-			g.VFMADD231PS(b0, x, ymm[2*i])
-			g.VFMADD231PS(b1, x, ymm[2*i+1])
+		for e := range elements {
+			g.VMOVUPS(Mem{Base: b}, b0)
+			g.VMOVUPS(Mem{Base: b, Disp: 32}, b1)
+			switch {
+			case !halves:
+			case e == 0: // the lower halves, widened, and then the upper ones
+				g.VPSLLD(Imm(16), b0, b0)
+				g.VPSLLD(Imm(16), b1, b1)
+			default:
+				g.VPAND(g.upper, b0, b0)
+				g.VPAND(g.upper, b1, b1)
+			}
+			for i := range rows {
+				x := ymm[14+i%2]
+				g.VBROADCASTSS(row(i, u*elements+e), x)
+				g.VFMADD231PS(b0, x, ymm[2*i])
+				g.VFMADD231PS(b1, x, ymm[2*i+1])
+			}
 		}
 		g.ADDQ(bk, b)
 	}
@@ -103,7 +129,7 @@ func (g *gen) tileAVX2(rows int) {
 	for u := range 4 {
 		step(u)
 	}
-	g.ADDQ(Imm(16), p)
+	g.ADDQ(Imm(uint64(16*elements)), p)
 	g.SUBQ(Imm(4), k)
 	g.JGE(LabelRef("four"))
 	g.Label("rest")
@@ -111,7 +137,7 @@ func (g *gen) tileAVX2(rows int) {
 	g.JLE(LabelRef("sums"))
 	g.Label("one")
 	step(0)
-	g.ADDQ(Imm(4), p)
+	g.ADDQ(Imm(uint64(4*elements)), p)
 	g.DECQ(k)
 	g.JNE(LabelRef("one"))
 

@@ -11,12 +11,17 @@ var zmm = []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z
 	Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}
 
 // tileAVX512 emits the microkernel of rows×32 elements, rows ≤ 12: 24 of the 32
-// registers hold sums. With bf16 an element of A and B is a pair of bfloat16,
-// of k and k+1, and a step multiplies both.
-func (g *gen) tileAVX512(rows int, bf16 bool) {
-	name, multiply := "AVX512", func(b, a, sum VecPhysical) { g.VFMADD231PS(b, a, sum) }
-	if bf16 {
-		name, multiply = "BF16", g.vdpbf16ps
+// registers hold sums. For BF16 an element of A and B is a pair of bfloat16, of k and
+// k+1, and a step multiplies both; for HalvesAVX512 an element of B is such a pair, and
+// a step takes two float32s of A.
+func (g *gen) tileAVX512(rows int, name string) {
+	multiply := func(b, a, sum VecPhysical) { g.VFMADD231PS(b, a, sum) }
+	if name == "BF16" {
+		multiply = g.vdpbf16ps
+	}
+	elements := 1 // of A in a step
+	if name == "HalvesAVX512" {
+		elements = 2
 	}
 	g.function(fmt.Sprintf("tile%dx32%s", rows, name), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
@@ -39,7 +44,10 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 		}
 		return rowOf(p, r1, r3, r5, i, 4*step)
 	}
-	b0, b1 := Z24, Z25
+	b0, b1, upper := Z24, Z25, Z28
+	if elements == 2 {
+		g.VPBROADCASTD(g.upper, upper)
+	}
 
 	g.Label("tile")
 	g.MOVQ(c, ahead)
@@ -54,18 +62,30 @@ func (g *gen) tileAVX512(rows int, bf16 bool) {
 	step := func(u int) {
 		g.VMOVUPS(Mem{Base: b}, b0)
 		g.VMOVUPS(Mem{Base: b, Disp: 64}, b1)
-		for i := range rows {
-			x := zmm[26+i%6]
-			g.VBROADCASTSS(row(i, u), x)
-			multiply(b0, x, zmm[2*i])
-			multiply(b1, x, zmm[2*i+1])
+		each := func(b0, b1 VecPhysical, element int, free []VecPhysical) {
+			for i := range rows {
+				x := free[i%len(free)]
+				g.VBROADCASTSS(row(i, element), x)
+				multiply(b0, x, zmm[2*i])
+				multiply(b1, x, zmm[2*i+1])
+			}
+		}
+		if elements == 1 {
+			each(b0, b1, u, zmm[26:])
+		} else { // the lower halves, widened, and then the upper ones
+			g.VPSLLD(Imm(16), b0, Z26)
+			g.VPSLLD(Imm(16), b1, Z27)
+			each(Z26, Z27, 2*u, zmm[29:])
+			g.VPANDD(upper, b0, b0)
+			g.VPANDD(upper, b1, b1)
+			each(b0, b1, 2*u+1, zmm[29:])
 		}
 		g.ADDQ(bk, b)
 	}
-	advance := func(steps uint64) {
-		g.ADDQ(Imm(4*steps), p)
+	advance := func(steps int) {
+		g.ADDQ(Imm(uint64(4*steps*elements)), p)
 		if rows > 6 {
-			g.ADDQ(Imm(4*steps), q)
+			g.ADDQ(Imm(uint64(4*steps*elements)), q)
 		}
 	}
 	g.MOVQ(field(argK), k)
