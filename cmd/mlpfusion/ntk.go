@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/model"
+	"mlpfusion/nn"
 	"mlpfusion/ntk"
 	"mlpfusion/task"
 	"mlpfusion/train"
@@ -40,13 +42,14 @@ func (a *app) ntkCommand() *cobra.Command {
 		Long: `Compute the neural tangent kernels of MLP blocks of MODEL and of FUSED, which was
 made from it, over examples of a task, and say how far they lie apart: the
 Frobenius norm of the difference, absolute and relative to MODEL's kernel, and
-the centred kernel alignment. The function is the probability of the first class
+the centred kernel alignment. FUSED is meant as fuse wrote it: fine-tuning moves
+kernels too, which is said where it is found. The function is the probability of the first class
 (or the output of a regression). Beside that, the difference of both models'
 hidden states and logits.
 
 A model without a classifier gets a new one, the same for both.`,
 		Example: `  mlpfusion ntk MODEL small --task sst2 --data glue/SST-2
-  mlpfusion ntk MODEL small --task sst2 --data glue/SST-2 --blocks fused --kernel sgd --save kernels`,
+  mlpfusion ntk MODEL small --task sst2 --data glue/SST-2 --blocks 3 --kernel sgd --save kernels`,
 		Args: exactly("MODEL", "FUSED"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.ntk(args[0], args[1], &flags, kind, blocks, save)
@@ -55,7 +58,7 @@ A model without a classifier gets a new one, the same for both.`,
 	f := c.Flags()
 	flags.add(f, "dev", 872)
 	f.StringVar(&kind, "kernel", "adam", "adam (asymmetric sign) or sgd")
-	f.StringVar(&blocks, "blocks", "0", "fused, all, or a layer from 0; the paper's authors take 0")
+	f.StringVar(&blocks, "blocks", "fused", "fused, all, or a block from 0")
 	f.StringVar(&save, "save", "", "write original.npy and fused.npy, the kernels summed over the blocks, to this directory")
 	arrange(c,
 		section{"Data", "task data n split"},
@@ -92,6 +95,14 @@ func (a *app) ntk(original, fused string, flags *ntkFlags, kindName, blockNames,
 	blocks, err := chooseBlocks(pair.fused, blockNames)
 	if err != nil {
 		return usageError{err}
+	}
+	for _, b := range blocks {
+		if name := pair.fused.Blocks[b].Name; !isFused(pair.fused, b) {
+			a.ui.say("%s: %s is not compressed: its kernel differs by what other blocks pass on to it", fused, name)
+		}
+	}
+	if name := pair.trained(); name != "" {
+		a.ui.say("%s: it was fine-tuned (%s is another than that of %s), so what differs is training's doing as well", fused, name, original)
 	}
 	in, err := pair.examples(a, flags.split, flags.n)
 	if err != nil {
@@ -194,6 +205,32 @@ func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 		}
 	}
 	return p, nil
+}
+
+func isFused(m *model.Model, block int) bool {
+	_, ok := m.Config.Blocks[m.Blocks[block].Name]
+	return ok
+}
+
+// trained names a tensor outside the fused blocks that differs between the models; ""
+// if there is none.
+func (p *pair) trained() string {
+	compressed := map[*nn.Weight]bool{}
+	for i, b := range p.fused.Blocks {
+		for _, l := range b.MLP.Linears() {
+			compressed[l.W], compressed[l.B] = isFused(p.fused, i), isFused(p.fused, i)
+		}
+	}
+	before := map[string][]float32{}
+	for _, w := range p.original.Params {
+		before[w.Name] = w.Data
+	}
+	for _, w := range p.fused.Params {
+		if data, ok := before[w.Name]; ok && !compressed[w.Weight] && !slices.Equal(data, w.Data) {
+			return w.Name
+		}
+	}
+	return ""
 }
 
 // examples packs n examples of a split.
