@@ -2,14 +2,11 @@ package experiment
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"mlpfusion/checkpoint"
@@ -148,7 +145,7 @@ func (m *maker) train(ctx context.Context, stage string, cfg train.Config, o tra
 		return nil, nil, err
 	}
 	*seconds = time.Since(start).Seconds()
-	*points, err = readPoints(filepath.Join(t.Dir, train.MetricsFile))
+	*points, err = train.ReadPoints(t.Dir)
 	return best, result, err
 }
 
@@ -297,23 +294,6 @@ func (c *Cell) inspect(path string) error {
 		}
 	}
 	return nil
-}
-
-// readPoints reads a run's metrics.
-func readPoints(path string) ([]train.Point, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var points []train.Point
-	for line := range strings.Lines(string(text)) {
-		var p train.Point
-		if err := json.Unmarshal([]byte(line), &p); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		points = append(points, p)
-	}
-	return points, nil
 }
 
 func loadModel(path string, head model.LoadOptions, seed uint64) (*model.Model, error) {

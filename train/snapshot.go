@@ -1,9 +1,12 @@
 package train
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/model"
@@ -67,4 +70,22 @@ func restore(path string, s *runState, m *model.Model, o *Optimizer) error {
 	return o.Moments(func(name string, m, v []float32) error {
 		return errors.Join(read("m."+name, m), read("v."+name, v))
 	})
+}
+
+// ReadPoints reads the metrics that a run has written to its folder.
+func ReadPoints(dir string) ([]Point, error) {
+	path := filepath.Join(dir, MetricsFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var points []Point
+	for line := range strings.Lines(string(text)) {
+		var p Point
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", path, len(points)+1, err)
+		}
+		points = append(points, p)
+	}
+	return points, nil
 }

@@ -305,7 +305,6 @@ func (a *app) train(t *training) error {
 				}
 			},
 			Point: func(p train.Point) {
-				report.Points = append(report.Points, p)
 				dropped = droppedText(p.Dropped)
 				if p.Metrics != nil {
 					a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s%s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics), dropped)
@@ -320,6 +319,9 @@ func (a *app) train(t *training) error {
 		return err
 	}
 	steps.end()
+	if report.Points, err = train.ReadPoints(r.Dir); err != nil { // those before a stop too
+		return err
+	}
 	if err := best.Save(o, dir.Config); err != nil {
 		return err
 	}
