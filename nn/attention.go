@@ -113,10 +113,10 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 		op.bias = t.floats(opt.Heads * op.distances())
 		op.Bias.spread(op.bias, op.longest)
 	}
-	if op.Past != nil && k.X != nil {
-		t.Pool.Run((len(queries)-1)*op.KVHeads, (*remember)(op))
+	if op.Past != nil {
+		t.workspace(op.group() * (op.longest + 2*pageTokens))
 	}
-	t.workspace(max(op.longest, rows*(4*min(op.longest, keyBlock)+op.Dim)))
+	t.workspace(rows * (4*min(op.longest, keyBlock) + op.Dim))
 	t.Pool.Run((len(queries)-1)*opt.Heads, (*attentionForward)(op))
 	t.record(op)
 	return y
@@ -259,12 +259,19 @@ type attentionForward attention
 
 func (f *attentionForward) Do(i, w int) {
 	o := (*attention)(f)
-	p := o.span(i/o.Heads, i%o.Heads)
-	if p.lk == 0 || p.lq == 0 {
-		return
+	seq := i / o.Heads
+	p := o.span(seq, i%o.Heads)
+	first := p.h%o.group() == 0 // of those that share a head of keys and values
+	if o.Past != nil && o.k.X != nil && first {
+		(*remember)(o).Do(seq*o.KVHeads+p.kv, w)
 	}
-	if o.Past != nil && o.Past.Cache.Len(o.Past.Sequences[i/o.Heads]) > 0 {
-		o.recall(i/o.Heads, w, p)
+	switch {
+	case p.lk == 0 || p.lq == 0:
+		return
+	case o.Past != nil && o.Past.Cache.Len(o.Past.Sequences[seq]) > 0:
+		if first {
+			o.recall(seq, w, p)
+		}
 		return
 	}
 	for r := 0; r < p.lq; r += o.blockRows(p.lq) {

@@ -2,9 +2,10 @@ package nn
 
 import "mlpfusion/kernel"
 
-// pageTokens is the number of tokens of a page: small, since the last page of a
-// sequence is copied when it forks and half empty otherwise.
-const pageTokens = 16
+// pageTokens is the number of tokens of a page: enough that a page's keys, and its
+// values, are a product worth the name, and no more, since the last page of a sequence
+// is copied when it forks and half empty otherwise.
+const pageTokens = 32
 
 // Cache keeps the keys and values of every layer for the tokens that sequences
 // have so far, so that attention reads them again when the sequences grow.
@@ -12,7 +13,7 @@ const pageTokens = 16
 // search are, share the pages they have in common.
 type Cache struct {
 	layers, heads, dim int
-	pages              [][]float32 // layer × (keys, values) × head × token × dim
+	pages              [][]float32 // layer × (keys by head × dim × token, values by head × token × dim)
 	users              []int32     // of each page
 	free               []int32     // pages without users
 	sequences          []cached
@@ -118,12 +119,18 @@ func (c *Cache) release(p int32) {
 
 // copyTokens copies the first tokens of a page.
 func (c *Cache) copyTokens(dst, src []float32, tokens int) {
-	for head := 0; head < len(src); head += pageTokens * c.dim {
-		copy(dst[head:head+tokens*c.dim], src[head:])
+	size := c.heads * pageTokens * c.dim // of a layer's keys, or values
+	for at := 0; at < len(src); at += 2 * size {
+		for key := at; key < at+size; key += pageTokens {
+			copy(dst[key:key+tokens], src[key:])
+		}
+		for value := at + size; value < at+2*size; value += pageTokens * c.dim {
+			copy(dst[value:value+tokens*c.dim], src[value:])
+		}
 	}
 }
 
-// keys and values return one head's in a page of a sequence: (token × dim).
+// keys returns one head's in a page of a sequence, (dim × token), values (token × dim).
 func (c *Cache) keys(s int32, page, layer, head int) []float32 {
 	from := (2*layer*c.heads + head) * pageTokens * c.dim
 	return c.pages[c.sequences[s].pages[page]][from : from+pageTokens*c.dim]
@@ -160,44 +167,50 @@ func (o *remember) Do(i, _ int) {
 	from := int(o.off[seq])
 	at := c.sequences[s].tokens
 	for r := range int(o.off[seq+1]) - from {
-		page, row := (at+r)/pageTokens, (at+r)%pageTokens*o.Dim
-		copy(c.keys(s, page, o.Past.Layer, head)[row:row+o.Dim], o.k.at(o.k.X.Data, from+r, head, o.Dim).Data)
-		copy(c.values(s, page, o.Past.Layer, head)[row:row+o.Dim], o.v.at(o.v.X.Data, from+r, head, o.Dim).Data)
+		page, row := (at+r)/pageTokens, (at+r)%pageTokens
+		keys := c.keys(s, page, o.Past.Layer, head)
+		for i, k := range o.k.row(o.k.X.Data, from+r, head, o.Dim) {
+			keys[i*pageTokens+row] = k
+		}
+		copy(c.values(s, page, o.Past.Layer, head)[row*o.Dim:], o.v.row(o.v.X.Data, from+r, head, o.Dim))
 	}
 }
 
-// recall computes the attention of one sequence and head to all that the cache
-// holds of it, query by query.
+// recall computes the attention of one sequence to all that the cache holds of one head
+// of keys and values, query by query, the query heads that share it together.
 func (o *attention) recall(seq, w int, p span) {
-	c, s, layer := o.Past.Cache, o.Past.Sequences[seq], o.Past.Layer
+	c, s, layer, scratch := o.Past.Cache, o.Past.Sequences[seq], o.Past.Layer, o.t.Pool.Scratch(w)
 	scale := o.Scale
 	if o.Softcap > 0 {
 		scale /= o.Softcap
 	}
+	group := o.group()
 	for r := range p.lq {
 		from, to := o.seen(p, r)
-		query := o.q.at(o.q.X.Data, p.q0+r, p.h, o.Dim).Data[:o.Dim]
-		scores := o.t.work[w][:to-from]
-		for k := from; k < to; {
-			page, first := k/pageTokens, k%pageTokens
-			keys := c.keys(s, page, layer, p.kv)
-			for i := first; i < pageTokens && k < to; i, k = i+1, k+1 {
-				scores[k-from] = scale * kernel.Dot(query, keys[i*o.Dim:(i+1)*o.Dim])
-			}
+		first := from / pageTokens
+		base := first * pageTokens // the token of the first score
+		stride := (to - base + pageTokens - 1) / pageTokens * pageTokens
+		scores := o.t.work[w][:group*stride]
+		query := kernel.Mat{Data: o.q.at(o.q.X.Data, p.q0+r, p.h, o.Dim).Data, Stride: o.Dim}
+		for k := base; k < to; k += pageTokens { // whole pages: what lies behind the last token is not used
+			keys := kernel.Mat{Data: c.keys(s, k/pageTokens, layer, p.kv), Stride: pageTokens}
+			scratch.Gemm(kernel.FP32, group, pageTokens, o.Dim, query, keys, scores[k-base:], stride, kernel.Epilogue{Alpha: scale})
 		}
-		o.cap(scores, nil)
-		if o.Bias != nil {
-			kernel.Add(scores, o.biased(o.bias[p.h*o.distances():], p, r, from, to))
-		}
-		kernel.Softmax(scores, len(scores))
-		y := o.y.Data[(p.y0+r)*o.y.Cols+p.h*o.Dim:][:o.Dim]
-		clear(y)
-		for k := from; k < to; {
-			page, first := k/pageTokens, k%pageTokens
-			values := c.values(s, page, layer, p.kv)
-			for i := first; i < pageTokens && k < to; i, k = i+1, k+1 {
-				kernel.Axpy(scores[k-from], values[i*o.Dim:(i+1)*o.Dim], y)
+		for g := range group {
+			row := scores[g*stride+from-base : g*stride+to-base]
+			o.cap(row, nil)
+			if o.Bias != nil {
+				kernel.Add(row, o.biased(o.bias[(p.h+g)*o.distances():], p, r, from, to))
 			}
+			kernel.Softmax(row, len(row))
+		}
+		y := o.y.Data[(p.y0+r)*o.y.Cols+p.h*o.Dim:]
+		for k := from; k < to; {
+			at := k % pageTokens
+			n := min(pageTokens-at, to-k)
+			values := kernel.Mat{Data: c.values(s, k/pageTokens, layer, p.kv)[at*o.Dim:], Stride: o.Dim}
+			scratch.Gemm(kernel.FP32, group, o.Dim, n, kernel.Mat{Data: scores[k-base:], Stride: stride}, values, y, o.Dim, kernel.Epilogue{Accumulate: k > from})
+			k += n
 		}
 	}
 }
