@@ -41,8 +41,8 @@ var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "we
 // steps=LOWEST, below that; distill fine-tunes with the fine-tuned original's
 // logits beside the labels, at a weight of 0.5 or WEIGHT. Of mixtures of experts
 // mc-smoe and hc-smoe take experts=N, the experts that stay; fusion and calibrated
-// usage, widths by the tokens that experts see; and shared params, as options has
-// it.
+// usage, widths by the tokens that experts see; and shared params: as many
+// parameters in place of as many units a token as the width gives experts of their own.
 func ParseVariant(name string) (*Variant, error) {
 	parts := strings.Split(name, "+")
 	method, err := fusion.Lookup(parts[0])

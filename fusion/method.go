@@ -54,8 +54,8 @@ type Options struct {
 
 	// Inputs are the calibration data; the options below need them.
 	Inputs   Inputs
-	Weighted bool    // cluster by what units do on Inputs, see weigh
-	Select   bool    // make clusters around the units that matter most on Inputs, see pick
+	Weighted bool    // cluster by what units do on Inputs (docs/calibrated.md)
+	Select   bool    // make clusters around the units that matter most on Inputs, a greedy choice
 	Refit    bool    // fit the last linear layer to the original's outputs on Inputs
 	Ridge    float64 // of Refit, relative to the features' mean variance; 0 is 1e-4
 	Fit      int     // steps of descent on all weights of a dense block, after Refit

@@ -151,10 +151,16 @@ MODEL is a Hugging Face directory, or org/name of the hub.`,
 	return root
 }
 
+// release is the version of sources that come without a repository.
+const release = "v0.1.0-dev"
+
 func version() string {
-	v := "(unknown)"
+	v := release
 	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version + " " + info.GoVersion
+		if made := info.Main.Version; made != "" && made != "(devel)" { // of a commit, or fetched by go
+			v = made
+		}
+		v += " " + info.GoVersion
 	}
 	fp32, bf16, vector := kernel.Kernels()
 	return fmt.Sprintf("%s\nkernels on this machine:\n  fp32    %s\n  bf16    %s\n  vector  %s", v, fp32, bf16, vector)
