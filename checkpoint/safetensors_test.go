@@ -254,14 +254,14 @@ func TestIndex(t *testing.T) {
 		{"pickle", `{"weight_map":{"a":"one.bin"}}`, ".safetensors file"},
 		{"number", `{"weight_map":{"a":1}}`, "found 1"},
 		{"twice", `{"weight_map":{"a":"one.safetensors","a":"one.safetensors"}}`, "occurs twice"},
-		{"no shard", `{"weight_map":{"a":"two.safetensors"}}`, "two.safetensors"},
-		{"missing", `{"weight_map":{"a":"one.safetensors","b":"one.safetensors"}}`, `one.safetensors lacks "b"`},
-		{"surplus", `{"weight_map":{"b":"one.safetensors"}}`, `one.safetensors holds "a", which is not in the index; one.safetensors lacks "b"`},
+		{"no shard", `{"weight_map":{"a":"three.safetensors"}}`, "three.safetensors"},
+		{"surplus", `{"weight_map":{"b":"one.safetensors"}}`, `one.safetensors holds "a", which is not in the index`},
+		{"elsewhere", `{"weight_map":{"a":"two.safetensors","b":"one.safetensors"}}`, `two.safetensors lacks "a"`},
 		{"in both", `{"weight_map":{"a":"one.safetensors","b":"same.safetensors"}}`, "is also in"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			for name, data := range map[string][]byte{"one.safetensors": one, "same.safetensors": one, indexFile: []byte(c.index)} {
+			for name, data := range map[string][]byte{"one.safetensors": one, "same.safetensors": one, "two.safetensors": container(`{}`, 0), indexFile: []byte(c.index)} {
 				if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 					t.Fatal(err)
 				}
@@ -270,6 +270,28 @@ func TestIndex(t *testing.T) {
 				t.Errorf("expected an error with %q, found %v", c.want, err)
 			}
 		})
+	}
+}
+
+// TestIndexNamesMore: of a tensor that no shard holds an index may speak; it is not
+// there.
+func TestIndexNamesMore(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"one.safetensors": container(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1),
+		indexFile:         []byte(`{"weight_map":{"a":"one.safetensors","b":"one.safetensors"}}`),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, ok := r.Tensor("b"); ok || len(r.Names()) != 1 {
+		t.Errorf("found the tensors %v", r.Names())
 	}
 }
 

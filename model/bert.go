@@ -9,7 +9,8 @@ func init() {
 		architectures: heads("BertForSequenceClassification", ""),
 		head:          Classification,
 		widthKey:      "intermediate_size",
-		unused:        []string{"embeddings.position_ids", "cls.predictions.", "cls.seq_relationship."},
+		unused:        []string{"cls.predictions.", "cls.seq_relationship.", "qa_outputs."},
+		buffers:       []string{"embeddings.position_ids"},
 		arch: func(r *reader) *Arch {
 			a := bertArch(r, "bert.")
 			a.classifier = classifier{dense: "bert.pooler.dense", act: kernel.Tanh, out: "classifier", outBias: true}

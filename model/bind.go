@@ -26,7 +26,7 @@ type Source struct {
 // Report tells what a model does with a checkpoint besides reading it.
 type Report struct {
 	New    []string // tensors of the head that are made anew
-	Unused []string // tensors of the checkpoint that the model does not use
+	Unused []string // tensors of the checkpoint that the model does not use, such as other heads
 }
 
 // Stored is a stated tensor in a checkpoint: the tensor that holds it, cut to the
@@ -123,6 +123,11 @@ func (s *Source) bind(newHead bool) error {
 	used := map[string]bool{}
 	for _, t := range s.Tensors {
 		src := lookup(w, f.prefix, t.file())
+		for _, name := range t.Also {
+			if src == nil {
+				src = lookup(w, f.prefix, name)
+			}
+		}
 		var part *checkpoint.Tensor
 		if src != nil {
 			used[src.Name] = true
@@ -159,10 +164,11 @@ func (s *Source) bind(newHead bool) error {
 		}
 	}
 	for _, name := range w.Names() {
-		if used[name] {
+		within := func(part string) bool { return strings.Contains(name, part) }
+		if used[name] || slices.ContainsFunc(f.buffers, within) {
 			continue
 		}
-		if !slices.ContainsFunc(f.unused, func(part string) bool { return strings.Contains(name, part) }) {
+		if !slices.ContainsFunc(f.unused, within) {
 			problems = append(problems, fmt.Sprintf("%s: expected no such tensor in a %s model", name, s.Dir.Config.Raw("model_type")))
 			continue
 		}

@@ -8,7 +8,8 @@ type Tensor struct {
 	Name  string
 	Shape []int // as in the checkpoint, transposed matrices too
 	Place
-	Head  bool // belongs to the task head: made anew when a checkpoint lacks it
+	Also  []string // other names that a checkpoint may have it under
+	Head  bool     // belongs to the task head: made anew when a checkpoint lacks it
 	Init  Init
 	Block *Block    // that it belongs to; nil: to none
 	Role  string    // in its block, see Block.Tensors
@@ -168,8 +169,9 @@ func (b *builder) rmsNorm(width int, name string) *nn.RMSNorm {
 	return n
 }
 
-func (b *builder) embedding(rows int, name string) *nn.Weight {
-	w := b.matrix(b.cfg.Hidden, rows, name+".weight")
+// embedding states a table of rows, which may have other names too.
+func (b *builder) embedding(rows int, name string, also ...string) *nn.Weight {
+	w := b.tensor(Tensor{Name: name + ".weight", Shape: []int{rows, b.cfg.Hidden}, Init: Normal, Also: also})
 	if b.alloc && b.shared == nil {
 		w.Touched = nn.NewRowSet(rows)
 	}

@@ -12,6 +12,7 @@ type Config struct {
 	Head   Head
 	Labels []string               // class names; one for regression, none for a language model
 	Blocks map[string]BlockConfig // fused MLPs by block name
+	Notes  []string               // sentences that tell what was made of unclear files
 }
 
 // Head is what a model computes from its last states.
@@ -88,17 +89,22 @@ func ParseConfig(text []byte) (*Config, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	c.Notes = r.notes
 	return c, nil
 }
 
 // labelNames returns the names of the classes.
 func labelNames(id2label map[string]string, count *int, r *reader) []string {
 	n := 2 // transformers' default
-	if count != nil {
-		n = *count
-	}
 	if len(id2label) > 0 {
 		n = len(id2label)
+	}
+	if count != nil && *count != n {
+		n = *count
+		if len(id2label) > 0 {
+			r.note("num_labels is %d, but id2label names %d: the labels are called LABEL_0 and so on", n, len(id2label))
+			id2label = nil
+		}
 	}
 	if n < 1 || n > 1<<16 {
 		r.fail("num_labels: expected between 1 and %d, found %d", 1<<16, n)

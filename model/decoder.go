@@ -27,7 +27,8 @@ func decoderFamily(class string, arch func(r *reader) *Arch) *family {
 		architectures: heads(class+"ForSequenceClassification", class+"ForCausalLM"),
 		head:          LanguageModel,
 		widthKey:      "intermediate_size",
-		unused:        []string{"rotary_emb.inv_freq", "lm_head.", "score."},
+		unused:        []string{"lm_head.", "score.", "qa_outputs."},
+		buffers:       []string{"rotary_emb.inv_freq"},
 		arch:          arch,
 	}
 }

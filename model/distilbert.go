@@ -9,7 +9,9 @@ func init() {
 		architectures: heads("DistilBertForSequenceClassification", ""),
 		head:          Classification,
 		widthKey:      "hidden_dim",
-		unused:        []string{"vocab_transform.", "vocab_layer_norm.", "vocab_projector."},
+		unused:        []string{"vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "qa_outputs."},
+		buffers:       []string{"embeddings.position_ids"},
+		aliases:       map[string]string{"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
 		arch:          distilbertArch,
 	})
 }

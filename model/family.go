@@ -26,8 +26,9 @@ type family struct {
 	// widthKey is the key of config.json that holds the intermediate size.
 	widthKey string
 	// unused lists parts of tensor names that a checkpoint may hold and the
-	// model does not use, such as the head of pre-training.
-	unused []string
+	// model does not use, such as the head of pre-training; buffers those that hold
+	// nothing learnt.
+	unused, buffers []string
 }
 
 // network is the forward pass of a built family.

@@ -9,9 +9,10 @@ func init() {
 		architectures: heads("GPT2ForSequenceClassification", "GPT2LMHeadModel"),
 		head:          LanguageModel,
 		widthKey:      "n_inner",
-		// The causal masks of old checkpoints, and the heads of other tasks.
-		unused: []string{".attn.bias", ".attn.masked_bias", "lm_head.", "score.", "multiple_choice_head."},
-		arch:   gpt2Arch,
+		unused:        []string{"lm_head.", "score.", "multiple_choice_head.", "qa_outputs."},
+		buffers:       []string{".attn.bias", ".attn.masked_bias"}, // causal masks of old checkpoints
+		aliases:       map[string]string{"hidden_size": "n_embd", "max_position_embeddings": "n_positions", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"},
+		arch:          gpt2Arch,
 	})
 }
 

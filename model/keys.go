@@ -3,6 +3,9 @@ package model
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"mlpfusion/internal/choice"
 	"mlpfusion/kernel"
@@ -13,6 +16,7 @@ import (
 type reader struct {
 	text   []byte
 	fields map[string]json.RawMessage
+	notes  []string // what was made of unclear keys
 	err    error
 }
 
@@ -54,6 +58,10 @@ func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = fmt.Errorf("config.json: "+format, args...)
 	}
+}
+
+func (r *reader) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf("config.json: "+format, args...))
 }
 
 // The largest sizes: far beyond what there is, and soon walked through.
@@ -130,14 +138,16 @@ func (r *reader) ids(key string, otherwise ...int) []int {
 
 // activations are the names config.json uses.
 var activations = map[string]kernel.Activation{
-	"gelu": kernel.GELU, "gelu_new": kernel.GELUTanh, "gelu_pytorch_tanh": kernel.GELUTanh,
+	"gelu": kernel.GELU, "gelu_python": kernel.GELU,
+	"gelu_new": kernel.GELUTanh, "gelu_fast": kernel.GELUTanh, "gelu_accurate": kernel.GELUTanh,
+	"gelu_pytorch_tanh": kernel.GELUTanh, "gelu_python_tanh": kernel.GELUTanh,
 	"relu": kernel.ReLU, "silu": kernel.SiLU, "swish": kernel.SiLU, "tanh": kernel.Tanh,
 }
 
 func (r *reader) act(key, name string) kernel.Activation {
 	a, ok := activations[name]
 	if !ok {
-		r.fail("%s: expected one of gelu, gelu_new, gelu_pytorch_tanh, relu, silu, tanh, found %q", key, name)
+		r.fail("%s: expected one of %s, found %q", key, strings.Join(slices.Sorted(maps.Keys(activations)), ", "), name)
 	}
 	return a
 }

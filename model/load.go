@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -108,10 +109,16 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}
-	if cfg.TwoStacks() {
+	if head := lookup(dir.Weights, "", cfg.names.head+".weight"); cfg.TwoStacks() {
 		// transformers ties the head whatever config.json says, unless the file
 		// has a matrix for it.
-		cfg.Tied = lookup(dir.Weights, "", "lm_head.weight") == nil
+		cfg.Tied = head == nil
+	} else if cfg.Tied && head != nil {
+		words := lookup(dir.Weights, families[cfg.Type].prefix, cfg.names.words+".weight")
+		if words != nil && !bytes.Equal(words.Bytes(), head.Bytes()) {
+			cfg.Tied = false
+			cfg.Notes = append(cfg.Notes, fmt.Sprintf("%s differs from %s: both are used, though config.json's tie_word_embeddings is true", head.Name, words.Name))
+		}
 	}
 	fused, err := dir.Config.Fusion()
 	if err != nil || fused == nil {

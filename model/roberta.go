@@ -10,7 +10,8 @@ func init() {
 		architectures: heads("RobertaForSequenceClassification", ""),
 		head:          Classification,
 		widthKey:      "intermediate_size",
-		unused:        []string{"embeddings.position_ids", "lm_head.", "pooler.dense."},
+		unused:        []string{"lm_head.", "pooler.dense.", "qa_outputs."},
+		buffers:       []string{"embeddings.position_ids"},
 		arch: func(r *reader) *Arch {
 			a := bertArch(r, "roberta.")
 			a.FirstPosition, a.oneType = a.PadID+1, true

@@ -49,7 +49,7 @@ type seqLayer struct {
 func newEncoderDecoder(b *builder) network {
 	c := b.cfg
 	m := &encoderDecoder{cfg: c}
-	m.shared = b.embedding(c.Vocab, c.seq2seq.at(c, "shared"))
+	m.shared = b.embedding(c.Vocab, c.seq2seq.at(c, "shared"), c.seq2seq.at(c, "decoder.embed_tokens.weight"), c.seq2seq.at(c, "encoder.embed_tokens.weight"))
 	m.tables = []*nn.Weight{m.shared}
 	m.encoder = b.seqStack("encoder", 0, c.Layers, c.seq2seq.sparse[0])
 	m.decoder = b.seqStack("decoder", c.Layers, c.DecoderLayers, c.seq2seq.sparse[1])

@@ -37,7 +37,11 @@ type sublayer struct{ before, after, sum *norm }
 func newStack(b *builder) network {
 	c := b.cfg
 	n, m := &c.names, &stack{cfg: c}
-	m.tables = append(m.tables, b.embedding(c.Vocab, n.words))
+	var also []string
+	if c.Tied {
+		also = []string{n.head + ".weight"}
+	}
+	m.tables = append(m.tables, b.embedding(c.Vocab, n.words, also...))
 	if n.positions != "" {
 		m.tables = append(m.tables, b.embedding(c.Positions, n.positions))
 	}

@@ -10,6 +10,8 @@ func init() {
 		head:          LanguageModel,
 		widthKey:      "d_ff",
 		unused:        t5Unused,
+		buffers:       t5Buffers,
+		aliases:       t5Aliases,
 		arch:          switchArch,
 	})
 }

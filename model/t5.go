@@ -15,6 +15,8 @@ func init() {
 		head:          LanguageModel,
 		widthKey:      "d_ff",
 		unused:        t5Unused,
+		buffers:       t5Buffers,
+		aliases:       t5Aliases,
 		arch: func(r *reader) *Arch {
 			k := struct {
 				FeedForward  string `json:"feed_forward_proj"`
@@ -39,9 +41,13 @@ func init() {
 	})
 }
 
-// t5Unused are copies of the shared embeddings that older files hold, a bias
-// that nothing reads, and the other head's tensors.
-var t5Unused = []string{"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "layer.1.EncDecAttention.relative_attention_bias.weight", "lm_head.weight", "classification_head."}
+// t5Unused are other heads, t5Buffers copies of the shared embeddings that older files
+// hold and a bias that nothing reads.
+var (
+	t5Unused  = []string{"lm_head.weight", "classification_head.", "qa_outputs."}
+	t5Buffers = []string{"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "layer.1.EncDecAttention.relative_attention_bias.weight"}
+	t5Aliases = map[string]string{"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
+)
 
 type t5Keys struct {
 	DModel            int     `json:"d_model"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/model"
 )
 
 // open finds MODEL, on disk or on the hub, and opens it.
@@ -29,7 +30,16 @@ func (a *app) open(name string) (*checkpoint.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.OpenDir(path)
+	dir, err := checkpoint.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if cfg, err := model.ReadConfig(dir); err == nil { // else whoever loads the model will say
+		for _, note := range cfg.Notes {
+			a.ui.say("%s: %s", path, note)
+		}
+	}
+	return dir, nil
 }
 
 // change is the way from one number to a smaller or larger one, in words.

@@ -225,6 +225,9 @@ func (a *app) train(t *training) error {
 		if err == nil && len(report.New) > 0 && !told {
 			told = true
 			a.ui.say("%s head made anew (%s)%s", map[bool]string{false: "classification", true: "regression"}[set.Spec.Regression], strings.Join(report.New, ", "), why)
+			if len(report.Unused) > 0 {
+				a.ui.say("not used: %s", strings.Join(report.Unused, ", "))
+			}
 		}
 		return m, err
 	}
