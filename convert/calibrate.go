@@ -75,6 +75,8 @@ type side struct {
 	// stream is what that MLP's output is added to, empty where that is its inputs;
 	// of the original, with the output.
 	stream spool
+	// weights are the tokens' of the original, see fusion.WeightedInputs.
+	weights []float32
 }
 
 // NewCalibrator loads the model twice, with the task's head: its inputs may depend
@@ -131,11 +133,16 @@ func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
 	if err := c.run(s, block); err != nil {
 		return nil, err
 	}
-	in := sideInputs{c, s.inputs}
+	in := sideInputs{c: c, inputs: s.inputs}
+	if !c.replaced {
+		in.weights = s.weights
+	}
 	if !c.replaced || s.m.Blocks[block].Experts > 0 {
 		return in, nil
 	}
-	return pairedInputs{in}, c.run(&c.original, block)
+	err := c.run(&c.original, block)
+	in.weights = c.original.weights
+	return pairedInputs{in}, err
 }
 
 // Rewind implements Calibration.
@@ -212,6 +219,9 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 			} else {
 				stream = c.tape.Add(b.MLP.Y, stream, 0)
 			}
+			if b.MLP.Residual != nil {
+				next.weights = appendWeights(next.weights, stream)
+			}
 			if err := next.after.write(x); err != nil {
 				return err
 			}
@@ -234,6 +244,16 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 	s.close()
 	*s = next
 	return nil
+}
+
+// appendWeights adds those of the rows of a stream that a norm is to read: one through
+// the mean square of its values, by which the norm divides the square of an error.
+func appendWeights(weights []float32, stream *nn.Tensor) []float32 {
+	for r := range stream.Rows {
+		square := kernel.SumSquares(stream.Data[r*stream.Cols : (r+1)*stream.Cols])
+		weights = append(weights, float32(float64(stream.Cols)/max(square, 1e-12)))
+	}
+	return weights
 }
 
 // stub returns the smallest MLP that can stand in a block's place.
@@ -276,9 +296,13 @@ func Install(m *model.MLP, b *fusion.Block) {
 
 // sideInputs streams a block's inputs in one model.
 type sideInputs struct {
-	c      *Calibrator
-	inputs spool
+	c       *Calibrator
+	inputs  spool
+	weights []float32
 }
+
+// Weights implements fusion.WeightedInputs.
+func (in sideInputs) Weights() []float32 { return in.weights }
 
 // Each implements fusion.Inputs.
 func (in sideInputs) Each(f func(x []float32, tokens int) error) error {

@@ -46,7 +46,7 @@ func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
 		}
 		at := step % batches * fitBatch
 		n := min(fitBatch, data.tokens-at)
-		f.gradients(data.x[at*p:(at+n)*p], data.y[at*p:(at+n)*p], n)
+		f.gradients(data.x[at*p:(at+n)*p], data.y[at*p:(at+n)*p], data.weights(at, n), n)
 		f.step(1 - float64(step)/float64(o.Fit))
 	}
 	b.unfold(scale)
@@ -72,13 +72,25 @@ func (b *Block) unfold(scale []float32) {
 // recording is inputs of a block and the outputs the original gives for them.
 type recording struct {
 	x, y   []float32
+	weight []float32 // of each token; nil: all count alike
 	tokens int
+}
+
+// weights are those of n tokens.
+func (r *recording) weights(at, n int) []float32 {
+	if r.weight == nil {
+		return nil
+	}
+	return r.weight[at : at+n]
 }
 
 func record(ctx context.Context, m *MLP, o Options) (*recording, error) {
 	r := new(recording)
-	err := o.teacher(m).each(ctx, true, func(x, y []float32, tokens int) error {
+	err := o.teacher(m).each(ctx, true, func(x, y, w []float32, tokens int) error {
 		n := min(tokens, fitCache-r.tokens)
+		if w != nil {
+			r.weight = append(r.weight, w[:n]...)
+		}
 		r.x = append(r.x, x[:n*m.Hidden]...)
 		r.y = append(r.y, y[:n*m.Hidden]...)
 		if r.tokens += n; n < tokens {
@@ -95,7 +107,11 @@ func (r *recording) squaredError(b *Block, pool *kernel.Pool) float64 {
 	got := make([]float32, n*b.Hidden)
 	b.Forward(pool, r.x, n, got)
 	kernel.Axpy(-1, r.y[:len(got)], got)
-	return kernel.SumSquares(got)
+	var sum float64
+	for t, w := 0, r.weights(0, n); t < n; t++ {
+		sum += weightOf(w, t) * kernel.SumSquares(got[t*b.Hidden:(t+1)*b.Hidden])
+	}
+	return sum
 }
 
 // fitter holds one tensor of gradients and of Adam's moments for each tensor of
@@ -136,8 +152,9 @@ func newFitter(m *MLP, pool *kernel.Pool) *fitter {
 	return f
 }
 
-// gradients computes those of Σ_t ‖ŷ_t − y_t‖²/2 over the batch.
-func (f *fitter) gradients(x, y []float32, n int) {
+// gradients computes those of Σ_t ω_t·‖ŷ_t − y_t‖²/2 over the batch, ω the tokens'
+// weights.
+func (f *fitter) gradients(x, y, weights []float32, n int) {
 	m, p, w := f.m, f.m.Hidden, f.m.Width
 	gate, gateBias, up, upBias, down, downBias := &f.tensors[0], &f.tensors[1], &f.tensors[2], &f.tensors[3], &f.tensors[4], &f.tensors[5]
 	wide := n * w
@@ -152,6 +169,9 @@ func (f *fitter) gradients(x, y []float32, n int) {
 	}
 	f.linear(m.Down, f.h, n, w, p, f.e, kernel.Epilogue{Bias: m.DownBias})
 	kernel.Axpy(-1, y, f.e)
+	for t := range weights {
+		kernel.Scale(f.e[t*p:(t+1)*p], weights[t])
+	}
 
 	f.outer(down, f.e, f.h, n, p, w)
 	sumRows(downBias.grad, f.e, n)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"mlpfusion/kernel"
 )
@@ -25,6 +26,20 @@ type Inputs interface {
 type PairInputs interface {
 	Inputs
 	EachPair(f func(x, want []float32, tokens int) error) error
+}
+
+// WeightedInputs are Inputs whose tokens do not count alike: choosing, refitting and
+// fitting multiply a token's squared error by its weight, and so do the means that
+// clustering by use takes. Only the ratios of weights mean something.
+//
+// Where the next layer begins by normalising the stream, an error counts by its share
+// of the stream. In a decoder's first token that is a thousand times another's, and
+// without weights the fit would be for that token alone.
+type WeightedInputs interface {
+	Inputs
+	// Weights returns a number above 0 for each token in the order of Each, or nil
+	// when all count alike.
+	Weights() []float32
 }
 
 // ErrNoTokens says that the calibration inputs hold no token, as those of an
@@ -54,6 +69,8 @@ type teacher struct {
 	pool   *kernel.Pool
 	kept   []float32
 	spare  []float32
+	mixed  []float32 // of own outputs and wanted ones
+	weight []float32 // of each token, 1 on average; nil: all count alike
 }
 
 const teacherMemory = 16 << 20
@@ -63,7 +80,16 @@ func (o Options) teacher(m *MLP) *teacher {
 	if o.taught != nil {
 		return o.taught
 	}
-	return &teacher{m: m, inputs: o.Inputs, pool: o.Pool}
+	t := &teacher{m: m, inputs: o.Inputs, pool: o.Pool}
+	if in, ok := o.Inputs.(WeightedInputs); ok && in.Weights() != nil {
+		t.weight = slices.Clone(in.Weights())
+		var sum float64
+		for _, w := range t.weight {
+			sum += float64(w)
+		}
+		kernel.Scale(t.weight, float32(float64(len(t.weight))/sum))
+	}
+	return t
 }
 
 // paired tells whether the inputs come with what the block is to give.
@@ -72,10 +98,15 @@ func (t *teacher) paired() bool {
 	return ok
 }
 
+// catchUp is the share of the earlier blocks' errors that a gated block is to make up
+// for. All of it is more than the texts can teach: the block then learns their noise.
+const catchUp = 0.5
+
 // each streams the inputs x and, when outputs is set, what the block is to give
 // for them, y, at most chunk tokens at a time so that memory does not grow with
-// the caller's batches. Both are f's only until it returns.
-func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32, tokens int) error) error {
+// the caller's batches. w is the tokens' weights, nil when they count alike. All are
+// f's only until it returns.
+func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y, w []float32, tokens int) error) error {
 	p := t.m.Hidden
 	seen := 0
 	step := func(x, want []float32, tokens int) error {
@@ -88,14 +119,26 @@ func (t *teacher) each(ctx context.Context, outputs bool, f func(x, y []float32,
 			}
 			n := min(chunk, tokens-from)
 			part := x[from*p : (from+n)*p]
-			var y []float32
+			var y, w []float32
 			switch {
 			case want != nil:
 				y = want[from*p : (from+n)*p]
+				if t.m.Gate != nil {
+					t.mixed = append(t.mixed[:0], y...)
+					y = t.mixed
+					kernel.Scale(y, catchUp)
+					kernel.Axpy(1-catchUp, t.outputs(part, seen, n), y)
+				}
 			case outputs:
 				y = t.outputs(part, seen, n)
 			}
-			if err := f(part, y, n); err != nil {
+			if t.weight != nil {
+				if len(t.weight) < seen+n {
+					return errors.New("fusion: calibration inputs have more tokens than weights")
+				}
+				w = t.weight[seen : seen+n]
+			}
+			if err := f(part, y, w, n); err != nil {
 				return err
 			}
 			seen += n
@@ -142,11 +185,11 @@ func (m *MLP) activations(ctx context.Context, o Options) (*moments, error) {
 	a := &moments{make([]float64, m.Width), make([]float64, m.Width)}
 	h := make([]float32, chunk*m.Width)
 	seen := 0
-	err := o.teacher(m).each(ctx, false, func(x, _ []float32, tokens int) error {
+	err := o.teacher(m).each(ctx, false, func(x, _, _ []float32, tokens int) error {
 		seen += tokens
 		m.hidden(o.Pool, x, tokens, h, nil)
-		addRows(a.mean, h, tokens)
-		addSquares(a.square, h, tokens)
+		addRows(a.mean, h, nil, tokens)
+		addSquares(a.square, h, nil, tokens)
 		return nil
 	})
 	if err != nil {

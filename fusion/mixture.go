@@ -126,7 +126,7 @@ func (m *Mixture) route(ctx context.Context, o Options, outputs bool) (*routed, 
 	logits, y := make([]float32, chunk*n), make([]float32, chunk*p)
 	seen := 0
 	t := &teacher{m: m.Experts[0], inputs: o.Inputs, pool: o.Pool}
-	err := t.each(ctx, false, func(x, _ []float32, tokens int) error {
+	err := t.each(ctx, false, func(x, _, _ []float32, tokens int) error {
 		seen += tokens
 		linear(o.Pool, m.Router, x, tokens, p, n, logits, kernel.Epilogue{Bias: m.RouterBias})
 		for i := range tokens {
@@ -148,7 +148,7 @@ func (m *Mixture) route(ctx context.Context, o Options, outputs bool) (*routed, 
 		if outputs {
 			for e, expert := range m.Experts {
 				expert.Forward(o.Pool, x, tokens, y)
-				addRows(r.mean[e], y, tokens)
+				addRows(r.mean[e], y, nil, tokens)
 			}
 		}
 		return nil

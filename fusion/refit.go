@@ -14,9 +14,9 @@ import (
 // is one, by the ridge least-squares fit of the original block's outputs on the
 // calibration inputs:
 //
-//	min over W, b of Σ_t ‖y_t − W·h_t − b‖² + λ·‖W − W₀‖²
+//	min over W, b of Σ_t ω_t·‖y_t − W·h_t − b‖² + λ·‖W − W₀‖²
 //
-// h is what the layer reads (without P), W₀ the layer as the method made it (P
+// ω is the tokens' weights, see WeightedInputs, h what the layer reads (without P), W₀ the layer as the method made it (P
 // folded in) and λ the ridge times the mean variance of h's elements times the
 // number of tokens. Shrinking towards W₀ rather than zero means that the fit is
 // at least as good as no refit on the calibration inputs, for any ridge. With
@@ -67,7 +67,7 @@ func refit(ctx context.Context, m *MLP, b *Block, o Options) error {
 // With a bias to fit they are taken about the means.
 type sums struct {
 	n, out       int
-	tokens       int
+	mass         float64   // the tokens, by their weights
 	hh           []float64 // n×n, the upper triangle
 	he           []float64 // n×out
 	ee           float64
@@ -93,15 +93,12 @@ func (s *sums) collect(ctx context.Context, t *teacher, b *Block, want target) e
 	h := make([]float32, chunk*s.n)
 	e := make([]float32, chunk*s.out)
 	part := make([]float32, s.n*max(s.n, s.out))
-	err := t.each(ctx, want != nothing, func(x, y []float32, tokens int) error {
-		s.tokens += tokens
+	err := t.each(ctx, want != nothing, func(x, y, w []float32, tokens int) error {
+		s.mass += massOf(w, tokens)
 		b.features(t.pool, x, tokens, h)
-		addRows(s.meanH, h, tokens)
-		// A chunk's products are summed in float32, the chunks in float64.
-		s.addGram(t.pool, part, h, tokens)
+		addRows(s.meanH, h, w, tokens)
 		switch want {
 		case nothing:
-			return nil
 		case outputs:
 			copy(e, y)
 		case residuals:
@@ -110,7 +107,14 @@ func (s *sums) collect(ctx context.Context, t *teacher, b *Block, want target) e
 				e[i] = v - e[i]
 			}
 		}
-		addRows(s.meanE, e, tokens)
+		// A chunk's products are summed in float32, the chunks in float64.
+		scaleRows(h, w, tokens)
+		s.addGram(t.pool, part, h, tokens)
+		if want == nothing {
+			return nil
+		}
+		addRows(s.meanE, e, w, tokens)
+		scaleRows(e, w, tokens)
 		s.ee += kernel.SumSquares(e[:tokens*s.out])
 		s.addCross(t.pool, part, h, e, tokens)
 		return nil
@@ -118,7 +122,7 @@ func (s *sums) collect(ctx context.Context, t *teacher, b *Block, want target) e
 	if err != nil {
 		return err
 	}
-	count := float64(s.tokens)
+	count := s.mass
 	for _, mean := range [][]float64{s.meanH, s.meanE} {
 		for i := range mean {
 			mean[i] /= count
@@ -169,12 +173,46 @@ func (s *sums) addCross(pool *kernel.Pool, part, h, e []float32, tokens int) {
 	}
 }
 
-func addRows(sum []float64, x []float32, rows int) {
+// addRows adds the rows of x, each times its weight where there are weights.
+func addRows(sum []float64, x, weights []float32, rows int) {
 	for r := range rows {
+		w := weightOf(weights, r)
 		for j, v := range x[r*len(sum) : (r+1)*len(sum)] {
-			sum[j] += float64(v)
+			sum[j] += w * float64(v)
 		}
 	}
+}
+
+// scaleRows multiplies the rows of x by the square roots of their weights, so that
+// products of two of them have the weights.
+func scaleRows(x, weights []float32, rows int) {
+	if weights == nil {
+		return
+	}
+	n := len(x) / chunk
+	for r := range rows {
+		kernel.Scale(x[r*n:(r+1)*n], float32(math.Sqrt(float64(weights[r]))))
+	}
+}
+
+// weightOf is that of token r; without weights all have 1.
+func weightOf(weights []float32, r int) float64 {
+	if weights == nil {
+		return 1
+	}
+	return float64(weights[r])
+}
+
+// massOf is the sum of so many tokens' weights.
+func massOf(weights []float32, tokens int) float64 {
+	if weights == nil {
+		return float64(tokens)
+	}
+	var sum float64
+	for _, w := range weights {
+		sum += float64(w)
+	}
+	return sum
 }
 
 var errRidge = errors.New("fusion: refit: the calibration activations are too nearly dependent; use a larger ridge or more inputs")
@@ -185,7 +223,7 @@ func (s *sums) solve(ctx context.Context, ridge float64, b *Block, pool *kernel.
 	for i, mean := range s.meanH {
 		v := max(s.hh[i*s.n+i], 0)
 		variance += v
-		square += v + float64(s.tokens)*mean*mean
+		square += v + s.mass*mean*mean
 	}
 	// The second term keeps float32's rounding of a chunk's products from passing
 	// for variance, where features hardly vary.

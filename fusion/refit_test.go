@@ -1,6 +1,7 @@
 package fusion
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 )
@@ -182,6 +184,69 @@ func TestUse(t *testing.T) {
 	}{{"gate", u.gate[0], math.Sqrt(4.5)}, {"up", u.up[0], math.Sqrt(4.5)}, {"down", u.down[0], math.Sqrt(40.5)}} {
 		if !(math.Abs(c.got-c.want) <= 1e-6) {
 			t.Errorf("gated %s: rms %g, want %g", c.what, c.got, c.want)
+		}
+	}
+}
+
+// weighted are inputs whose tokens do not count alike.
+type weighted struct {
+	matrix
+	weights []float32
+}
+
+func (w weighted) Weights() []float32 { return w.weights }
+
+// A token of weight 3 is three tokens: in the choice of units, their clusters and the
+// refit.
+func TestWeightsCountTokens(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	for _, gated := range []bool{false, true} {
+		m := randomMLP(r, 6, 30, gated, true)
+		x := tokens(m.Hidden, 200, 1)
+		weights := make([]float32, 200)
+		var repeated []float32
+		for i := range weights {
+			n := 1 + r.IntN(4)
+			weights[i] = float32(n) * 0.01
+			for range n {
+				repeated = append(repeated, x[i*m.Hidden:(i+1)*m.Hidden]...)
+			}
+		}
+		o := Options{Width: 10, Select: true, Refit: true, Inputs: weighted{matrix{m.Hidden, x}, weights}}
+		got := mustCompress(t, "fusion", m, o)
+		o.Inputs = matrix{m.Hidden, repeated}
+		want := mustCompress(t, "fusion", m, o)
+		if !slices.Equal(got.Assign, want.Assign) {
+			t.Errorf("gated %v: clusters %v, want %v", gated, got.Assign, want.Assign)
+		}
+		golden.Near(t, "down", got.Down, want.Down, 1e-3) // float32 sums in two orders, through a solve
+		golden.Near(t, "down bias", got.DownBias, want.DownBias, 1e-3)
+		o.Inputs = matrix{m.Hidden, x}
+		if alike := mustCompress(t, "fusion", m, o); slices.Equal(alike.Down, got.Down) {
+			t.Errorf("gated %v: weights changed nothing", gated)
+		}
+	}
+}
+
+// A gated block makes up for half of what the blocks before it have lost.
+func TestGatedPairsAreHalfMadeUpFor(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for _, gated := range []bool{false, true} {
+		m := randomMLP(r, 6, 8, gated, false)
+		x, want := tokens(m.Hidden, 9, 1), tokens(m.Hidden, 9, 2)
+		own := output(m, m.Hidden, x)
+		o := Options{Pool: testPool, Inputs: pairs{matrix{m.Hidden, x}, slices.Clone(want)}}
+		err := o.teacher(m).each(context.Background(), true, func(_, y, _ []float32, _ int) error {
+			for i := range want {
+				if gated {
+					want[i] = (want[i] + own[i]) / 2
+				}
+			}
+			golden.Near(t, "what is to be given", y, want, 1e-6)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

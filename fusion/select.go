@@ -35,12 +35,18 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 	}
 	n, p, c := s.n, s.out, o.Width
 	gram := mat.NewSymDense(n, s.hh)
-	z, total := s.he, s.ee
-	if !t.paired() { // the outputs are W2·h: no need to stream them
+	var z []float32
+	total := s.ee
+	if t.paired() {
+		z = make([]float32, len(s.he))
+		for i, v := range s.he {
+			z[i] = float32(v)
+		}
+	} else { // the outputs are W2·h: no need to stream them
 		z = outputProducts(m, gram, o.Pool)
 		for i := range n {
 			for r := range p {
-				total += float64(m.Down[r*n+i]) * z[i*p+r]
+				total += float64(m.Down[r*n+i]) * float64(z[i*p+r])
 			}
 		}
 	}
@@ -59,8 +65,7 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 	rate := func(i int) {
 		gain[i] = 0
 		if left[i] > floor {
-			row := z[i*p : (i+1)*p]
-			gain[i] = floats.Dot(row, row) / left[i]
+			gain[i] = kernel.SumSquares(z[i*p:(i+1)*p]) / left[i]
 		}
 	}
 	for i := range n {
@@ -96,7 +101,7 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 				}
 				r := gram.At(i, best) - floats.Dot(factor[i*c:i*c+k], fb)
 				f := r / pivot
-				floats.AddScaled(z[i*p:(i+1)*p], -f, zb)
+				kernel.Axpy(float32(-f), zb, z[i*p:(i+1)*p])
 				factor[i*c+k] = r / math.Sqrt(pivot)
 				left[i] -= r * f
 				rate(i)
@@ -107,7 +112,7 @@ func pick(ctx context.Context, m *MLP, o Options) (chosen []int, unexplained []f
 }
 
 // outputProducts returns Z = G·W2ᵀ, to float32's precision.
-func outputProducts(m *MLP, gram *mat.SymDense, pool *kernel.Pool) []float64 {
+func outputProducts(m *MLP, gram *mat.SymDense, pool *kernel.Pool) []float32 {
 	n, p := m.Width, m.Hidden
 	g, product := make([]float32, n*n), make([]float32, n*p)
 	for i := range n {
@@ -116,11 +121,7 @@ func outputProducts(m *MLP, gram *mat.SymDense, pool *kernel.Pool) []float64 {
 		}
 	}
 	pool.Gemm(kernel.FP32, n, p, n, kernel.Mat{Data: g, Stride: n}, kernel.Mat{Data: m.Down, Stride: n, T: true}, product, p, kernel.Epilogue{})
-	z := make([]float64, n*p)
-	for i, v := range product {
-		z[i] = float64(v)
-	}
-	return z
+	return product
 }
 
 // selected returns the block of the picked units: each keeps its own gate and up

@@ -112,8 +112,15 @@ func TestFitGradients(t *testing.T) {
 		x := tokens(m.Hidden, 6, 1)
 		y := tokens(m.Hidden, 6, 2)
 		f := newFitter(m, testPool)
-		f.gradients(x, y, 6)
-		loss := func() float64 { return squaredError(output(m, m.Hidden, x), y) / 2 }
+		weights := []float32{1, 2, 0.5, 1, 3, 0.1}
+		f.gradients(x, y, weights, 6)
+		loss := func() (sum float64) {
+			got := output(m, m.Hidden, x)
+			for k, w := range weights {
+				sum += float64(w) * squaredError(got[k*m.Hidden:(k+1)*m.Hidden], y[k*m.Hidden:(k+1)*m.Hidden]) / 2
+			}
+			return sum
+		}
 		for i := range f.tensors {
 			tensor := &f.tensors[i]
 			var got, want []float32

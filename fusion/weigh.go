@@ -58,32 +58,33 @@ type use struct {
 
 func (m *MLP) use(ctx context.Context, o Options) (*use, error) {
 	u := &use{make([]float64, m.Hidden), make([]float64, m.Width), make([]float64, m.Width), make([]float64, m.Width)}
-	n := 0
+	n, mass := 0, 0.0
 	size := chunk * m.Width
 	act, slope := make([]float32, size), make([]float32, size)
 	var lin []float32
 	if m.Gate != nil {
 		lin = make([]float32, size)
 	}
-	err := o.teacher(m).each(ctx, false, func(x, _ []float32, tokens int) error {
+	err := o.teacher(m).each(ctx, false, func(x, _, weights []float32, tokens int) error {
 		if n >= sample {
 			return errEnough
 		}
 		n += tokens
-		addSquares(u.input, x, tokens)
+		mass += massOf(weights, tokens)
+		addSquares(u.input, x, weights, tokens)
 		if m.Gate == nil {
 			linear(o.Pool, m.Up, x, tokens, m.Hidden, m.Width, act, kernel.Epilogue{Bias: m.UpBias, Act: m.Act, Deriv: slope})
-			addSquares(u.up, slope, tokens)
-			addSquares(u.down, act, tokens)
+			addSquares(u.up, slope, weights, tokens)
+			addSquares(u.down, act, weights, tokens)
 			return nil
 		}
 		linear(o.Pool, m.Up, x, tokens, m.Hidden, m.Width, lin, kernel.Epilogue{Bias: m.UpBias})
 		linear(o.Pool, m.Gate, x, tokens, m.Hidden, m.Width, act, kernel.Epilogue{Bias: m.GateBias, Act: m.Act, Deriv: slope})
-		addSquares(u.up, act, tokens)
+		addSquares(u.up, act, weights, tokens)
 		kernel.Mul(slope, lin[:tokens*m.Width])
-		addSquares(u.gate, slope, tokens)
+		addSquares(u.gate, slope, weights, tokens)
 		kernel.Mul(act, lin[:tokens*m.Width])
-		addSquares(u.down, act, tokens)
+		addSquares(u.down, act, weights, tokens)
 		return nil
 	})
 	if err := enough(err); err != nil {
@@ -91,7 +92,7 @@ func (m *MLP) use(ctx context.Context, o Options) (*use, error) {
 	}
 	for _, sums := range [][]float64{u.input, u.gate, u.up, u.down} {
 		for i, s := range sums {
-			sums[i] = math.Sqrt(s / float64(n))
+			sums[i] = math.Sqrt(s / mass)
 			if math.IsNaN(sums[i]) || math.IsInf(sums[i], 0) {
 				return nil, errNotFinite
 			}
@@ -102,11 +103,13 @@ func (m *MLP) use(ctx context.Context, o Options) (*use, error) {
 
 var errNotFinite = errors.New("fusion: the calibration inputs hold values that are not finite numbers")
 
-// addSquares adds the squares of x's columns (rows×len(sum)) to sum.
-func addSquares(sum []float64, x []float32, rows int) {
+// addSquares adds the squares of x's columns (rows×len(sum)), each row's times its
+// weight where there are weights, to sum.
+func addSquares(sum []float64, x, weights []float32, rows int) {
 	for r := range rows {
+		w := weightOf(weights, r)
 		for j, v := range x[r*len(sum) : (r+1)*len(sum)] {
-			sum[j] += float64(v) * float64(v)
+			sum[j] += w * float64(v) * float64(v)
 		}
 	}
 }

@@ -93,11 +93,13 @@ compresses those where --width or --ratio is given. The router stays as it is.
 				defer done()
 			}
 			a.kept, a.resume = filepath.Clean(args[1])+convert.WorkSuffix, "--resume"
-			text, err := exportable(dir, &opt, method)
+			about, err := foresee(dir, &opt, method)
 			if err != nil {
 				return err
 			}
-			a.ui.say("%s", text)
+			for _, text := range about {
+				a.ui.say("%s", text)
+			}
 			all := a.ui.progress("blocks", "block", 0)
 			opt.Progress = func(s convert.Step) {
 				if s.Done {
@@ -197,22 +199,36 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 	})
 }
 
-// exportable says what export will make of the model that is asked for.
-func exportable(dir *checkpoint.Dir, opt *convert.FuseOptions, method *fusion.Method) (string, error) {
+// foresee says what there is to know before the work: that a method does not suit the
+// blocks, and what export will make of the result.
+func foresee(dir *checkpoint.Dir, opt *convert.FuseOptions, method *fusion.Method) ([]string, error) {
 	cfg, err := model.ReadConfig(dir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	_, blocks, err := model.Describe(cfg)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	plan := opt.Plan
 	plan.Together = method.Mixtures && !method.Merges
 	widths, err := plan.Choose(blocks)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	var about []string
+	if method.Clusters && !method.Mixtures && !method.UsesTexts(opt.Fusion) && slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Gated() }) {
+		better := fusion.Names(func(m *fusion.Method) bool {
+			return m.Clusters && !m.Mixtures && m.UsesTexts(fusion.Options{})
+		})
+		about = append(about, fmt.Sprintf("%s averages gated units by their weights alone, after which a language model is of little use: --method %s with --task and --data chooses and fits them on texts",
+			method.Name, strings.Join(better, " or ")))
+	}
+	return append(about, exportable(opt, method, blocks, widths)), nil
+}
+
+// exportable says what export will make of the model that is asked for.
+func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model.Block, widths map[int]int) string {
 	left := map[int]bool{}
 	for i, b := range blocks {
 		w, chosen := widths[i]
@@ -223,18 +239,18 @@ func exportable(dir *checkpoint.Dir, opt *convert.FuseOptions, method *fusion.Me
 	}
 	switch {
 	case method.Mixtures:
-		return fmt.Sprintf("plain transformers knows no experts of %s: exported, each has matrices of its own again", method.Name), nil
+		return fmt.Sprintf("plain transformers knows no experts of %s: exported, each has matrices of its own again", method.Name)
 	case !method.Units:
-		return fmt.Sprintf("%s leaves no fewer units: exported for plain transformers, blocks are as large as before", method.Name), nil
+		return fmt.Sprintf("%s leaves no fewer units: exported for plain transformers, blocks are as large as before", method.Name)
 	case opt.Budget > 0:
-		return "a budget gives blocks different widths: plain transformers has one, so export will need --pad and make nothing smaller", nil
+		return "a budget gives blocks different widths: plain transformers has one, so export will need --pad and make nothing smaller"
 	case len(left) > 1:
-		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would", len(widths), len(blocks)), nil
+		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would", len(widths), len(blocks))
 	}
 	for w := range left {
-		return fmt.Sprintf("can be exported as what plain transformers loads, with %d units in every block", w), nil
+		return fmt.Sprintf("can be exported as what plain transformers loads, with %d units in every block", w)
 	}
-	return "", nil
+	return ""
 }
 
 // methodList is a line for each method, of those for mixtures or the others.
