@@ -17,12 +17,13 @@ import (
 )
 
 // carried are the files that go along unchanged from a model directory to one
-// made from it: the tokenizer's and the defaults of generation.
+// made from it: the tokenizer's, the defaults of generation and, as package task
+// names it, which rows the model was trained on.
 var carried = []string{
 	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 	"vocab.txt", "vocab.json", "merges.txt",
 	"spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-	"chat_template.jinja", "generation_config.json",
+	"chat_template.jinja", "generation_config.json", "trained_rows.json",
 }
 
 // Dir is an open model directory.

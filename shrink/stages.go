@@ -163,6 +163,9 @@ func (r *Runner) train(ctx context.Context, name string, from *checkpoint.Dir, h
 	if err := o.Carry(from.Path, from.Carry); err != nil {
 		return nil, err
 	}
+	if err := r.Data.Record(o, from.Path); err != nil {
+		return nil, err
+	}
 	if err := o.Commit(); err != nil {
 		return nil, err
 	}

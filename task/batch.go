@@ -43,6 +43,7 @@ type Encoded struct {
 	Offsets    []int     // length n+1
 	Labels     []float32 // length n, of classification and regression
 	Targets    []int32   // as Batch's, of language modelling
+	Digests    Digests   // of the rows' examples, where they are to be recorded
 	// LabelWords are, where labels are written as words, the tokens that the words
 	// begin with, by class.
 	LabelWords []int32

@@ -60,11 +60,10 @@ func (e *Example) Digest() uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// HoldOut makes about a tenth of the training examples the development split
-// where there is none; of a few documents the last tenth of each. Which ones is a
-// rule of the data alone: those whose digests are in the lowest tenth, so that a
-// row is never on the other side because of a seed, of other rows, or as a copy.
-// Where none is so low it is the lowest. HoldOut tells whether it held any out.
+// HoldOut makes a tenth of the training examples the development split where there
+// is none; of a few documents the last tenth of each. Which ones is a rule of the
+// data alone: those with the lowest digests, so that neither a seed nor the order of
+// the rows counts, and copies of a row go together. It tells whether it held any out.
 func (d *Dataset) HoldOut() bool {
 	if len(d.Dev) > 0 || len(d.Train) == 0 {
 		return false
@@ -79,14 +78,10 @@ func (d *Dataset) HoldOut() bool {
 	for i := range d.Train {
 		digests[i] = d.Train[i].Digest()
 	}
-	const tenth = math.MaxUint64 / 10
-	limit := uint64(tenth)
-	lowest := slices.Min(digests)
-	if lowest == slices.Max(digests) {
-		return false // copies of one row
-	}
-	if lowest > limit || slices.Max(digests) <= limit {
-		limit = lowest
+	sorted := slices.Sorted(slices.Values(digests))
+	limit := sorted[max(1, int(math.Round(share*float64(len(sorted)))))-1]
+	if limit == sorted[len(sorted)-1] {
+		return false // copies of one row, or nearly
 	}
 	var train []Example
 	for i, e := range d.Train {

@@ -69,6 +69,16 @@ type Data struct {
 	Dev   *task.Encoded
 }
 
+// Record writes into a checkpoint's folder which rows it was trained on: these, and
+// those that the checkpoint in the folder from was.
+func (d *Data) Record(o *checkpoint.Output, from string) error {
+	before, err := task.ReadDigests(from)
+	if err != nil {
+		return err
+	}
+	return checkpoint.WriteFileAtomic(filepath.Join(o.Dir, task.TrainedFile), before.With(d.Train.Digests).JSON())
+}
+
 // Point is one line of the metrics: a step's loss or an evaluation.
 type Point struct {
 	LR      float64       `json:"lr"` // as tried

@@ -55,6 +55,14 @@ type EncodeOptions struct {
 // Encode tokenizes a task's examples for a model.
 func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
 	examples = task.Few(examples, opt.Rows, opt.Seed)
+	e, err := encode(tok, spec, m, examples, opt)
+	if err == nil {
+		e.Digests = task.DigestsOf(examples)
+	}
+	return e, err
+}
+
+func encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
 	if !spec.LanguageModel() && !spec.Written {
 		return task.Encode(tok, examples, m.Vocab, opt.Length, opt.Progress)
 	}

@@ -95,7 +95,8 @@ type scores struct {
 	Examples  int               `json:"examples"`
 	Metrics   []task.Metric     `json:"metrics"`
 	Classes   []task.ClassScore `json:"classes,omitempty"`
-	Confusion [][]int           `json:"confusion,omitempty"` // [class][predicted]
+	Confusion [][]int           `json:"confusion,omitempty"`  // [class][predicted]
+	Trained   int               `json:"trained_on,omitempty"` // examples that the model was trained on
 	Rate      float64           `json:"examples_per_second"`
 	Dropped   float64           `json:"dropped,omitempty"` // share of tokens beyond their expert's capacity
 }
@@ -114,6 +115,10 @@ func (a *app) evaluate(name string, data *dataFlags, split string) error {
 	if err != nil {
 		return err
 	}
+	trained, err := task.ReadDigests(dir.Path)
+	if err != nil {
+		return err
+	}
 	var results []scores
 	eval := train.NewEvaluator(a.pool, kernel.FP32)
 	var splits []task.Split
@@ -128,7 +133,11 @@ func (a *app) evaluate(name string, data *dataFlags, split string) error {
 		bar := a.ui.progress("evaluate "+split.Name, "example", enc.Len())
 		m.ClearUsage()
 		start := time.Now()
-		r := scores{Split: split.Name, Examples: enc.Len()}
+		scored := task.Few(split.Examples, data.devRows, a.seed)
+		r := scores{Split: split.Name, Examples: enc.Len(), Trained: trained.Count(scored)}
+		if r.Trained > 0 {
+			a.ui.say("%s: the model was trained on %s, so the score says little of new texts", split.Name, share(r.Trained, len(scored)))
+		}
 		if err := r.score(a.ctx, eval, m, set.Spec, enc, func(done, total int) { bar.set(done, total, "") }); err != nil {
 			bar.stop()
 			return err
@@ -158,6 +167,14 @@ func (a *app) evaluate(name string, data *dataFlags, split string) error {
 			}
 		}
 	})
+}
+
+// share is a part of some examples, in words.
+func share(part, of int) string {
+	if part == of {
+		return fmt.Sprintf("all %d examples", of)
+	}
+	return fmt.Sprintf("%d of the %d examples", part, of)
 }
 
 // score fills in the metrics, and of classes how each fares.

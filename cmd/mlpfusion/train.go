@@ -334,6 +334,9 @@ func (a *app) train(t *training) error {
 	if err := o.Carry(r.Dir, []string{train.MetricsFile}); err != nil {
 		return err
 	}
+	if err := encoded.Record(o, dir.Path); err != nil {
+		return err
+	}
 	if err := o.Commit(); err != nil {
 		return err
 	}
