@@ -225,6 +225,9 @@ func (m *maker) keep(best *model.Model) error {
 	if err := o.Carry(dir.Path, dir.Carry); err != nil {
 		return err
 	}
+	if err := (&train.Data{Train: m.rows}).Record(o, dir.Path); err != nil {
+		return err
+	}
 	if err := o.Commit(); err != nil {
 		return err
 	}
