@@ -21,7 +21,7 @@ VULN    := $(TOOLS)/govulncheck-v1.9.0
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-peers fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-race test-peers fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,8 +35,16 @@ demo: build ## a real model fused and fine-tuned on real reviews, in about a min
 test: ## the test suite; needs Go only
 	$(GO) vet ./...
 	$(GO) test ./...
-	$(GO) test -tags noasm ./kernel ./nn ./model ./train
 	bash scripts/fuzz.sh 3s
+
+test-noasm: ## the test suite on the portable kernels, as machines without assembly run it
+	$(GO) vet -tags noasm ./...
+	$(GO) test -tags noasm ./...
+	GOARCH=arm64 $(GO) vet ./kernel ./kmeans ./ntk
+
+test-race: ## the race detector on the pool and on what runs on it
+	$(GO) test -race -run 'Pool|GemmLarge|GemmGroup|GemmBlocks' ./kernel
+	$(GO) test -race ./nn
 
 test-peers: $(PEER) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
 	bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)

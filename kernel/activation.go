@@ -2,14 +2,17 @@ package kernel
 
 import "math"
 
-// activations are the functions σ: σ alone, and with its derivative.
+// activations are the functions σ: σ alone, with its derivative, and as a gate.
 var activations = func() (f [Tanh + 1]struct {
-	plain function[func(v []float32)]
-	deriv function[func(v, deriv []float32)]
+	plain     function[func(v []float32)]
+	deriv     function[func(v, deriv []float32)]
+	gated     function[func(y, gate, up []float32)]
+	gatedGrad function[func(dgate, dup, gate, up, dy []float32)]
 }) {
-	for a := range f {
-		f[a].plain = portable(Activation(a).plainPortable)
-		f[a].deriv = portable(Activation(a).derivPortable)
+	for i := range f {
+		a := Activation(i)
+		f[i].plain, f[i].deriv = portable(a.plainPortable), portable(a.derivPortable)
+		f[i].gated, f[i].gatedGrad = portable(a.gatedPortable), portable(a.gatedGradPortable)
 	}
 	return f
 }()

@@ -12,7 +12,7 @@ var activationNames = map[Activation]string{Identity: "Identity", GELU: "GELU", 
 
 func allActivations() (under tables) {
 	for a := range activations {
-		under = append(under, &activations[a].plain, &activations[a].deriv)
+		under = append(under, &activations[a].plain, &activations[a].deriv, &activations[a].gated, &activations[a].gatedGrad)
 	}
 	return under
 }
@@ -200,6 +200,35 @@ func TestActivate(t *testing.T) {
 				if n%3 == 0 {
 					near(t, "derivative of "+activationNames[act], i, deriv[i], float64(scale[i])*float64(d), s*3e-7)
 				}
+			}
+		}
+	})
+}
+
+// TestGated: a gate and its gradients, at all lengths and offsets, also in place.
+func TestGated(t *testing.T) {
+	sweep(t, allActivations(), func(t *testing.T, a *arena, n int) {
+		for act := Identity; act <= Tanh; act++ {
+			gate, up, dy := a.slice(n), a.slice(n), a.slice(n)
+			y, dgate, dup := a.slice(n), a.slice(n), a.slice(n)
+			Gated(act, y, gate, up)
+			GatedGrad(act, dgate, dup, gate, up, dy)
+			for i, x := range gate {
+				f, d := act.eval64(float64(x))
+				u, g := float64(up[i]), float64(dy[i])
+				b := errorBounds[act]
+				size := max(1, math.Abs(float64(x))) // errors are relative to it
+				near(t, activationNames[act], i, y[i], f*u, math.Abs(u)*size*(b[0]+2*eps))
+				near(t, "dgate of "+activationNames[act], i, dgate[i], d*u*g, math.Abs(u*g)*(b[1]+4*eps))
+				near(t, "dup of "+activationNames[act], i, dup[i], f*g, math.Abs(g)*size*(b[0]+2*eps))
+			}
+			inGate, inUp := clone(gate), clone(up)
+			GatedGrad(act, inGate, inUp, inGate, inUp, dy)
+			Gated(act, gate, gate, up)
+			for i := range gate {
+				near(t, "in place of the gate", i, gate[i], float64(y[i]), 0)
+				near(t, "dgate in place", i, inGate[i], float64(dgate[i]), 0)
+				near(t, "dup in place", i, inUp[i], float64(dup[i]), 0)
 			}
 		}
 	})

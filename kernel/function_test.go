@@ -74,12 +74,15 @@ func all() map[string]table {
 		"SumSquares": &sumSquares, "SumSquaresColumns": &sumSquaresColumns,
 		"Softmax": &softmax, "MaxScaled": &maxScaled, "ExpSum": &expSum, "SoftmaxGrad": &softmaxGrad,
 		"LayerNorm": &layerNorm, "LayerNormGrad": &layerNormGrad,
+		"RMSNorm": &rmsNorm, "RMSNormGrad": &rmsNormGrad,
 		"AdamW.Step": &adamStep, "AdamW.StepColumns": &adamStepColumns, "DropoutApply": &dropApply,
 		"Gemm FP32": &gemms[FP32], "Gemm BF16": &gemms[BF16],
 	}
 	for a := Identity; a <= Tanh; a++ {
 		m["Activate "+activationNames[a]] = &activations[a].plain
 		m["Activate "+activationNames[a]+" with its derivative"] = &activations[a].deriv
+		m["Gated "+activationNames[a]] = &activations[a].gated
+		m["GatedGrad "+activationNames[a]] = &activations[a].gatedGrad
 	}
 	return m
 }

@@ -75,6 +75,16 @@ func layerNormAVX2(y []float32, norm []float32, x []float32, gain []float32, bia
 //go:noescape
 func layerNormGradAVX2(dx []float32, dgain []float32, dbias []float32, dy []float32, norm []float32, gain []float32, rstd float32, inverse float32)
 
+// rmsNormAVX2 writes x_i·rstd·gain_i to y_i.
+//
+//go:noescape
+func rmsNormAVX2(y []float32, x []float32, gain []float32, rstd float32)
+
+// rmsNormGradAVX2 is RMSNormGrad; inverse is 1/len(dy).
+//
+//go:noescape
+func rmsNormGradAVX2(dx []float32, dgain []float32, dy []float32, x []float32, gain []float32, rstd float32, inverse float32)
+
 // adamStepAVX2 is AdamW.Step with the rate in c.
 //
 //go:noescape
@@ -95,6 +105,16 @@ func geluAVX2(v []float32)
 //go:noescape
 func geluDerivAVX2(v []float32, deriv []float32)
 
+// geluGatedAVX2 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func geluGatedAVX2(y []float32, gate []float32, up []float32)
+
+// geluGatedGradAVX2 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func geluGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
 // geluTanhAVX2 replaces v_i by σ(v_i).
 //
 //go:noescape
@@ -104,6 +124,16 @@ func geluTanhAVX2(v []float32)
 //
 //go:noescape
 func geluTanhDerivAVX2(v []float32, deriv []float32)
+
+// geluTanhGatedAVX2 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func geluTanhGatedAVX2(y []float32, gate []float32, up []float32)
+
+// geluTanhGatedGradAVX2 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func geluTanhGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
 
 // reluAVX2 replaces v_i by σ(v_i).
 //
@@ -115,6 +145,16 @@ func reluAVX2(v []float32)
 //go:noescape
 func reluDerivAVX2(v []float32, deriv []float32)
 
+// reluGatedAVX2 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func reluGatedAVX2(y []float32, gate []float32, up []float32)
+
+// reluGatedGradAVX2 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func reluGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
 // siluAVX2 replaces v_i by σ(v_i).
 //
 //go:noescape
@@ -125,6 +165,16 @@ func siluAVX2(v []float32)
 //go:noescape
 func siluDerivAVX2(v []float32, deriv []float32)
 
+// siluGatedAVX2 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func siluGatedAVX2(y []float32, gate []float32, up []float32)
+
+// siluGatedGradAVX2 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func siluGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
 // tanhAVX2 replaces v_i by σ(v_i).
 //
 //go:noescape
@@ -134,6 +184,16 @@ func tanhAVX2(v []float32)
 //
 //go:noescape
 func tanhDerivAVX2(v []float32, deriv []float32)
+
+// tanhGatedAVX2 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func tanhGatedAVX2(y []float32, gate []float32, up []float32)
+
+// tanhGatedGradAVX2 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func tanhGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
 
 // dropApplyAVX2 is DropoutApply for keys and positions from at on.
 //
@@ -211,6 +271,16 @@ func layerNormAVX512(y []float32, norm []float32, x []float32, gain []float32, b
 //go:noescape
 func layerNormGradAVX512(dx []float32, dgain []float32, dbias []float32, dy []float32, norm []float32, gain []float32, rstd float32, inverse float32)
 
+// rmsNormAVX512 writes x_i·rstd·gain_i to y_i.
+//
+//go:noescape
+func rmsNormAVX512(y []float32, x []float32, gain []float32, rstd float32)
+
+// rmsNormGradAVX512 is RMSNormGrad; inverse is 1/len(dy).
+//
+//go:noescape
+func rmsNormGradAVX512(dx []float32, dgain []float32, dy []float32, x []float32, gain []float32, rstd float32, inverse float32)
+
 // adamStepAVX512 is AdamW.Step with the rate in c.
 //
 //go:noescape
@@ -231,6 +301,16 @@ func geluAVX512(v []float32)
 //go:noescape
 func geluDerivAVX512(v []float32, deriv []float32)
 
+// geluGatedAVX512 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func geluGatedAVX512(y []float32, gate []float32, up []float32)
+
+// geluGatedGradAVX512 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func geluGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
 // geluTanhAVX512 replaces v_i by σ(v_i).
 //
 //go:noescape
@@ -240,6 +320,16 @@ func geluTanhAVX512(v []float32)
 //
 //go:noescape
 func geluTanhDerivAVX512(v []float32, deriv []float32)
+
+// geluTanhGatedAVX512 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func geluTanhGatedAVX512(y []float32, gate []float32, up []float32)
+
+// geluTanhGatedGradAVX512 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func geluTanhGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
 
 // reluAVX512 replaces v_i by σ(v_i).
 //
@@ -251,6 +341,16 @@ func reluAVX512(v []float32)
 //go:noescape
 func reluDerivAVX512(v []float32, deriv []float32)
 
+// reluGatedAVX512 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func reluGatedAVX512(y []float32, gate []float32, up []float32)
+
+// reluGatedGradAVX512 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func reluGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
 // siluAVX512 replaces v_i by σ(v_i).
 //
 //go:noescape
@@ -261,6 +361,16 @@ func siluAVX512(v []float32)
 //go:noescape
 func siluDerivAVX512(v []float32, deriv []float32)
 
+// siluGatedAVX512 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func siluGatedAVX512(y []float32, gate []float32, up []float32)
+
+// siluGatedGradAVX512 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func siluGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
 // tanhAVX512 replaces v_i by σ(v_i).
 //
 //go:noescape
@@ -270,6 +380,16 @@ func tanhAVX512(v []float32)
 //
 //go:noescape
 func tanhDerivAVX512(v []float32, deriv []float32)
+
+// tanhGatedAVX512 writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func tanhGatedAVX512(y []float32, gate []float32, up []float32)
+
+// tanhGatedGradAVX512 writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func tanhGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
 
 // dropApplyAVX512 is DropoutApply for keys and positions from at on.
 //

@@ -2064,6 +2064,214 @@ done108:
 	VZEROUPPER
 	RET
 
+// func rmsNormAVX2(y []float32, x []float32, gain []float32, rstd float32)
+// Requires: AVX
+TEXT ·rmsNormAVX2(SB), NOSPLIT, $0-76
+	MOVQ         y_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         gain_base+48(FP), DX
+	VBROADCASTSS rstd+72(FP), Y0
+	MOVQ         x_len+32(FP), BX
+	XORQ         SI, SI
+
+loop109:
+	CMPQ    BX, $0x00000020
+	JLT     end110
+	VMOVUPS (CX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS (DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 32(DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 64(DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 96(DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 96(AX)(SI*4)
+	ADDQ    $0x00000020, SI
+	SUBQ    $0x00000020, BX
+	JMP     loop109
+
+end110:
+loop111:
+	CMPQ    BX, $0x00000008
+	JLT     end112
+	VMOVUPS (CX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS (DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (AX)(SI*4)
+	ADDQ    $0x00000008, SI
+	SUBQ    $0x00000008, BX
+	JMP     loop111
+
+end112:
+	TESTQ      BX, BX
+	JZ         done113
+	LEAQ       maskTable<>+0(SB), DI
+	NEGQ       BX
+	VMOVDQU    32(DI)(BX*4), Y1
+	VMASKMOVPS (CX)(SI*4), Y1, Y2
+	VMULPS     Y0, Y2, Y0
+	VMASKMOVPS (DX)(SI*4), Y1, Y2
+	VMULPS     Y2, Y0, Y0
+	VMASKMOVPS Y0, Y1, (AX)(SI*4)
+
+done113:
+	VZEROUPPER
+	RET
+
+// func rmsNormGradAVX2(dx []float32, dgain []float32, dy []float32, x []float32, gain []float32, rstd float32, inverse float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·rmsNormGradAVX2(SB), NOSPLIT, $0-128
+	MOVQ         dx_base+0(FP), AX
+	MOVQ         dgain_base+24(FP), CX
+	MOVQ         dy_base+48(FP), DX
+	MOVQ         x_base+72(FP), BX
+	MOVQ         gain_base+96(FP), SI
+	MOVQ         dy_len+56(FP), DI
+	VBROADCASTSS rstd+120(FP), Y0
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	MOVQ         DI, R8
+	XORQ         R9, R9
+
+loop114:
+	CMPQ        R8, $0x00000010
+	JLT         end115
+	VMOVUPS     (BX)(R9*4), Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     (DX)(R9*4), Y4
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     (CX)(R9*4), Y4
+	VADDPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (CX)(R9*4)
+	VMOVUPS     (SI)(R9*4), Y4
+	VFMADD231PS Y4, Y3, Y1
+	VMOVUPS     32(BX)(R9*4), Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     32(DX)(R9*4), Y4
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     32(CX)(R9*4), Y4
+	VADDPS      Y3, Y4, Y4
+	VMOVUPS     Y4, 32(CX)(R9*4)
+	VMOVUPS     32(SI)(R9*4), Y4
+	VFMADD231PS Y4, Y3, Y2
+	ADDQ        $0x00000010, R9
+	SUBQ        $0x00000010, R8
+	JMP         loop114
+
+end115:
+loop116:
+	CMPQ        R8, $0x00000008
+	JLT         end117
+	VMOVUPS     (BX)(R9*4), Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     (DX)(R9*4), Y4
+	VMULPS      Y4, Y3, Y3
+	VMOVUPS     (CX)(R9*4), Y4
+	VADDPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (CX)(R9*4)
+	VMOVUPS     (SI)(R9*4), Y4
+	VFMADD231PS Y4, Y3, Y1
+	ADDQ        $0x00000008, R9
+	SUBQ        $0x00000008, R8
+	JMP         loop116
+
+end117:
+	TESTQ       R8, R8
+	JZ          done118
+	LEAQ        maskTable<>+0(SB), R10
+	NEGQ        R8
+	VMOVDQU     32(R10)(R8*4), Y3
+	VMASKMOVPS  (BX)(R9*4), Y3, Y4
+	VMULPS      Y0, Y4, Y4
+	VMASKMOVPS  (DX)(R9*4), Y3, Y5
+	VMULPS      Y5, Y4, Y4
+	VMASKMOVPS  (CX)(R9*4), Y3, Y5
+	VADDPS      Y4, Y5, Y5
+	VMASKMOVPS  Y5, Y3, (CX)(R9*4)
+	VMASKMOVPS  (SI)(R9*4), Y3, Y3
+	VFMADD231PS Y3, Y4, Y1
+
+done118:
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X1
+	VPSHUFD      $0x0e, X1, X2
+	VADDPS       X2, X1, X1
+	VPSHUFD      $0x01, X1, X2
+	VADDPS       X2, X1, X1
+	VBROADCASTSS X1, Y1
+	VBROADCASTSS inverse+124(FP), Y2
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	MOVQ         DI, CX
+	XORQ         DI, DI
+
+loop119:
+	CMPQ         CX, $0x00000010
+	JLT          end120
+	VMOVUPS      (SI)(DI*4), Y2
+	VMOVUPS      (DX)(DI*4), Y3
+	VMULPS       Y3, Y2, Y2
+	VMOVUPS      (BX)(DI*4), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (AX)(DI*4)
+	VMOVUPS      32(SI)(DI*4), Y2
+	VMOVUPS      32(DX)(DI*4), Y3
+	VMULPS       Y3, Y2, Y2
+	VMOVUPS      32(BX)(DI*4), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 32(AX)(DI*4)
+	ADDQ         $0x00000010, DI
+	SUBQ         $0x00000010, CX
+	JMP          loop119
+
+end120:
+loop121:
+	CMPQ         CX, $0x00000008
+	JLT          end122
+	VMOVUPS      (SI)(DI*4), Y2
+	VMOVUPS      (DX)(DI*4), Y3
+	VMULPS       Y3, Y2, Y2
+	VMOVUPS      (BX)(DI*4), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (AX)(DI*4)
+	ADDQ         $0x00000008, DI
+	SUBQ         $0x00000008, CX
+	JMP          loop121
+
+end122:
+	TESTQ        CX, CX
+	JZ           done123
+	LEAQ         maskTable<>+0(SB), R8
+	NEGQ         CX
+	VMOVDQU      32(R8)(CX*4), Y2
+	VMASKMOVPS   (SI)(DI*4), Y2, Y3
+	VMASKMOVPS   (DX)(DI*4), Y2, Y4
+	VMULPS       Y4, Y3, Y3
+	VMASKMOVPS   (BX)(DI*4), Y2, Y4
+	VFNMADD231PS Y4, Y1, Y3
+	VMULPS       Y0, Y3, Y0
+	VMASKMOVPS   Y0, Y2, (AX)(DI*4)
+
+done123:
+	VZEROUPPER
+	RET
+
 // func adamStepAVX2(c [8]float32, w []float32, grad []float32, m []float32, v []float32)
 // Requires: AVX, FMA3
 TEXT ·adamStepAVX2(SB), NOSPLIT, $0-128
@@ -2082,9 +2290,9 @@ TEXT ·adamStepAVX2(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+64(FP), SI
 	XORQ         DI, DI
 
-loop109:
+loop124:
 	CMPQ        SI, $0x00000008
-	JLT         end110
+	JLT         end125
 	VMOVUPS     (CX)(DI*4), Y8
 	VMULPS      Y0, Y8, Y8
 	VMOVUPS     (DX)(DI*4), Y9
@@ -2105,11 +2313,11 @@ loop109:
 	VMOVUPS     Y8, (AX)(DI*4)
 	ADDQ        $0x00000008, DI
 	SUBQ        $0x00000008, SI
-	JMP         loop109
+	JMP         loop124
 
-end110:
+end125:
 	TESTQ       SI, SI
-	JZ          done111
+	JZ          done126
 	LEAQ        maskTable<>+0(SB), R8
 	NEGQ        SI
 	VMOVDQU     32(R8)(SI*4), Y8
@@ -2132,7 +2340,7 @@ end110:
 	VFMSUB213PS Y1, Y5, Y0
 	VMASKMOVPS  Y0, Y8, (AX)(DI*4)
 
-done111:
+done126:
 	VZEROUPPER
 	RET
 
@@ -2155,9 +2363,9 @@ TEXT ·adamStepColumnsAVX2(SB), NOSPLIT, $0-152
 	MOVQ         grad_len+64(FP), DI
 	XORQ         R8, R8
 
-loop112:
+loop127:
 	CMPQ        DI, $0x00000008
-	JLT         end113
+	JLT         end128
 	VMOVUPS     (CX)(R8*4), Y8
 	VMULPS      Y0, Y8, Y8
 	VMOVUPS     (DX)(R8*4), Y9
@@ -2180,11 +2388,11 @@ loop112:
 	VMOVUPS     Y8, (AX)(R8*4)
 	ADDQ        $0x00000008, R8
 	SUBQ        $0x00000008, DI
-	JMP         loop112
+	JMP         loop127
 
-end113:
+end128:
 	TESTQ       DI, DI
-	JZ          done114
+	JZ          done129
 	LEAQ        maskTable<>+0(SB), R9
 	NEGQ        DI
 	VMOVDQU     32(R9)(DI*4), Y8
@@ -2209,7 +2417,7 @@ end113:
 	VFMSUB213PS Y1, Y5, Y0
 	VMASKMOVPS  Y0, Y8, (AX)(R8*4)
 
-done114:
+done129:
 	VZEROUPPER
 	RET
 
@@ -2220,9 +2428,9 @@ TEXT ·geluAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop115:
+loop130:
 	CMPQ         CX, $0x00000008
-	JLT          end116
+	JLT          end131
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2272,11 +2480,11 @@ loop115:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop115
+	JMP          loop130
 
-end116:
+end131:
 	TESTQ        CX, CX
-	JZ           done117
+	JZ           done132
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -2328,7 +2536,7 @@ end116:
 	VMULPS       Y3, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done117:
+done132:
 	VZEROUPPER
 	RET
 
@@ -2610,9 +2818,9 @@ TEXT ·geluDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop118:
+loop133:
 	CMPQ         DX, $0x00000008
-	JLT          end119
+	JLT          end134
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2665,11 +2873,11 @@ loop118:
 	VMOVUPS      Y1, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop118
+	JMP          loop133
 
-end119:
+end134:
 	TESTQ        DX, DX
-	JZ           done120
+	JZ           done135
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -2724,7 +2932,271 @@ end119:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y2, Y0, (CX)(BX*4)
 
-done120:
+done135:
+	VZEROUPPER
+	RET
+
+// func geluGatedAVX2(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluGatedAVX2(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop136:
+	CMPQ         BX, $0x00000008
+	JLT          end137
+	VMOVUPS      (CX)(SI*4), Y0
+	VMOVUPS      constc1a00000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VMOVUPS      const41a00000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y2
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VMULPS       constbf000000<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VANDPS       const7fffffff<>+0(SB), Y2, Y4
+	VMOVUPS      Y1, Y5
+	VFMADD231PS  const3eb33333<>+0(SB), Y4, Y5
+	VDIVPS       Y5, Y1, Y4
+	VMOVUPS      constbcee9960<>+0(SB), Y5
+	VFMADD213PS  const3e135340<>+0(SB), Y4, Y5
+	VFMADD213PS  constbe82d180<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e22be5f<>+0(SB), Y4, Y5
+	VFMADD213PS  constbcbbe6bd<>+0(SB), Y4, Y5
+	VFMADD213PS  const3dd7ed3b<>+0(SB), Y4, Y5
+	VFMADD213PS  const3df57531<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e0f3738<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e0ef8f5<>+0(SB), Y4, Y5
+	VMULPS       Y4, Y5, Y4
+	VMULPS       Y3, Y4, Y4
+	VSUBPS       Y4, Y1, Y1
+	VBLENDVPS    Y2, Y4, Y1, Y1
+	VMULPS       const3ecc422a<>+0(SB), Y3, Y2
+	VMOVUPS      constc1a00000<>+0(SB), Y2
+	VMAXPS       Y0, Y2, Y2
+	VMULPS       Y2, Y1, Y0
+	VMOVUPS      (DX)(SI*4), Y1
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (AX)(SI*4)
+	ADDQ         $0x00000008, SI
+	SUBQ         $0x00000008, BX
+	JMP          loop136
+
+end137:
+	TESTQ        BX, BX
+	JZ           done138
+	LEAQ         maskTable<>+0(SB), DI
+	NEGQ         BX
+	VMOVDQU      32(DI)(BX*4), Y0
+	VMASKMOVPS   (CX)(SI*4), Y0, Y1
+	VMOVUPS      constc1a00000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VMOVUPS      const41a00000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VMULPS       constbf000000<>+0(SB), Y3, Y4
+	VMULPS       Y3, Y4, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VANDPS       const7fffffff<>+0(SB), Y3, Y5
+	VMOVUPS      Y2, Y6
+	VFMADD231PS  const3eb33333<>+0(SB), Y5, Y6
+	VDIVPS       Y6, Y2, Y5
+	VMOVUPS      constbcee9960<>+0(SB), Y6
+	VFMADD213PS  const3e135340<>+0(SB), Y5, Y6
+	VFMADD213PS  constbe82d180<>+0(SB), Y5, Y6
+	VFMADD213PS  const3e22be5f<>+0(SB), Y5, Y6
+	VFMADD213PS  constbcbbe6bd<>+0(SB), Y5, Y6
+	VFMADD213PS  const3dd7ed3b<>+0(SB), Y5, Y6
+	VFMADD213PS  const3df57531<>+0(SB), Y5, Y6
+	VFMADD213PS  const3e0f3738<>+0(SB), Y5, Y6
+	VFMADD213PS  const3e0ef8f5<>+0(SB), Y5, Y6
+	VMULPS       Y5, Y6, Y5
+	VMULPS       Y4, Y5, Y5
+	VSUBPS       Y5, Y2, Y2
+	VBLENDVPS    Y3, Y5, Y2, Y2
+	VMULPS       const3ecc422a<>+0(SB), Y4, Y3
+	VMOVUPS      constc1a00000<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y3
+	VMULPS       Y3, Y2, Y1
+	VMASKMOVPS   (DX)(SI*4), Y0, Y2
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (AX)(SI*4)
+
+done138:
+	VZEROUPPER
+	RET
+
+// func geluGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluGatedGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop139:
+	CMPQ         DI, $0x00000008
+	JLT          end140
+	VMOVUPS      (DX)(R8*4), Y0
+	VMOVUPS      constc1a00000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VMOVUPS      const41a00000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y2
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VMULPS       constbf000000<>+0(SB), Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VANDPS       const7fffffff<>+0(SB), Y2, Y4
+	VMOVUPS      Y1, Y5
+	VFMADD231PS  const3eb33333<>+0(SB), Y4, Y5
+	VDIVPS       Y5, Y1, Y4
+	VMOVUPS      constbcee9960<>+0(SB), Y5
+	VFMADD213PS  const3e135340<>+0(SB), Y4, Y5
+	VFMADD213PS  constbe82d180<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e22be5f<>+0(SB), Y4, Y5
+	VFMADD213PS  constbcbbe6bd<>+0(SB), Y4, Y5
+	VFMADD213PS  const3dd7ed3b<>+0(SB), Y4, Y5
+	VFMADD213PS  const3df57531<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e0f3738<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e0ef8f5<>+0(SB), Y4, Y5
+	VMULPS       Y4, Y5, Y4
+	VMULPS       Y3, Y4, Y4
+	VSUBPS       Y4, Y1, Y1
+	VBLENDVPS    Y2, Y4, Y1, Y1
+	VMULPS       const3ecc422a<>+0(SB), Y3, Y3
+	VMOVUPS      constc1a00000<>+0(SB), Y4
+	VMAXPS       Y0, Y4, Y4
+	VMULPS       Y4, Y1, Y0
+	VMOVUPS      Y1, Y1
+	VFMADD231PS  Y3, Y2, Y1
+	VMOVUPS      (SI)(R8*4), Y2
+	VMOVUPS      (BX)(R8*4), Y3
+	VMULPS       Y3, Y1, Y1
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y1, (AX)(R8*4)
+	VMOVUPS      Y0, (CX)(R8*4)
+	ADDQ         $0x00000008, R8
+	SUBQ         $0x00000008, DI
+	JMP          loop139
+
+end140:
+	TESTQ        DI, DI
+	JZ           done141
+	LEAQ         maskTable<>+0(SB), R9
+	NEGQ         DI
+	VMOVDQU      32(R9)(DI*4), Y0
+	VMASKMOVPS   (DX)(R8*4), Y0, Y1
+	VMOVUPS      constc1a00000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VMOVUPS      const41a00000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VMULPS       constbf000000<>+0(SB), Y3, Y4
+	VMULPS       Y3, Y4, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VANDPS       const7fffffff<>+0(SB), Y3, Y5
+	VMOVUPS      Y2, Y6
+	VFMADD231PS  const3eb33333<>+0(SB), Y5, Y6
+	VDIVPS       Y6, Y2, Y5
+	VMOVUPS      constbcee9960<>+0(SB), Y6
+	VFMADD213PS  const3e135340<>+0(SB), Y5, Y6
+	VFMADD213PS  constbe82d180<>+0(SB), Y5, Y6
+	VFMADD213PS  const3e22be5f<>+0(SB), Y5, Y6
+	VFMADD213PS  constbcbbe6bd<>+0(SB), Y5, Y6
+	VFMADD213PS  const3dd7ed3b<>+0(SB), Y5, Y6
+	VFMADD213PS  const3df57531<>+0(SB), Y5, Y6
+	VFMADD213PS  const3e0f3738<>+0(SB), Y5, Y6
+	VFMADD213PS  const3e0ef8f5<>+0(SB), Y5, Y6
+	VMULPS       Y5, Y6, Y5
+	VMULPS       Y4, Y5, Y5
+	VSUBPS       Y5, Y2, Y2
+	VBLENDVPS    Y3, Y5, Y2, Y2
+	VMULPS       const3ecc422a<>+0(SB), Y4, Y4
+	VMOVUPS      constc1a00000<>+0(SB), Y5
+	VMAXPS       Y1, Y5, Y5
+	VMULPS       Y5, Y2, Y1
+	VMOVUPS      Y2, Y2
+	VFMADD231PS  Y4, Y3, Y2
+	VMASKMOVPS   (SI)(R8*4), Y0, Y3
+	VMASKMOVPS   (BX)(R8*4), Y0, Y4
+	VMULPS       Y4, Y2, Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y3, Y1, Y1
+	VMASKMOVPS   Y2, Y0, (AX)(R8*4)
+	VMASKMOVPS   Y1, Y0, (CX)(R8*4)
+
+done141:
 	VZEROUPPER
 	RET
 
@@ -2735,9 +3207,9 @@ TEXT ·geluTanhAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop121:
+loop142:
 	CMPQ         CX, $0x00000008
-	JLT          end122
+	JLT          end143
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2775,11 +3247,11 @@ loop121:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop121
+	JMP          loop142
 
-end122:
+end143:
 	TESTQ        CX, CX
-	JZ           done123
+	JZ           done144
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -2819,7 +3291,7 @@ end122:
 	VMULPS       Y3, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done123:
+done144:
 	VZEROUPPER
 	RET
 
@@ -2885,9 +3357,9 @@ TEXT ·geluTanhDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop124:
+loop145:
 	CMPQ         DX, $0x00000008
-	JLT          end125
+	JLT          end146
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      constc1a00000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -2934,11 +3406,11 @@ loop124:
 	VMOVUPS      Y2, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop124
+	JMP          loop145
 
-end125:
+end146:
 	TESTQ        DX, DX
-	JZ           done126
+	JZ           done147
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -2987,7 +3459,7 @@ end125:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y3, Y0, (CX)(BX*4)
 
-done126:
+done147:
 	VZEROUPPER
 	RET
 
@@ -3009,6 +3481,234 @@ DATA const3e5b33b6<>+56(SB)/4, $0x3e5b33b6
 DATA const3e5b33b6<>+60(SB)/4, $0x3e5b33b6
 GLOBL const3e5b33b6<>(SB), RODATA|NOPTR, $64
 
+// func geluTanhGatedAVX2(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluTanhGatedAVX2(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop148:
+	CMPQ         BX, $0x00000008
+	JLT          end149
+	VMOVUPS      (CX)(SI*4), Y0
+	VMOVUPS      constc1a00000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VMOVUPS      const41a00000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y2
+	VMULPS       Y2, Y2, Y1
+	VMOVUPS      const3d922279<>+0(SB), Y3
+	VFMADD213PS  const3fcc422a<>+0(SB), Y1, Y3
+	VMULPS       Y2, Y3, Y1
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VORPS        const80000000<>+0(SB), Y1, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VBLENDVPS    Y1, Y3, Y2, Y1
+	VADDPS       Y3, Y2, Y2
+	VDIVPS       Y2, Y1, Y1
+	VMOVUPS      constc1a00000<>+0(SB), Y2
+	VMAXPS       Y0, Y2, Y2
+	VMULPS       Y2, Y1, Y0
+	VMOVUPS      (DX)(SI*4), Y1
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (AX)(SI*4)
+	ADDQ         $0x00000008, SI
+	SUBQ         $0x00000008, BX
+	JMP          loop148
+
+end149:
+	TESTQ        BX, BX
+	JZ           done150
+	LEAQ         maskTable<>+0(SB), DI
+	NEGQ         BX
+	VMOVDQU      32(DI)(BX*4), Y0
+	VMASKMOVPS   (CX)(SI*4), Y0, Y1
+	VMOVUPS      constc1a00000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VMOVUPS      const41a00000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMULPS       Y3, Y3, Y2
+	VMOVUPS      const3d922279<>+0(SB), Y4
+	VFMADD213PS  const3fcc422a<>+0(SB), Y2, Y4
+	VMULPS       Y3, Y4, Y2
+	VMOVUPS      const3f800000<>+0(SB), Y3
+	VORPS        const80000000<>+0(SB), Y2, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VBLENDVPS    Y2, Y4, Y3, Y2
+	VADDPS       Y4, Y3, Y3
+	VDIVPS       Y3, Y2, Y2
+	VMOVUPS      constc1a00000<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y3
+	VMULPS       Y3, Y2, Y1
+	VMASKMOVPS   (DX)(SI*4), Y0, Y2
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (AX)(SI*4)
+
+done150:
+	VZEROUPPER
+	RET
+
+// func geluTanhGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluTanhGatedGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop151:
+	CMPQ         DI, $0x00000008
+	JLT          end152
+	VMOVUPS      (DX)(R8*4), Y0
+	VMOVUPS      constc1a00000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VMOVUPS      const41a00000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y2
+	VMULPS       Y2, Y2, Y1
+	VMOVUPS      const3d922279<>+0(SB), Y3
+	VFMADD213PS  const3fcc422a<>+0(SB), Y1, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      const3f800000<>+0(SB), Y4
+	VORPS        const80000000<>+0(SB), Y3, Y5
+	VMOVUPS      constc2b00000<>+0(SB), Y6
+	VMAXPS       Y5, Y6, Y6
+	VMOVUPS      const4b40007f<>+0(SB), Y5
+	VMOVUPS      Y5, Y5
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y6, Y5
+	VPSLLD       $0x17, Y5, Y7
+	VSUBPS       const4b40007f<>+0(SB), Y5, Y5
+	VFNMADD231PS const3f318000<>+0(SB), Y5, Y6
+	VFNMADD231PS constb95e8083<>+0(SB), Y5, Y6
+	VMOVUPS      const3ab5121a<>+0(SB), Y5
+	VFMADD213PS  const3c091cf1<>+0(SB), Y6, Y5
+	VFMADD213PS  const3d2aac79<>+0(SB), Y6, Y5
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y6, Y5
+	VFMADD213PS  const3efffffe<>+0(SB), Y6, Y5
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y5
+	VFMADD213PS  const3f800000<>+0(SB), Y6, Y5
+	VMULPS       Y7, Y5, Y5
+	VBLENDVPS    Y3, Y5, Y4, Y3
+	VADDPS       Y5, Y4, Y6
+	VDIVPS       Y6, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VMULPS       Y4, Y5, Y5
+	VMULPS       Y4, Y5, Y4
+	VMOVUPS      constc1a00000<>+0(SB), Y5
+	VMAXPS       Y0, Y5, Y5
+	VMULPS       Y5, Y3, Y0
+	VMOVUPS      const3e5b33b6<>+0(SB), Y5
+	VFMADD213PS  const3fcc422a<>+0(SB), Y1, Y5
+	VMULPS       Y4, Y2, Y1
+	VMOVUPS      Y3, Y2
+	VFMADD231PS  Y5, Y1, Y2
+	VMOVUPS      (SI)(R8*4), Y1
+	VMOVUPS      (BX)(R8*4), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y2, (AX)(R8*4)
+	VMOVUPS      Y0, (CX)(R8*4)
+	ADDQ         $0x00000008, R8
+	SUBQ         $0x00000008, DI
+	JMP          loop151
+
+end152:
+	TESTQ        DI, DI
+	JZ           done153
+	LEAQ         maskTable<>+0(SB), R9
+	NEGQ         DI
+	VMOVDQU      32(R9)(DI*4), Y0
+	VMASKMOVPS   (DX)(R8*4), Y0, Y1
+	VMOVUPS      constc1a00000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VMOVUPS      const41a00000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMULPS       Y3, Y3, Y2
+	VMOVUPS      const3d922279<>+0(SB), Y4
+	VFMADD213PS  const3fcc422a<>+0(SB), Y2, Y4
+	VMULPS       Y3, Y4, Y4
+	VMOVUPS      const3f800000<>+0(SB), Y5
+	VORPS        const80000000<>+0(SB), Y4, Y6
+	VMOVUPS      constc2b00000<>+0(SB), Y7
+	VMAXPS       Y6, Y7, Y7
+	VMOVUPS      const4b40007f<>+0(SB), Y6
+	VMOVUPS      Y6, Y6
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y7, Y6
+	VPSLLD       $0x17, Y6, Y8
+	VSUBPS       const4b40007f<>+0(SB), Y6, Y6
+	VFNMADD231PS const3f318000<>+0(SB), Y6, Y7
+	VFNMADD231PS constb95e8083<>+0(SB), Y6, Y7
+	VMOVUPS      const3ab5121a<>+0(SB), Y6
+	VFMADD213PS  const3c091cf1<>+0(SB), Y7, Y6
+	VFMADD213PS  const3d2aac79<>+0(SB), Y7, Y6
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y7, Y6
+	VFMADD213PS  const3efffffe<>+0(SB), Y7, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y6
+	VFMADD213PS  const3f800000<>+0(SB), Y7, Y6
+	VMULPS       Y8, Y6, Y6
+	VBLENDVPS    Y4, Y6, Y5, Y4
+	VADDPS       Y6, Y5, Y7
+	VDIVPS       Y7, Y5, Y5
+	VMULPS       Y5, Y4, Y4
+	VMULPS       Y5, Y6, Y6
+	VMULPS       Y5, Y6, Y5
+	VMOVUPS      constc1a00000<>+0(SB), Y6
+	VMAXPS       Y1, Y6, Y6
+	VMULPS       Y6, Y4, Y1
+	VMOVUPS      const3e5b33b6<>+0(SB), Y6
+	VFMADD213PS  const3fcc422a<>+0(SB), Y2, Y6
+	VMULPS       Y5, Y3, Y2
+	VMOVUPS      Y4, Y3
+	VFMADD231PS  Y6, Y2, Y3
+	VMASKMOVPS   (SI)(R8*4), Y0, Y2
+	VMASKMOVPS   (BX)(R8*4), Y0, Y4
+	VMULPS       Y4, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y3, Y0, (AX)(R8*4)
+	VMASKMOVPS   Y1, Y0, (CX)(R8*4)
+
+done153:
+	VZEROUPPER
+	RET
+
 // func reluAVX2(v []float32)
 // Requires: AVX
 TEXT ·reluAVX2(SB), NOSPLIT, $0-24
@@ -3016,20 +3716,20 @@ TEXT ·reluAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop127:
+loop154:
 	CMPQ    CX, $0x00000008
-	JLT     end128
+	JLT     end155
 	VMOVUPS (AX)(DX*4), Y0
 	VXORPS  Y1, Y1, Y1
 	VMAXPS  Y0, Y1, Y0
 	VMOVUPS Y0, (AX)(DX*4)
 	ADDQ    $0x00000008, DX
 	SUBQ    $0x00000008, CX
-	JMP     loop127
+	JMP     loop154
 
-end128:
+end155:
 	TESTQ      CX, CX
-	JZ         done129
+	JZ         done156
 	LEAQ       maskTable<>+0(SB), BX
 	NEGQ       CX
 	VMOVDQU    32(BX)(CX*4), Y0
@@ -3038,7 +3738,7 @@ end128:
 	VMAXPS     Y1, Y2, Y1
 	VMASKMOVPS Y1, Y0, (AX)(DX*4)
 
-done129:
+done156:
 	VZEROUPPER
 	RET
 
@@ -3050,9 +3750,9 @@ TEXT ·reluDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop130:
+loop157:
 	CMPQ    DX, $0x00000008
-	JLT     end131
+	JLT     end158
 	VMOVUPS (AX)(BX*4), Y0
 	VXORPS  Y1, Y1, Y1
 	VMAXPS  Y0, Y1, Y1
@@ -3064,11 +3764,11 @@ loop130:
 	VMOVUPS Y0, (CX)(BX*4)
 	ADDQ    $0x00000008, BX
 	SUBQ    $0x00000008, DX
-	JMP     loop130
+	JMP     loop157
 
-end131:
+end158:
 	TESTQ      DX, DX
-	JZ         done132
+	JZ         done159
 	LEAQ       maskTable<>+0(SB), SI
 	NEGQ       DX
 	VMOVDQU    32(SI)(DX*4), Y0
@@ -3082,7 +3782,103 @@ end131:
 	VMASKMOVPS Y2, Y0, (AX)(BX*4)
 	VMASKMOVPS Y1, Y0, (CX)(BX*4)
 
-done132:
+done159:
+	VZEROUPPER
+	RET
+
+// func reluGatedAVX2(y []float32, gate []float32, up []float32)
+// Requires: AVX
+TEXT ·reluGatedAVX2(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop160:
+	CMPQ    BX, $0x00000008
+	JLT     end161
+	VMOVUPS (CX)(SI*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMAXPS  Y0, Y1, Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x00000008, SI
+	SUBQ    $0x00000008, BX
+	JMP     loop160
+
+end161:
+	TESTQ      BX, BX
+	JZ         done162
+	LEAQ       maskTable<>+0(SB), DI
+	NEGQ       BX
+	VMOVDQU    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VXORPS     Y2, Y2, Y2
+	VMAXPS     Y1, Y2, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VMULPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+done162:
+	VZEROUPPER
+	RET
+
+// func reluGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX
+TEXT ·reluGatedGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop163:
+	CMPQ    DI, $0x00000008
+	JLT     end164
+	VMOVUPS (DX)(R8*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMAXPS  Y0, Y1, Y1
+	VMOVUPS const3f800000<>+0(SB), Y2
+	VXORPS  Y3, Y3, Y3
+	VCMPPS  $0x06, Y3, Y0, Y0
+	VANDPS  Y2, Y0, Y0
+	VMOVUPS (SI)(R8*4), Y2
+	VMOVUPS (BX)(R8*4), Y3
+	VMULPS  Y3, Y0, Y0
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y0, (AX)(R8*4)
+	VMOVUPS Y1, (CX)(R8*4)
+	ADDQ    $0x00000008, R8
+	SUBQ    $0x00000008, DI
+	JMP     loop163
+
+end164:
+	TESTQ      DI, DI
+	JZ         done165
+	LEAQ       maskTable<>+0(SB), R9
+	NEGQ       DI
+	VMOVDQU    32(R9)(DI*4), Y0
+	VMASKMOVPS (DX)(R8*4), Y0, Y1
+	VXORPS     Y2, Y2, Y2
+	VMAXPS     Y1, Y2, Y2
+	VMOVUPS    const3f800000<>+0(SB), Y3
+	VXORPS     Y4, Y4, Y4
+	VCMPPS     $0x06, Y4, Y1, Y1
+	VANDPS     Y3, Y1, Y1
+	VMASKMOVPS (SI)(R8*4), Y0, Y3
+	VMASKMOVPS (BX)(R8*4), Y0, Y4
+	VMULPS     Y4, Y1, Y1
+	VMULPS     Y3, Y1, Y1
+	VMULPS     Y3, Y2, Y2
+	VMASKMOVPS Y1, Y0, (AX)(R8*4)
+	VMASKMOVPS Y2, Y0, (CX)(R8*4)
+
+done165:
 	VZEROUPPER
 	RET
 
@@ -3093,9 +3889,9 @@ TEXT ·siluAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop133:
+loop166:
 	CMPQ         CX, $0x00000008
-	JLT          end134
+	JLT          end167
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      constc2c80000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -3129,11 +3925,11 @@ loop133:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop133
+	JMP          loop166
 
-end134:
+end167:
 	TESTQ        CX, CX
-	JZ           done135
+	JZ           done168
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -3169,7 +3965,7 @@ end134:
 	VMULPS       Y3, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done135:
+done168:
 	VZEROUPPER
 	RET
 
@@ -3217,9 +4013,9 @@ TEXT ·siluDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop136:
+loop169:
 	CMPQ         DX, $0x00000008
-	JLT          end137
+	JLT          end170
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      constc2c80000<>+0(SB), Y1
 	VMAXPS       Y0, Y1, Y1
@@ -3259,11 +4055,11 @@ loop136:
 	VMOVUPS      Y3, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop136
+	JMP          loop169
 
-end137:
+end170:
 	TESTQ        DX, DX
-	JZ           done138
+	JZ           done171
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -3305,7 +4101,213 @@ end137:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y4, Y0, (CX)(BX*4)
 
-done138:
+done171:
+	VZEROUPPER
+	RET
+
+// func siluGatedAVX2(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluGatedAVX2(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop172:
+	CMPQ         BX, $0x00000008
+	JLT          end173
+	VMOVUPS      (CX)(SI*4), Y0
+	VMOVUPS      constc2c80000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VMOVUPS      const42c80000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y2
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VORPS        const80000000<>+0(SB), Y2, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VBLENDVPS    Y2, Y3, Y1, Y2
+	VADDPS       Y3, Y1, Y1
+	VDIVPS       Y1, Y2, Y1
+	VMOVUPS      constc2c80000<>+0(SB), Y2
+	VMAXPS       Y0, Y2, Y2
+	VMULPS       Y2, Y1, Y0
+	VMOVUPS      (DX)(SI*4), Y1
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (AX)(SI*4)
+	ADDQ         $0x00000008, SI
+	SUBQ         $0x00000008, BX
+	JMP          loop172
+
+end173:
+	TESTQ        BX, BX
+	JZ           done174
+	LEAQ         maskTable<>+0(SB), DI
+	NEGQ         BX
+	VMOVDQU      32(DI)(BX*4), Y0
+	VMASKMOVPS   (CX)(SI*4), Y0, Y1
+	VMOVUPS      constc2c80000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VMOVUPS      const42c80000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VORPS        const80000000<>+0(SB), Y3, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VBLENDVPS    Y3, Y4, Y2, Y3
+	VADDPS       Y4, Y2, Y2
+	VDIVPS       Y2, Y3, Y2
+	VMOVUPS      constc2c80000<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y3
+	VMULPS       Y3, Y2, Y1
+	VMASKMOVPS   (DX)(SI*4), Y0, Y2
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (AX)(SI*4)
+
+done174:
+	VZEROUPPER
+	RET
+
+// func siluGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluGatedGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop175:
+	CMPQ         DI, $0x00000008
+	JLT          end176
+	VMOVUPS      (DX)(R8*4), Y0
+	VMOVUPS      constc2c80000<>+0(SB), Y1
+	VMAXPS       Y0, Y1, Y1
+	VMOVUPS      const42c80000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y2
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VORPS        const80000000<>+0(SB), Y2, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VBLENDVPS    Y2, Y3, Y1, Y4
+	VADDPS       Y3, Y1, Y5
+	VDIVPS       Y5, Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y1, Y3, Y1
+	VMOVUPS      constc2c80000<>+0(SB), Y3
+	VMAXPS       Y0, Y3, Y3
+	VMULPS       Y3, Y4, Y0
+	VMOVUPS      Y4, Y3
+	VFMADD231PS  Y1, Y2, Y3
+	VMOVUPS      (SI)(R8*4), Y1
+	VMOVUPS      (BX)(R8*4), Y2
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y3, (AX)(R8*4)
+	VMOVUPS      Y0, (CX)(R8*4)
+	ADDQ         $0x00000008, R8
+	SUBQ         $0x00000008, DI
+	JMP          loop175
+
+end176:
+	TESTQ        DI, DI
+	JZ           done177
+	LEAQ         maskTable<>+0(SB), R9
+	NEGQ         DI
+	VMOVDQU      32(R9)(DI*4), Y0
+	VMASKMOVPS   (DX)(R8*4), Y0, Y1
+	VMOVUPS      constc2c80000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y2
+	VMOVUPS      const42c80000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y3
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VORPS        const80000000<>+0(SB), Y3, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VBLENDVPS    Y3, Y4, Y2, Y5
+	VADDPS       Y4, Y2, Y6
+	VDIVPS       Y6, Y2, Y2
+	VMULPS       Y2, Y5, Y5
+	VMULPS       Y2, Y4, Y4
+	VMULPS       Y2, Y4, Y2
+	VMOVUPS      constc2c80000<>+0(SB), Y4
+	VMAXPS       Y1, Y4, Y4
+	VMULPS       Y4, Y5, Y1
+	VMOVUPS      Y5, Y4
+	VFMADD231PS  Y2, Y3, Y4
+	VMASKMOVPS   (SI)(R8*4), Y0, Y2
+	VMASKMOVPS   (BX)(R8*4), Y0, Y3
+	VMULPS       Y3, Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y4, Y0, (AX)(R8*4)
+	VMASKMOVPS   Y1, Y0, (CX)(R8*4)
+
+done177:
 	VZEROUPPER
 	RET
 
@@ -3316,9 +4318,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop139:
+loop178:
 	CMPQ         CX, $0x00000008
-	JLT          end140
+	JLT          end179
 	VMOVUPS      (AX)(DX*4), Y0
 	VMOVUPS      const3f800000<>+0(SB), Y1
 	VORPS        const80000000<>+0(SB), Y0, Y2
@@ -3359,11 +4361,11 @@ loop139:
 	VMOVUPS      Y0, (AX)(DX*4)
 	ADDQ         $0x00000008, DX
 	SUBQ         $0x00000008, CX
-	JMP          loop139
+	JMP          loop178
 
-end140:
+end179:
 	TESTQ        CX, CX
-	JZ           done141
+	JZ           done180
 	LEAQ         maskTable<>+0(SB), BX
 	NEGQ         CX
 	VMOVDQU      32(BX)(CX*4), Y0
@@ -3406,7 +4408,7 @@ end140:
 	VORPS        Y1, Y2, Y1
 	VMASKMOVPS   Y1, Y0, (AX)(DX*4)
 
-done141:
+done180:
 	VZEROUPPER
 	RET
 
@@ -3526,9 +4528,9 @@ TEXT ·tanhDerivAVX2(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop142:
+loop181:
 	CMPQ         DX, $0x00000008
-	JLT          end143
+	JLT          end182
 	VMOVUPS      (AX)(BX*4), Y0
 	VMOVUPS      const3f800000<>+0(SB), Y1
 	VORPS        const80000000<>+0(SB), Y0, Y2
@@ -3572,11 +4574,11 @@ loop142:
 	VMOVUPS      Y1, (CX)(BX*4)
 	ADDQ         $0x00000008, BX
 	SUBQ         $0x00000008, DX
-	JMP          loop142
+	JMP          loop181
 
-end143:
+end182:
 	TESTQ        DX, DX
-	JZ           done144
+	JZ           done183
 	LEAQ         maskTable<>+0(SB), SI
 	NEGQ         DX
 	VMOVDQU      32(SI)(DX*4), Y0
@@ -3622,7 +4624,235 @@ end143:
 	VMASKMOVPS   Y1, Y0, (AX)(BX*4)
 	VMASKMOVPS   Y2, Y0, (CX)(BX*4)
 
-done144:
+done183:
+	VZEROUPPER
+	RET
+
+// func tanhGatedAVX2(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tanhGatedAVX2(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop184:
+	CMPQ         BX, $0x00000008
+	JLT          end185
+	VMOVUPS      (CX)(SI*4), Y0
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VORPS        const80000000<>+0(SB), Y0, Y2
+	VADDPS       Y2, Y2, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VSUBPS       Y3, Y1, Y4
+	VADDPS       Y3, Y1, Y1
+	VDIVPS       Y1, Y4, Y1
+	VMULPS       Y0, Y0, Y3
+	VMOVUPS      constbbbb560d<>+0(SB), Y4
+	VFMADD213PS  const3ca92b6c<>+0(SB), Y3, Y4
+	VFMADD213PS  constbd5c2224<>+0(SB), Y3, Y4
+	VFMADD213PS  const3e0883b4<>+0(SB), Y3, Y4
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Y3, Y4
+	VMULPS       Y0, Y3, Y3
+	VMOVUPS      Y0, Y5
+	VFMADD231PS  Y4, Y3, Y5
+	VADDPS       const3f200000<>+0(SB), Y2, Y2
+	VBLENDVPS    Y2, Y1, Y5, Y1
+	VANDPS       const80000000<>+0(SB), Y0, Y0
+	VORPS        Y0, Y1, Y0
+	VMOVUPS      (DX)(SI*4), Y1
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (AX)(SI*4)
+	ADDQ         $0x00000008, SI
+	SUBQ         $0x00000008, BX
+	JMP          loop184
+
+end185:
+	TESTQ        BX, BX
+	JZ           done186
+	LEAQ         maskTable<>+0(SB), DI
+	NEGQ         BX
+	VMOVDQU      32(DI)(BX*4), Y0
+	VMASKMOVPS   (CX)(SI*4), Y0, Y1
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VORPS        const80000000<>+0(SB), Y1, Y3
+	VADDPS       Y3, Y3, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VSUBPS       Y4, Y2, Y5
+	VADDPS       Y4, Y2, Y2
+	VDIVPS       Y2, Y5, Y2
+	VMULPS       Y1, Y1, Y4
+	VMOVUPS      constbbbb560d<>+0(SB), Y5
+	VFMADD213PS  const3ca92b6c<>+0(SB), Y4, Y5
+	VFMADD213PS  constbd5c2224<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e0883b4<>+0(SB), Y4, Y5
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Y4, Y5
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      Y1, Y6
+	VFMADD231PS  Y5, Y4, Y6
+	VADDPS       const3f200000<>+0(SB), Y3, Y3
+	VBLENDVPS    Y3, Y2, Y6, Y2
+	VANDPS       const80000000<>+0(SB), Y1, Y1
+	VORPS        Y1, Y2, Y1
+	VMASKMOVPS   (DX)(SI*4), Y0, Y2
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (AX)(SI*4)
+
+done186:
+	VZEROUPPER
+	RET
+
+// func tanhGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tanhGatedGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop187:
+	CMPQ         DI, $0x00000008
+	JLT          end188
+	VMOVUPS      (DX)(R8*4), Y0
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VORPS        const80000000<>+0(SB), Y0, Y2
+	VADDPS       Y2, Y2, Y3
+	VMOVUPS      constc2b00000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y4
+	VMOVUPS      const4b40007f<>+0(SB), Y3
+	VMOVUPS      Y3, Y3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y4, Y3
+	VPSLLD       $0x17, Y3, Y5
+	VSUBPS       const4b40007f<>+0(SB), Y3, Y3
+	VFNMADD231PS const3f318000<>+0(SB), Y3, Y4
+	VFNMADD231PS constb95e8083<>+0(SB), Y3, Y4
+	VMOVUPS      const3ab5121a<>+0(SB), Y3
+	VFMADD213PS  const3c091cf1<>+0(SB), Y4, Y3
+	VFMADD213PS  const3d2aac79<>+0(SB), Y4, Y3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y4, Y3
+	VFMADD213PS  const3efffffe<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VFMADD213PS  const3f800000<>+0(SB), Y4, Y3
+	VMULPS       Y5, Y3, Y3
+	VSUBPS       Y3, Y1, Y4
+	VADDPS       Y3, Y1, Y1
+	VDIVPS       Y1, Y4, Y1
+	VMULPS       Y0, Y0, Y3
+	VMOVUPS      constbbbb560d<>+0(SB), Y4
+	VFMADD213PS  const3ca92b6c<>+0(SB), Y3, Y4
+	VFMADD213PS  constbd5c2224<>+0(SB), Y3, Y4
+	VFMADD213PS  const3e0883b4<>+0(SB), Y3, Y4
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Y3, Y4
+	VMULPS       Y0, Y3, Y3
+	VMOVUPS      Y0, Y5
+	VFMADD231PS  Y4, Y3, Y5
+	VADDPS       const3f200000<>+0(SB), Y2, Y2
+	VBLENDVPS    Y2, Y1, Y5, Y1
+	VANDPS       const80000000<>+0(SB), Y0, Y0
+	VORPS        Y0, Y1, Y0
+	VMOVUPS      const3f800000<>+0(SB), Y1
+	VFNMADD231PS Y0, Y0, Y1
+	VMOVUPS      (SI)(R8*4), Y2
+	VMOVUPS      (BX)(R8*4), Y3
+	VMULPS       Y3, Y1, Y1
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y1, (AX)(R8*4)
+	VMOVUPS      Y0, (CX)(R8*4)
+	ADDQ         $0x00000008, R8
+	SUBQ         $0x00000008, DI
+	JMP          loop187
+
+end188:
+	TESTQ        DI, DI
+	JZ           done189
+	LEAQ         maskTable<>+0(SB), R9
+	NEGQ         DI
+	VMOVDQU      32(R9)(DI*4), Y0
+	VMASKMOVPS   (DX)(R8*4), Y0, Y1
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VORPS        const80000000<>+0(SB), Y1, Y3
+	VADDPS       Y3, Y3, Y4
+	VMOVUPS      constc2b00000<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y5
+	VMOVUPS      const4b40007f<>+0(SB), Y4
+	VMOVUPS      Y4, Y4
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Y5, Y4
+	VPSLLD       $0x17, Y4, Y6
+	VSUBPS       const4b40007f<>+0(SB), Y4, Y4
+	VFNMADD231PS const3f318000<>+0(SB), Y4, Y5
+	VFNMADD231PS constb95e8083<>+0(SB), Y4, Y5
+	VMOVUPS      const3ab5121a<>+0(SB), Y4
+	VFMADD213PS  const3c091cf1<>+0(SB), Y5, Y4
+	VFMADD213PS  const3d2aac79<>+0(SB), Y5, Y4
+	VFMADD213PS  const3e2aaa49<>+0(SB), Y5, Y4
+	VFMADD213PS  const3efffffe<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VFMADD213PS  const3f800000<>+0(SB), Y5, Y4
+	VMULPS       Y6, Y4, Y4
+	VSUBPS       Y4, Y2, Y5
+	VADDPS       Y4, Y2, Y2
+	VDIVPS       Y2, Y5, Y2
+	VMULPS       Y1, Y1, Y4
+	VMOVUPS      constbbbb560d<>+0(SB), Y5
+	VFMADD213PS  const3ca92b6c<>+0(SB), Y4, Y5
+	VFMADD213PS  constbd5c2224<>+0(SB), Y4, Y5
+	VFMADD213PS  const3e0883b4<>+0(SB), Y4, Y5
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Y4, Y5
+	VMULPS       Y1, Y4, Y4
+	VMOVUPS      Y1, Y6
+	VFMADD231PS  Y5, Y4, Y6
+	VADDPS       const3f200000<>+0(SB), Y3, Y3
+	VBLENDVPS    Y3, Y2, Y6, Y2
+	VANDPS       const80000000<>+0(SB), Y1, Y1
+	VORPS        Y1, Y2, Y1
+	VMOVUPS      const3f800000<>+0(SB), Y2
+	VFNMADD231PS Y1, Y1, Y2
+	VMASKMOVPS   (SI)(R8*4), Y0, Y3
+	VMASKMOVPS   (BX)(R8*4), Y0, Y4
+	VMULPS       Y4, Y2, Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y3, Y1, Y1
+	VMASKMOVPS   Y2, Y0, (AX)(R8*4)
+	VMASKMOVPS   Y1, Y0, (CX)(R8*4)
+
+done189:
 	VZEROUPPER
 	RET
 
@@ -3643,9 +4873,9 @@ TEXT ·dropApplyAVX2(SB), NOSPLIT, $0-68
 	MOVQ         src_len+48(FP), DX
 	XORQ         BX, BX
 
-loop145:
+loop190:
 	CMPQ     DX, $0x00000010
-	JLT      end146
+	JLT      end191
 	VPXOR    Y0, Y7, Y8
 	VPADDD   const00000008<>+0(SB), Y7, Y7
 	VPSRLD   $0x11, Y8, Y9
@@ -3686,12 +4916,12 @@ loop145:
 	VMOVUPS  Y8, 32(AX)(BX*4)
 	ADDQ     $0x00000010, BX
 	SUBQ     $0x00000010, DX
-	JMP      loop145
+	JMP      loop190
 
-end146:
-loop147:
+end191:
+loop192:
 	CMPQ     DX, $0x00000008
-	JLT      end148
+	JLT      end193
 	VPXOR    Y0, Y7, Y8
 	VPADDD   const00000008<>+0(SB), Y7, Y7
 	VPSRLD   $0x11, Y8, Y9
@@ -3713,11 +4943,11 @@ loop147:
 	VMOVUPS  Y8, (AX)(BX*4)
 	ADDQ     $0x00000008, BX
 	SUBQ     $0x00000008, DX
-	JMP      loop147
+	JMP      loop192
 
-end148:
+end193:
 	TESTQ      DX, DX
-	JZ         done149
+	JZ         done194
 	LEAQ       maskTable<>+0(SB), SI
 	NEGQ       DX
 	VMOVDQU    32(SI)(DX*4), Y8
@@ -3741,7 +4971,7 @@ end148:
 	VPANDN     Y1, Y0, Y0
 	VMASKMOVPS Y0, Y8, (AX)(BX*4)
 
-done149:
+done194:
 	VZEROUPPER
 	RET
 
@@ -3847,9 +5077,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop150:
+loop195:
 	CMPQ        DX, $0x00000040
-	JLT         end151
+	JLT         end196
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -3864,22 +5094,22 @@ loop150:
 	VFMADD231PS Z4, Z5, Z3
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop150
+	JMP         loop195
 
-end151:
-loop152:
+end196:
+loop197:
 	CMPQ        DX, $0x00000010
-	JLT         end153
+	JLT         end198
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop152
+	JMP         loop197
 
-end153:
+end198:
 	TESTQ       DX, DX
-	JZ          done154
+	JZ          done199
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -3887,7 +5117,7 @@ end153:
 	VMOVUPS.Z   (AX)(BX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-done154:
+done199:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -3912,9 +5142,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_len+16(FP), DX
 	XORQ         BX, BX
 
-loop155:
+loop200:
 	CMPQ        DX, $0x00000040
-	JLT         end156
+	JLT         end201
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -3933,23 +5163,23 @@ loop155:
 	VMOVUPS     Z1, 192(CX)(BX*4)
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop155
+	JMP         loop200
 
-end156:
-loop157:
+end201:
+loop202:
 	CMPQ        DX, $0x00000010
-	JLT         end158
+	JLT         end203
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop157
+	JMP         loop202
 
-end158:
+end203:
 	TESTQ       DX, DX
-	JZ          done159
+	JZ          done204
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -3958,7 +5188,7 @@ end158:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done159:
+done204:
 	VZEROUPPER
 	RET
 
@@ -3970,9 +5200,9 @@ TEXT ·mulAVX512(SB), NOSPLIT, $0-48
 	MOVQ x_len+32(FP), DX
 	XORQ BX, BX
 
-loop160:
+loop205:
 	CMPQ    DX, $0x00000040
-	JLT     end161
+	JLT     end206
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
@@ -3991,23 +5221,23 @@ loop160:
 	VMOVUPS Z0, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop160
+	JMP     loop205
 
-end161:
-loop162:
+end206:
+loop207:
 	CMPQ    DX, $0x00000010
-	JLT     end163
+	JLT     end208
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop162
+	JMP     loop207
 
-end163:
+end208:
 	TESTQ     DX, DX
-	JZ        done164
+	JZ        done209
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -4016,7 +5246,7 @@ end163:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done164:
+done209:
 	VZEROUPPER
 	RET
 
@@ -4029,9 +5259,9 @@ TEXT ·addToAVX512(SB), NOSPLIT, $0-72
 	MOVQ x_len+32(FP), BX
 	XORQ SI, SI
 
-loop165:
+loop210:
 	CMPQ    BX, $0x00000040
-	JLT     end166
+	JLT     end211
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -4050,23 +5280,23 @@ loop165:
 	VMOVUPS Z0, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop165
+	JMP     loop210
 
-end166:
-loop167:
+end211:
+loop212:
 	CMPQ    BX, $0x00000010
-	JLT     end168
+	JLT     end213
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop167
+	JMP     loop212
 
-end168:
+end213:
 	TESTQ     BX, BX
-	JZ        done169
+	JZ        done214
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -4075,7 +5305,7 @@ end168:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done169:
+done214:
 	VZEROUPPER
 	RET
 
@@ -4092,9 +5322,9 @@ TEXT ·addRows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst_len+8(FP), DI
 	XORQ R8, R8
 
-loop170:
+loop215:
 	CMPQ    DI, $0x00000010
-	JLT     end171
+	JLT     end216
 	VMOVUPS (AX)(R8*4), Z0
 	VMOVUPS (DX)(R8*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -4107,11 +5337,11 @@ loop170:
 	VMOVUPS Z0, (AX)(R8*4)
 	ADDQ    $0x00000010, R8
 	SUBQ    $0x00000010, DI
-	JMP     loop170
+	JMP     loop215
 
-end171:
+end216:
 	TESTQ     DI, DI
-	JZ        done172
+	JZ        done217
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -4126,7 +5356,7 @@ end171:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 
-done172:
+done217:
 	VZEROUPPER
 	RET
 
@@ -4141,9 +5371,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	MOVQ   x_len+8(FP), CX
 	XORQ   DX, DX
 
-loop173:
+loop218:
 	CMPQ          CX, $0x00000020
-	JLT           end174
+	JLT           end219
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4158,12 +5388,12 @@ loop173:
 	VFMADD231PD   Z5, Z5, Z3
 	ADDQ          $0x00000020, DX
 	SUBQ          $0x00000020, CX
-	JMP           loop173
+	JMP           loop218
 
-end174:
-loop175:
+end219:
+loop220:
 	CMPQ          CX, $0x00000010
-	JLT           end176
+	JLT           end221
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4172,11 +5402,11 @@ loop175:
 	VFMADD231PD   Z5, Z5, Z1
 	ADDQ          $0x00000010, DX
 	SUBQ          $0x00000010, CX
-	JMP           loop175
+	JMP           loop220
 
-end176:
+end221:
 	TESTQ         CX, CX
-	JZ            done177
+	JZ            done222
 	MOVL          $0xffffffff, BX
 	BZHIL         CX, BX, BX
 	KMOVW         BX, K1
@@ -4187,7 +5417,7 @@ end176:
 	VFMADD231PD   Z4, Z4, Z0
 	VFMADD231PD   Z5, Z5, Z1
 
-done177:
+done222:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -4213,9 +5443,9 @@ TEXT ·sumSquaresColumnsAVX512(SB), NOSPLIT, $0-56
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop178:
+loop223:
 	CMPQ          DX, $0x00000020
-	JLT           end179
+	JLT           end224
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4242,12 +5472,12 @@ loop178:
 	VFMADD231PD   Z5, Z7, Z3
 	ADDQ          $0x00000020, BX
 	SUBQ          $0x00000020, DX
-	JMP           loop178
+	JMP           loop223
 
-end179:
-loop180:
+end224:
+loop225:
 	CMPQ          DX, $0x00000010
-	JLT           end181
+	JLT           end226
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -4262,11 +5492,11 @@ loop180:
 	VFMADD231PD   Z5, Z7, Z1
 	ADDQ          $0x00000010, BX
 	SUBQ          $0x00000010, DX
-	JMP           loop180
+	JMP           loop225
 
-end181:
+end226:
 	TESTQ         DX, DX
-	JZ            done182
+	JZ            done227
 	MOVL          $0xffffffff, SI
 	BZHIL         DX, SI, SI
 	KMOVW         SI, K1
@@ -4283,7 +5513,7 @@ end181:
 	VMULPD        Z5, Z7, Z7
 	VFMADD231PD   Z5, Z7, Z1
 
-done182:
+done227:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -4310,9 +5540,9 @@ TEXT ·maxScaledAVX512(SB), NOSPLIT, $0-36
 	VMOVAPS      Z1, Z5
 	XORQ         DX, DX
 
-loop183:
+loop228:
 	CMPQ    CX, $0x00000040
-	JLT     end184
+	JLT     end229
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
@@ -4327,22 +5557,22 @@ loop183:
 	VMAXPS  Z6, Z5, Z5
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop183
+	JMP     loop228
 
-end184:
-loop185:
+end229:
+loop230:
 	CMPQ    CX, $0x00000010
-	JLT     end186
+	JLT     end231
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop185
+	JMP     loop230
 
-end186:
+end231:
 	TESTQ     CX, CX
-	JZ        done187
+	JZ        done232
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -4351,7 +5581,7 @@ end186:
 	VBLENDMPS Z6, Z1, K1, Z6
 	VMAXPS    Z6, Z2, Z2
 
-done187:
+done232:
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z3, Z2, Z2
@@ -4378,9 +5608,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VPXORD       Z3, Z3, Z3
 	XORQ         DX, DX
 
-loop188:
+loop233:
 	CMPQ         CX, $0x00000020
-	JLT          end189
+	JLT          end234
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -4425,12 +5655,12 @@ loop188:
 	VADDPS       Z4, Z3, Z3
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop188
+	JMP          loop233
 
-end189:
-loop190:
+end234:
+loop235:
 	CMPQ         CX, $0x00000010
-	JLT          end191
+	JLT          end236
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -4454,11 +5684,11 @@ loop190:
 	VADDPS       Z4, Z2, Z2
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop190
+	JMP          loop235
 
-end191:
+end236:
 	TESTQ        CX, CX
-	JZ           done192
+	JZ           done237
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -4485,7 +5715,7 @@ end191:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z2, Z2
 
-done192:
+done237:
 	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y2
@@ -4508,7 +5738,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	LEAQ    (AX)(CX*4), CX
 	VMOVUPS constff800000<>+0(SB), Z0
 	CMPQ    DX, $0x00000010
-	JG      more193
+	JG      more238
 	LEAQ    (DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4516,7 +5746,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	VMOVAPS Z0, Z1
 	VMOVUPS (AX), K1, Z1
 
-row194:
+row239:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -4568,13 +5798,13 @@ row194:
 	VMOVUPS       Z2, K1, (AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row194
+	JLT           row239
 	VZEROUPPER
 	RET
 
-more193:
+more238:
 	CMPQ    DX, $0x00000020
-	JG      more195
+	JG      more240
 	LEAQ    -16(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4583,7 +5813,7 @@ more193:
 	VMOVAPS Z0, Z2
 	VMOVUPS 64(AX), K1, Z2
 
-row196:
+row241:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -4659,13 +5889,13 @@ row196:
 	VMOVUPS       Z4, K1, 64(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row196
+	JLT           row241
 	VZEROUPPER
 	RET
 
-more195:
+more240:
 	CMPQ    DX, $0x00000030
-	JG      more197
+	JG      more242
 	LEAQ    -32(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4675,7 +5905,7 @@ more195:
 	VMOVAPS Z0, Z3
 	VMOVUPS 128(AX), K1, Z3
 
-row198:
+row243:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -4775,13 +6005,13 @@ row198:
 	VMOVUPS       Z6, K1, 128(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row198
+	JLT           row243
 	VZEROUPPER
 	RET
 
-more197:
+more242:
 	CMPQ    DX, $0x00000040
-	JG      more199
+	JG      more244
 	LEAQ    -48(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -4792,7 +6022,7 @@ more197:
 	VMOVAPS Z0, Z4
 	VMOVUPS 192(AX), K1, Z4
 
-row200:
+row245:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -4916,12 +6146,12 @@ row200:
 	VMOVUPS       Z8, K1, 192(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row200
+	JLT           row245
 	VZEROUPPER
 	RET
 
-more199:
-row201:
+more244:
+row246:
 	LEAQ    (AX)(DX*4), BX
 	VMOVUPS constff800000<>+0(SB), Z0
 	VMOVAPS Z0, Z3
@@ -4931,9 +6161,9 @@ row201:
 	MOVQ    DX, SI
 	XORQ    DI, DI
 
-loop202:
+loop247:
 	CMPQ    SI, $0x00000040
-	JLT     end203
+	JLT     end248
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	VMOVUPS 64(AX)(DI*4), Z7
@@ -4944,21 +6174,21 @@ loop202:
 	VMAXPS  Z7, Z6, Z6
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop202
+	JMP     loop247
 
-end203:
-loop204:
+end248:
+loop249:
 	CMPQ    SI, $0x00000010
-	JLT     end205
+	JLT     end250
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop204
+	JMP     loop249
 
-end205:
+end250:
 	TESTQ     SI, SI
-	JZ        done206
+	JZ        done251
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -4966,7 +6196,7 @@ end205:
 	VBLENDMPS Z7, Z0, K1, Z7
 	VMAXPS    Z7, Z3, Z3
 
-done206:
+done251:
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z6, Z4, Z4
 	VMAXPS        Z4, Z3, Z3
@@ -4984,9 +6214,9 @@ done206:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop207:
+loop252:
 	CMPQ         SI, $0x00000020
-	JLT          end208
+	JLT          end253
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -5031,12 +6261,12 @@ loop207:
 	VADDPS       Z3, Z2, Z2
 	ADDQ         $0x00000020, DI
 	SUBQ         $0x00000020, SI
-	JMP          loop207
+	JMP          loop252
 
-end208:
-loop209:
+end253:
+loop254:
 	CMPQ         SI, $0x00000010
-	JLT          end210
+	JLT          end255
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -5060,11 +6290,11 @@ loop209:
 	VADDPS       Z3, Z1, Z1
 	ADDQ         $0x00000010, DI
 	SUBQ         $0x00000010, SI
-	JMP          loop209
+	JMP          loop254
 
-end210:
+end255:
 	TESTQ        SI, SI
-	JZ           done211
+	JZ           done256
 	MOVL         $0xffffffff, R8
 	BZHIL        SI, R8, R8
 	KMOVW        R8, K1
@@ -5091,7 +6321,7 @@ end210:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z1, Z1
 
-done211:
+done256:
 	VADDPS        Z2, Z1, Z1
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VADDPS        Y0, Y1, Y1
@@ -5107,9 +6337,9 @@ done211:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop212:
+loop257:
 	CMPQ    SI, $0x00000040
-	JLT     end213
+	JLT     end258
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
@@ -5124,22 +6354,22 @@ loop212:
 	VMOVUPS Z3, 192(AX)(DI*4)
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop212
+	JMP     loop257
 
-end213:
-loop214:
+end258:
+loop259:
 	CMPQ    SI, $0x00000010
-	JLT     end215
+	JLT     end260
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop214
+	JMP     loop259
 
-end215:
+end260:
 	TESTQ     SI, SI
-	JZ        done216
+	JZ        done261
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -5147,10 +6377,10 @@ end215:
 	VMULPS    Z3, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DI*4)
 
-done216:
+done261:
 	MOVQ BX, AX
 	CMPQ AX, CX
-	JLT  row201
+	JLT  row246
 	VZEROUPPER
 	RET
 
@@ -5162,9 +6392,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop217:
+loop262:
 	CMPQ    CX, $0x00000040
-	JLT     end218
+	JLT     end263
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
@@ -5179,22 +6409,22 @@ loop217:
 	VMOVUPS Z1, 192(AX)(DX*4)
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop217
+	JMP     loop262
 
-end218:
-loop219:
+end263:
+loop264:
 	CMPQ    CX, $0x00000010
-	JLT     end220
+	JLT     end265
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop219
+	JMP     loop264
 
-end220:
+end265:
 	TESTQ     CX, CX
-	JZ        done221
+	JZ        done266
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -5202,7 +6432,7 @@ end220:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done221:
+done266:
 	VZEROUPPER
 	RET
 
@@ -5216,9 +6446,9 @@ TEXT ·softmaxGradAVX512(SB), NOSPLIT, $0-56
 	MOVQ         p_len+32(FP), DX
 	XORQ         BX, BX
 
-loop222:
+loop267:
 	CMPQ    DX, $0x00000040
-	JLT     end223
+	JLT     end268
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -5245,12 +6475,12 @@ loop222:
 	VMOVUPS Z2, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop222
+	JMP     loop267
 
-end223:
-loop224:
+end268:
+loop269:
 	CMPQ    DX, $0x00000010
-	JLT     end225
+	JLT     end270
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -5259,11 +6489,11 @@ loop224:
 	VMOVUPS Z2, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop224
+	JMP     loop269
 
-end225:
+end270:
 	TESTQ     DX, DX
-	JZ        done226
+	JZ        done271
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -5274,7 +6504,7 @@ end225:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done226:
+done271:
 	VZEROUPPER
 	RET
 
@@ -5295,9 +6525,9 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-132
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop227:
+loop272:
 	CMPQ    R8, $0x00000040
-	JLT     end228
+	JLT     end273
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	VMOVUPS 64(DX)(R9*4), Z5
@@ -5308,28 +6538,28 @@ loop227:
 	VADDPS  Z5, Z4, Z4
 	ADDQ    $0x00000040, R9
 	SUBQ    $0x00000040, R8
-	JMP     loop227
+	JMP     loop272
 
-end228:
-loop229:
+end273:
+loop274:
 	CMPQ    R8, $0x00000010
-	JLT     end230
+	JLT     end275
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	ADDQ    $0x00000010, R9
 	SUBQ    $0x00000010, R8
-	JMP     loop229
+	JMP     loop274
 
-end230:
+end275:
 	TESTQ     R8, R8
-	JZ        done231
+	JZ        done276
 	MOVL      $0xffffffff, R10
 	BZHIL     R8, R10, R10
 	KMOVW     R10, K1
 	VMOVUPS.Z (DX)(R9*4), K1, Z5
 	VADDPS    Z5, Z1, Z1
 
-done231:
+done276:
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z4, Z2, Z2
 	VADDPS        Z2, Z1, Z1
@@ -5350,9 +6580,9 @@ done231:
 	MOVQ          DI, R8
 	XORQ          R9, R9
 
-loop232:
+loop277:
 	CMPQ        R8, $0x00000040
-	JLT         end233
+	JLT         end278
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
@@ -5367,22 +6597,22 @@ loop232:
 	VFMADD231PS Z2, Z2, Z9
 	ADDQ        $0x00000040, R9
 	SUBQ        $0x00000040, R8
-	JMP         loop232
+	JMP         loop277
 
-end233:
-loop234:
+end278:
+loop279:
 	CMPQ        R8, $0x00000010
-	JLT         end235
+	JLT         end280
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop234
+	JMP         loop279
 
-end235:
+end280:
 	TESTQ       R8, R8
-	JZ          done236
+	JZ          done281
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -5391,7 +6621,7 @@ end235:
 	VMOVAPS.Z   Z2, K1, Z2
 	VFMADD231PS Z2, Z2, Z6
 
-done236:
+done281:
 	VADDPS        Z8, Z6, Z6
 	VADDPS        Z9, Z7, Z7
 	VADDPS        Z7, Z6, Z6
@@ -5411,12 +6641,12 @@ done236:
 	MOVSS         X2, ret+128(FP)
 	VBROADCASTSS  X2, Z0
 	TESTQ         CX, CX
-	JZ            without237
+	JZ            without282
 	XORQ          R8, R8
 
-loop238:
+loop283:
 	CMPQ        DI, $0x00000020
-	JLT         end239
+	JLT         end284
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5435,12 +6665,12 @@ loop238:
 	VMOVUPS     Z3, 64(AX)(R8*4)
 	ADDQ        $0x00000020, R8
 	SUBQ        $0x00000020, DI
-	JMP         loop238
+	JMP         loop283
 
-end239:
-loop240:
+end284:
+loop285:
 	CMPQ        DI, $0x00000010
-	JLT         end241
+	JLT         end286
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5451,11 +6681,11 @@ loop240:
 	VMOVUPS     Z3, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop240
+	JMP         loop285
 
-end241:
+end286:
 	TESTQ       DI, DI
-	JZ          done242
+	JZ          done287
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -5468,17 +6698,17 @@ end241:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 
-done242:
+done287:
 	VZEROUPPER
 	RET
 
-without237:
+without282:
 	MOVQ DI, CX
 	XORQ DI, DI
 
-loop243:
+loop288:
 	CMPQ        CX, $0x00000020
-	JLT         end244
+	JLT         end289
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5495,12 +6725,12 @@ loop243:
 	VMOVUPS     Z3, 64(AX)(DI*4)
 	ADDQ        $0x00000020, DI
 	SUBQ        $0x00000020, CX
-	JMP         loop243
+	JMP         loop288
 
-end244:
-loop245:
+end289:
+loop290:
 	CMPQ        CX, $0x00000010
-	JLT         end246
+	JLT         end291
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -5510,11 +6740,11 @@ loop245:
 	VMOVUPS     Z3, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, CX
-	JMP         loop245
+	JMP         loop290
 
-end246:
+end291:
 	TESTQ       CX, CX
-	JZ          done247
+	JZ          done292
 	MOVL        $0xffffffff, R8
 	BZHIL       CX, R8, R8
 	KMOVW       R8, K1
@@ -5526,7 +6756,7 @@ end246:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(DI*4)
 
-done247:
+done292:
 	VZEROUPPER
 	RET
 
@@ -5547,9 +6777,9 @@ TEXT ·layerNormGradAVX512(SB), NOSPLIT, $0-152
 	MOVQ   R8, R9
 	XORQ   R10, R10
 
-loop248:
+loop293:
 	CMPQ        R9, $0x00000020
-	JLT         end249
+	JLT         end294
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -5576,12 +6806,12 @@ loop248:
 	VFMADD231PS Z5, Z4, Z3
 	ADDQ        $0x00000020, R10
 	SUBQ        $0x00000020, R9
-	JMP         loop248
+	JMP         loop293
 
-end249:
-loop250:
+end294:
+loop295:
 	CMPQ        R9, $0x00000010
-	JLT         end251
+	JLT         end296
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -5596,11 +6826,11 @@ loop250:
 	VFMADD231PS Z5, Z4, Z2
 	ADDQ        $0x00000010, R10
 	SUBQ        $0x00000010, R9
-	JMP         loop250
+	JMP         loop295
 
-end251:
+end296:
 	TESTQ       R9, R9
-	JZ          done252
+	JZ          done297
 	MOVL        $0xffffffff, R11
 	BZHIL       R9, R11, R11
 	KMOVW       R11, K1
@@ -5617,7 +6847,7 @@ end251:
 	VADDPS      Z4, Z0, Z0
 	VFMADD231PS Z5, Z4, Z2
 
-done252:
+done297:
 	VBROADCASTSS  inverse+148(FP), Z4
 	VBROADCASTSS  rstd+144(FP), Z5
 	VADDPS        Z1, Z0, Z0
@@ -5645,9 +6875,9 @@ done252:
 	MOVQ          R8, CX
 	XORQ          DX, DX
 
-loop253:
+loop298:
 	CMPQ         CX, $0x00000020
-	JLT          end254
+	JLT          end299
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -5664,12 +6894,12 @@ loop253:
 	VMOVUPS      Z2, 64(AX)(DX*4)
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop253
+	JMP          loop298
 
-end254:
-loop255:
+end299:
+loop300:
 	CMPQ         CX, $0x00000010
-	JLT          end256
+	JLT          end301
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -5679,11 +6909,11 @@ loop255:
 	VMOVUPS      Z2, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop255
+	JMP          loop300
 
-end256:
+end301:
 	TESTQ        CX, CX
-	JZ           done257
+	JZ           done302
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -5695,7 +6925,217 @@ end256:
 	VMULPS       Z5, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done257:
+done302:
+	VZEROUPPER
+	RET
+
+// func rmsNormAVX512(y []float32, x []float32, gain []float32, rstd float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·rmsNormAVX512(SB), NOSPLIT, $0-76
+	MOVQ         y_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         gain_base+48(FP), DX
+	VBROADCASTSS rstd+72(FP), Z0
+	MOVQ         x_len+32(FP), BX
+	XORQ         SI, SI
+
+loop303:
+	CMPQ    BX, $0x00000040
+	JLT     end304
+	VMOVUPS (CX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 64(DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 128(DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 192(DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 192(AX)(SI*4)
+	ADDQ    $0x00000040, SI
+	SUBQ    $0x00000040, BX
+	JMP     loop303
+
+end304:
+loop305:
+	CMPQ    BX, $0x00000010
+	JLT     end306
+	VMOVUPS (CX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (AX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, BX
+	JMP     loop305
+
+end306:
+	TESTQ     BX, BX
+	JZ        done307
+	MOVL      $0xffffffff, DI
+	BZHIL     BX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z1
+	VMULPS    Z0, Z1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMULPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+done307:
+	VZEROUPPER
+	RET
+
+// func rmsNormGradAVX512(dx []float32, dgain []float32, dy []float32, x []float32, gain []float32, rstd float32, inverse float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·rmsNormGradAVX512(SB), NOSPLIT, $0-128
+	MOVQ         dx_base+0(FP), AX
+	MOVQ         dgain_base+24(FP), CX
+	MOVQ         dy_base+48(FP), DX
+	MOVQ         x_base+72(FP), BX
+	MOVQ         gain_base+96(FP), SI
+	MOVQ         dy_len+56(FP), DI
+	VBROADCASTSS rstd+120(FP), Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	MOVQ         DI, R8
+	XORQ         R9, R9
+
+loop308:
+	CMPQ        R8, $0x00000020
+	JLT         end309
+	VMOVUPS     (BX)(R9*4), Z3
+	VMULPS      Z0, Z3, Z3
+	VMOVUPS     (DX)(R9*4), Z4
+	VMULPS      Z4, Z3, Z3
+	VMOVUPS     (CX)(R9*4), Z4
+	VADDPS      Z3, Z4, Z4
+	VMOVUPS     Z4, (CX)(R9*4)
+	VMOVUPS     (SI)(R9*4), Z4
+	VFMADD231PS Z4, Z3, Z1
+	VMOVUPS     64(BX)(R9*4), Z3
+	VMULPS      Z0, Z3, Z3
+	VMOVUPS     64(DX)(R9*4), Z4
+	VMULPS      Z4, Z3, Z3
+	VMOVUPS     64(CX)(R9*4), Z4
+	VADDPS      Z3, Z4, Z4
+	VMOVUPS     Z4, 64(CX)(R9*4)
+	VMOVUPS     64(SI)(R9*4), Z4
+	VFMADD231PS Z4, Z3, Z2
+	ADDQ        $0x00000020, R9
+	SUBQ        $0x00000020, R8
+	JMP         loop308
+
+end309:
+loop310:
+	CMPQ        R8, $0x00000010
+	JLT         end311
+	VMOVUPS     (BX)(R9*4), Z3
+	VMULPS      Z0, Z3, Z3
+	VMOVUPS     (DX)(R9*4), Z4
+	VMULPS      Z4, Z3, Z3
+	VMOVUPS     (CX)(R9*4), Z4
+	VADDPS      Z3, Z4, Z4
+	VMOVUPS     Z4, (CX)(R9*4)
+	VMOVUPS     (SI)(R9*4), Z4
+	VFMADD231PS Z4, Z3, Z1
+	ADDQ        $0x00000010, R9
+	SUBQ        $0x00000010, R8
+	JMP         loop310
+
+end311:
+	TESTQ       R8, R8
+	JZ          done312
+	MOVL        $0xffffffff, R10
+	BZHIL       R8, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (BX)(R9*4), K1, Z3
+	VMULPS      Z0, Z3, Z3
+	VMOVUPS.Z   (DX)(R9*4), K1, Z4
+	VMULPS      Z4, Z3, Z3
+	VMOVUPS.Z   (CX)(R9*4), K1, Z4
+	VADDPS      Z3, Z4, Z4
+	VMOVUPS     Z4, K1, (CX)(R9*4)
+	VMOVUPS.Z   (SI)(R9*4), K1, Z4
+	VFMADD231PS Z4, Z3, Z1
+
+done312:
+	VADDPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VADDPS        Y2, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X2
+	VADDPS        X2, X1, X1
+	VPSHUFD       $0x0e, X1, X2
+	VADDPS        X2, X1, X1
+	VPSHUFD       $0x01, X1, X2
+	VADDPS        X2, X1, X1
+	VBROADCASTSS  X1, Z1
+	VBROADCASTSS  inverse+124(FP), Z2
+	VMULPS        Z2, Z1, Z1
+	VMULPS        Z0, Z1, Z1
+	MOVQ          DI, CX
+	XORQ          DI, DI
+
+loop313:
+	CMPQ         CX, $0x00000020
+	JLT          end314
+	VMOVUPS      (SI)(DI*4), Z2
+	VMOVUPS      (DX)(DI*4), Z3
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS      (BX)(DI*4), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, (AX)(DI*4)
+	VMOVUPS      64(SI)(DI*4), Z2
+	VMOVUPS      64(DX)(DI*4), Z3
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS      64(BX)(DI*4), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 64(AX)(DI*4)
+	ADDQ         $0x00000020, DI
+	SUBQ         $0x00000020, CX
+	JMP          loop313
+
+end314:
+loop315:
+	CMPQ         CX, $0x00000010
+	JLT          end316
+	VMOVUPS      (SI)(DI*4), Z2
+	VMOVUPS      (DX)(DI*4), Z3
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS      (BX)(DI*4), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, (AX)(DI*4)
+	ADDQ         $0x00000010, DI
+	SUBQ         $0x00000010, CX
+	JMP          loop315
+
+end316:
+	TESTQ        CX, CX
+	JZ           done317
+	MOVL         $0xffffffff, R8
+	BZHIL        CX, R8, R8
+	KMOVW        R8, K1
+	VMOVUPS.Z    (SI)(DI*4), K1, Z2
+	VMOVUPS.Z    (DX)(DI*4), K1, Z3
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS.Z    (BX)(DI*4), K1, Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMULPS       Z0, Z2, Z0
+	VMOVUPS      Z0, K1, (AX)(DI*4)
+
+done317:
 	VZEROUPPER
 	RET
 
@@ -5717,9 +7157,9 @@ TEXT ·adamStepAVX512(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+64(FP), SI
 	XORQ         DI, DI
 
-loop258:
+loop318:
 	CMPQ        SI, $0x00000010
-	JLT         end259
+	JLT         end319
 	VMOVUPS     (CX)(DI*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(DI*4), Z9
@@ -5740,11 +7180,11 @@ loop258:
 	VMOVUPS     Z8, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, SI
-	JMP         loop258
+	JMP         loop318
 
-end259:
+end319:
 	TESTQ       SI, SI
-	JZ          done260
+	JZ          done320
 	MOVL        $0xffffffff, R8
 	BZHIL       SI, R8, R8
 	KMOVW       R8, K1
@@ -5767,7 +7207,7 @@ end259:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(DI*4)
 
-done260:
+done320:
 	VZEROUPPER
 	RET
 
@@ -5790,9 +7230,9 @@ TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-152
 	MOVQ         grad_len+64(FP), DI
 	XORQ         R8, R8
 
-loop261:
+loop321:
 	CMPQ        DI, $0x00000010
-	JLT         end262
+	JLT         end322
 	VMOVUPS     (CX)(R8*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(R8*4), Z9
@@ -5815,11 +7255,11 @@ loop261:
 	VMOVUPS     Z8, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop261
+	JMP         loop321
 
-end262:
+end322:
 	TESTQ       DI, DI
-	JZ          done263
+	JZ          done323
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -5844,7 +7284,7 @@ end262:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(R8*4)
 
-done263:
+done323:
 	VZEROUPPER
 	RET
 
@@ -5867,9 +7307,9 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 	MOVQ    v_len+8(FP), CX
 	XORQ    DX, DX
 
-loop264:
+loop324:
 	CMPQ        CX, $0x00000010
-	JLT         end265
+	JLT         end325
 	VMOVUPS     (AX)(DX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -5899,11 +7339,11 @@ loop264:
 	VMOVUPS     Z15, (AX)(DX*4)
 	ADDQ        $0x00000010, DX
 	SUBQ        $0x00000010, CX
-	JMP         loop264
+	JMP         loop324
 
-end265:
+end325:
 	TESTQ       CX, CX
-	JZ          done266
+	JZ          done326
 	MOVL        $0xffffffff, BX
 	BZHIL       CX, BX, BX
 	KMOVW       BX, K1
@@ -5935,7 +7375,7 @@ end265:
 	VADDPS      Z15, Z12, K2, Z15
 	VMOVUPS     Z15, K1, (AX)(DX*4)
 
-done266:
+done326:
 	VZEROUPPER
 	RET
 
@@ -6189,9 +7629,9 @@ TEXT ·geluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ    v_len+8(FP), DX
 	XORQ    BX, BX
 
-loop267:
+loop327:
 	CMPQ        DX, $0x00000010
-	JLT         end268
+	JLT         end328
 	VMOVUPS     (AX)(BX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -6229,11 +7669,11 @@ loop267:
 	VMOVUPS     Z12, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop267
+	JMP         loop327
 
-end268:
+end328:
 	TESTQ       DX, DX
-	JZ          done269
+	JZ          done329
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -6273,7 +7713,225 @@ end268:
 	VMOVUPS     Z15, K1, (AX)(BX*4)
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done269:
+done329:
+	VZEROUPPER
+	RET
+
+// func geluGatedAVX512(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·geluGatedAVX512(SB), NOSPLIT, $0-72
+	MOVQ    y_base+0(FP), AX
+	MOVQ    gate_base+24(FP), CX
+	MOVQ    up_base+48(FP), DX
+	VMOVUPS geluTable<>+0(SB), Z0
+	VMOVUPS geluTable<>+64(SB), Z1
+	VMOVUPS geluTable<>+128(SB), Z2
+	VMOVUPS geluTable<>+192(SB), Z3
+	VMOVUPS geluTable<>+256(SB), Z4
+	VMOVUPS geluTable<>+320(SB), Z5
+	VMOVUPS geluTable<>+384(SB), Z6
+	VMOVUPS geluTable<>+448(SB), Z7
+	VMOVUPS geluTable<>+512(SB), Z8
+	VMOVUPS geluTable<>+576(SB), Z9
+	VMOVUPS geluTable<>+640(SB), Z10
+	VMOVUPS geluTable<>+704(SB), Z11
+	MOVQ    gate_len+32(FP), BX
+	XORQ    SI, SI
+
+loop330:
+	CMPQ        BX, $0x00000010
+	JLT         end331
+	VMOVUPS     (CX)(SI*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VMOVUPS     (DX)(SI*4), Z12
+	VMULPS      Z12, Z15, Z12
+	VMOVUPS     Z12, (AX)(SI*4)
+	ADDQ        $0x00000010, SI
+	SUBQ        $0x00000010, BX
+	JMP         loop330
+
+end331:
+	TESTQ       BX, BX
+	JZ          done332
+	MOVL        $0xffffffff, DI
+	BZHIL       BX, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX)(SI*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VMOVUPS.Z   (DX)(SI*4), K1, Z0
+	VMULPS      Z0, Z15, Z0
+	VMOVUPS     Z0, K1, (AX)(SI*4)
+
+done332:
+	VZEROUPPER
+	RET
+
+// func geluGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·geluGatedGradAVX512(SB), NOSPLIT, $0-120
+	MOVQ    dgate_base+0(FP), AX
+	MOVQ    dup_base+24(FP), CX
+	MOVQ    gate_base+48(FP), DX
+	MOVQ    up_base+72(FP), BX
+	MOVQ    dy_base+96(FP), SI
+	VMOVUPS geluTable<>+0(SB), Z0
+	VMOVUPS geluTable<>+64(SB), Z1
+	VMOVUPS geluTable<>+128(SB), Z2
+	VMOVUPS geluTable<>+192(SB), Z3
+	VMOVUPS geluTable<>+256(SB), Z4
+	VMOVUPS geluTable<>+320(SB), Z5
+	VMOVUPS geluTable<>+384(SB), Z6
+	VMOVUPS geluTable<>+448(SB), Z7
+	VMOVUPS geluTable<>+512(SB), Z8
+	VMOVUPS geluTable<>+576(SB), Z9
+	VMOVUPS geluTable<>+640(SB), Z10
+	VMOVUPS geluTable<>+704(SB), Z11
+	MOVQ    gate_len+56(FP), DI
+	XORQ    R8, R8
+
+loop333:
+	CMPQ        DI, $0x00000010
+	JLT         end334
+	VMOVUPS     (DX)(R8*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VMOVAPS     Z15, Z20
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VPXORD      const80000000<>+0(SB), Z20, Z12
+	VADDPS      const3f800000<>+0(SB), Z20, K1, Z12
+	VMOVUPS     (SI)(R8*4), Z13
+	VMOVUPS     (BX)(R8*4), Z14
+	VMULPS      Z14, Z12, Z12
+	VMULPS      Z13, Z12, Z12
+	VMULPS      Z13, Z15, Z15
+	VMOVUPS     Z12, (AX)(R8*4)
+	VMOVUPS     Z15, (CX)(R8*4)
+	ADDQ        $0x00000010, R8
+	SUBQ        $0x00000010, DI
+	JMP         loop333
+
+end334:
+	TESTQ       DI, DI
+	JZ          done335
+	MOVL        $0xffffffff, R9
+	BZHIL       DI, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (DX)(R8*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VMOVAPS     Z15, Z0
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VPXORD      const80000000<>+0(SB), Z0, Z1
+	VADDPS      const3f800000<>+0(SB), Z0, K2, Z1
+	VMOVUPS.Z   (SI)(R8*4), K1, Z0
+	VMOVUPS.Z   (BX)(R8*4), K1, Z2
+	VMULPS      Z2, Z1, Z1
+	VMULPS      Z0, Z1, Z1
+	VMULPS      Z0, Z15, Z15
+	VMOVUPS     Z1, K1, (AX)(R8*4)
+	VMOVUPS     Z15, K1, (CX)(R8*4)
+
+done335:
 	VZEROUPPER
 	RET
 
@@ -6296,9 +7954,9 @@ TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ    v_len+8(FP), CX
 	XORQ    DX, DX
 
-loop270:
+loop336:
 	CMPQ        CX, $0x00000010
-	JLT         end271
+	JLT         end337
 	VMOVUPS     (AX)(DX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -6328,11 +7986,11 @@ loop270:
 	VMOVUPS     Z15, (AX)(DX*4)
 	ADDQ        $0x00000010, DX
 	SUBQ        $0x00000010, CX
-	JMP         loop270
+	JMP         loop336
 
-end271:
+end337:
 	TESTQ       CX, CX
-	JZ          done272
+	JZ          done338
 	MOVL        $0xffffffff, BX
 	BZHIL       CX, BX, BX
 	KMOVW       BX, K1
@@ -6364,7 +8022,7 @@ end271:
 	VADDPS      Z15, Z12, K2, Z15
 	VMOVUPS     Z15, K1, (AX)(DX*4)
 
-done272:
+done338:
 	VZEROUPPER
 	RET
 
@@ -6582,9 +8240,9 @@ TEXT ·geluTanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ    v_len+8(FP), DX
 	XORQ    BX, BX
 
-loop273:
+loop339:
 	CMPQ        DX, $0x00000010
-	JLT         end274
+	JLT         end340
 	VMOVUPS     (AX)(BX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -6622,11 +8280,11 @@ loop273:
 	VMOVUPS     Z12, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop273
+	JMP         loop339
 
-end274:
+end340:
 	TESTQ       DX, DX
-	JZ          done275
+	JZ          done341
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -6666,7 +8324,225 @@ end274:
 	VMOVUPS     Z15, K1, (AX)(BX*4)
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done275:
+done341:
+	VZEROUPPER
+	RET
+
+// func geluTanhGatedAVX512(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·geluTanhGatedAVX512(SB), NOSPLIT, $0-72
+	MOVQ    y_base+0(FP), AX
+	MOVQ    gate_base+24(FP), CX
+	MOVQ    up_base+48(FP), DX
+	VMOVUPS geluTanhTable<>+0(SB), Z0
+	VMOVUPS geluTanhTable<>+64(SB), Z1
+	VMOVUPS geluTanhTable<>+128(SB), Z2
+	VMOVUPS geluTanhTable<>+192(SB), Z3
+	VMOVUPS geluTanhTable<>+256(SB), Z4
+	VMOVUPS geluTanhTable<>+320(SB), Z5
+	VMOVUPS geluTanhTable<>+384(SB), Z6
+	VMOVUPS geluTanhTable<>+448(SB), Z7
+	VMOVUPS geluTanhTable<>+512(SB), Z8
+	VMOVUPS geluTanhTable<>+576(SB), Z9
+	VMOVUPS geluTanhTable<>+640(SB), Z10
+	VMOVUPS geluTanhTable<>+704(SB), Z11
+	MOVQ    gate_len+32(FP), BX
+	XORQ    SI, SI
+
+loop342:
+	CMPQ        BX, $0x00000010
+	JLT         end343
+	VMOVUPS     (CX)(SI*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VMOVUPS     (DX)(SI*4), Z12
+	VMULPS      Z12, Z15, Z12
+	VMOVUPS     Z12, (AX)(SI*4)
+	ADDQ        $0x00000010, SI
+	SUBQ        $0x00000010, BX
+	JMP         loop342
+
+end343:
+	TESTQ       BX, BX
+	JZ          done344
+	MOVL        $0xffffffff, DI
+	BZHIL       BX, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX)(SI*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VMOVUPS.Z   (DX)(SI*4), K1, Z0
+	VMULPS      Z0, Z15, Z0
+	VMOVUPS     Z0, K1, (AX)(SI*4)
+
+done344:
+	VZEROUPPER
+	RET
+
+// func geluTanhGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·geluTanhGatedGradAVX512(SB), NOSPLIT, $0-120
+	MOVQ    dgate_base+0(FP), AX
+	MOVQ    dup_base+24(FP), CX
+	MOVQ    gate_base+48(FP), DX
+	MOVQ    up_base+72(FP), BX
+	MOVQ    dy_base+96(FP), SI
+	VMOVUPS geluTanhTable<>+0(SB), Z0
+	VMOVUPS geluTanhTable<>+64(SB), Z1
+	VMOVUPS geluTanhTable<>+128(SB), Z2
+	VMOVUPS geluTanhTable<>+192(SB), Z3
+	VMOVUPS geluTanhTable<>+256(SB), Z4
+	VMOVUPS geluTanhTable<>+320(SB), Z5
+	VMOVUPS geluTanhTable<>+384(SB), Z6
+	VMOVUPS geluTanhTable<>+448(SB), Z7
+	VMOVUPS geluTanhTable<>+512(SB), Z8
+	VMOVUPS geluTanhTable<>+576(SB), Z9
+	VMOVUPS geluTanhTable<>+640(SB), Z10
+	VMOVUPS geluTanhTable<>+704(SB), Z11
+	MOVQ    gate_len+56(FP), DI
+	XORQ    R8, R8
+
+loop345:
+	CMPQ        DI, $0x00000010
+	JLT         end346
+	VMOVUPS     (DX)(R8*4), Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z16
+	VPERMI2PS   Z9, Z8, Z16
+	VMOVAPS     Z13, Z17
+	VPERMI2PS   Z7, Z6, Z17
+	VMOVAPS     Z13, Z18
+	VPERMI2PS   Z5, Z4, Z18
+	VMOVAPS     Z13, Z19
+	VPERMI2PS   Z3, Z2, Z19
+	VMOVAPS     Z13, Z13
+	VPERMI2PS   Z1, Z0, Z13
+	VMOVAPS     Z15, Z20
+	VFMADD213PS Z16, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z17, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z18, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z19, Z14, Z15
+	VFMADD213PS Z15, Z14, Z20
+	VFMADD213PS Z13, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K1
+	VADDPS      Z15, Z12, K1, Z15
+	VPXORD      const80000000<>+0(SB), Z20, Z12
+	VADDPS      const3f800000<>+0(SB), Z20, K1, Z12
+	VMOVUPS     (SI)(R8*4), Z13
+	VMOVUPS     (BX)(R8*4), Z14
+	VMULPS      Z14, Z12, Z12
+	VMULPS      Z13, Z12, Z12
+	VMULPS      Z13, Z15, Z15
+	VMOVUPS     Z12, (AX)(R8*4)
+	VMOVUPS     Z15, (CX)(R8*4)
+	ADDQ        $0x00000010, R8
+	SUBQ        $0x00000010, DI
+	JMP         loop345
+
+end346:
+	TESTQ       DI, DI
+	JZ          done347
+	MOVL        $0xffffffff, R9
+	BZHIL       DI, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (DX)(R8*4), K1, Z12
+	VANDPS      const7fffffff<>+0(SB), Z12, Z13
+	VMOVUPS     const40f80000<>+0(SB), Z14
+	VMINPS      Z13, Z14, Z14
+	VADDPS      const4a400000<>+0(SB), Z14, Z13
+	VSUBPS      const4a400000<>+0(SB), Z13, Z15
+	VSUBPS      Z15, Z14, Z14
+	VMOVAPS     Z13, Z15
+	VPERMI2PS   Z11, Z10, Z15
+	VMOVAPS     Z13, Z10
+	VPERMI2PS   Z9, Z8, Z10
+	VMOVAPS     Z13, Z8
+	VPERMI2PS   Z7, Z6, Z8
+	VMOVAPS     Z13, Z6
+	VPERMI2PS   Z5, Z4, Z6
+	VMOVAPS     Z13, Z4
+	VPERMI2PS   Z3, Z2, Z4
+	VMOVAPS     Z13, Z2
+	VPERMI2PS   Z1, Z0, Z2
+	VMOVAPS     Z15, Z0
+	VFMADD213PS Z10, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z8, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z6, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z4, Z14, Z15
+	VFMADD213PS Z15, Z14, Z0
+	VFMADD213PS Z2, Z14, Z15
+	VPTESTNMD   const80000000<>+0(SB), Z12, K2
+	VADDPS      Z15, Z12, K2, Z15
+	VPXORD      const80000000<>+0(SB), Z0, Z1
+	VADDPS      const3f800000<>+0(SB), Z0, K2, Z1
+	VMOVUPS.Z   (SI)(R8*4), K1, Z0
+	VMOVUPS.Z   (BX)(R8*4), K1, Z2
+	VMULPS      Z2, Z1, Z1
+	VMULPS      Z0, Z1, Z1
+	VMULPS      Z0, Z15, Z15
+	VMOVUPS     Z1, K1, (AX)(R8*4)
+	VMOVUPS     Z15, K1, (CX)(R8*4)
+
+done347:
 	VZEROUPPER
 	RET
 
@@ -6677,20 +8553,20 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop276:
+loop348:
 	CMPQ    CX, $0x00000010
-	JLT     end277
+	JLT     end349
 	VMOVUPS (AX)(DX*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
 	VMOVUPS Z0, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop276
+	JMP     loop348
 
-end277:
+end349:
 	TESTQ     CX, CX
-	JZ        done278
+	JZ        done350
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -6699,7 +8575,7 @@ end277:
 	VMAXPS    Z0, Z2, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done278:
+done350:
 	VZEROUPPER
 	RET
 
@@ -6711,9 +8587,9 @@ TEXT ·reluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop279:
+loop351:
 	CMPQ      DX, $0x00000010
-	JLT       end280
+	JLT       end352
 	VMOVUPS   (AX)(BX*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -6725,11 +8601,11 @@ loop279:
 	VMOVUPS   Z0, (CX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop279
+	JMP       loop351
 
-end280:
+end352:
 	TESTQ     DX, DX
-	JZ        done281
+	JZ        done353
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -6743,7 +8619,103 @@ end280:
 	VMOVUPS   Z1, K1, (AX)(BX*4)
 	VMOVUPS   Z0, K1, (CX)(BX*4)
 
-done281:
+done353:
+	VZEROUPPER
+	RET
+
+// func reluGatedAVX512(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·reluGatedAVX512(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop354:
+	CMPQ    BX, $0x00000010
+	JLT     end355
+	VMOVUPS (CX)(SI*4), Z0
+	VPXORD  Z1, Z1, Z1
+	VMAXPS  Z0, Z1, Z0
+	VMOVUPS (DX)(SI*4), Z3
+	VMULPS  Z3, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, BX
+	JMP     loop354
+
+end355:
+	TESTQ     BX, BX
+	JZ        done356
+	MOVL      $0xffffffff, DI
+	BZHIL     BX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VPXORD    Z2, Z2, Z2
+	VMAXPS    Z0, Z2, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMULPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+done356:
+	VZEROUPPER
+	RET
+
+// func reluGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·reluGatedGradAVX512(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop357:
+	CMPQ      DI, $0x00000010
+	JLT       end358
+	VMOVUPS   (DX)(R8*4), Z0
+	VPXORD    Z2, Z2, Z2
+	VMAXPS    Z0, Z2, Z1
+	VMOVUPS   const3f800000<>+0(SB), Z3
+	VPXORD    Z4, Z4, Z4
+	VCMPPS    $0x06, Z4, Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VMOVUPS   (SI)(R8*4), Z3
+	VMOVUPS   (BX)(R8*4), Z7
+	VMULPS    Z7, Z0, Z0
+	VMULPS    Z3, Z0, Z0
+	VMULPS    Z3, Z1, Z1
+	VMOVUPS   Z0, (AX)(R8*4)
+	VMOVUPS   Z1, (CX)(R8*4)
+	ADDQ      $0x00000010, R8
+	SUBQ      $0x00000010, DI
+	JMP       loop357
+
+end358:
+	TESTQ     DI, DI
+	JZ        done359
+	MOVL      $0xffffffff, R9
+	BZHIL     DI, R9, R9
+	KMOVW     R9, K1
+	VMOVUPS.Z (DX)(R8*4), K1, Z0
+	VPXORD    Z5, Z5, Z5
+	VMAXPS    Z0, Z5, Z1
+	VMOVUPS   const3f800000<>+0(SB), Z2
+	VPXORD    Z6, Z6, Z6
+	VCMPPS    $0x06, Z6, Z0, K2
+	VMOVAPS.Z Z2, K2, Z0
+	VMOVUPS.Z (SI)(R8*4), K1, Z2
+	VMOVUPS.Z (BX)(R8*4), K1, Z3
+	VMULPS    Z3, Z0, Z0
+	VMULPS    Z2, Z0, Z0
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z0, K1, (AX)(R8*4)
+	VMOVUPS   Z1, K1, (CX)(R8*4)
+
+done359:
 	VZEROUPPER
 	RET
 
@@ -6754,9 +8726,9 @@ TEXT ·siluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop282:
+loop360:
 	CMPQ         CX, $0x00000010
-	JLT          end283
+	JLT          end361
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6791,11 +8763,11 @@ loop282:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop282
+	JMP          loop360
 
-end283:
+end361:
 	TESTQ        CX, CX
-	JZ           done284
+	JZ           done362
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -6832,7 +8804,7 @@ end283:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done284:
+done362:
 	VZEROUPPER
 	RET
 
@@ -6844,9 +8816,9 @@ TEXT ·siluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop285:
+loop363:
 	CMPQ         DX, $0x00000010
-	JLT          end286
+	JLT          end364
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -6887,11 +8859,11 @@ loop285:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop285
+	JMP          loop363
 
-end286:
+end364:
 	TESTQ        DX, DX
-	JZ           done287
+	JZ           done365
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -6934,7 +8906,217 @@ end286:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done287:
+done365:
+	VZEROUPPER
+	RET
+
+// func siluGatedAVX512(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·siluGatedAVX512(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop366:
+	CMPQ         BX, $0x00000010
+	JLT          end367
+	VMOVUPS      (CX)(SI*4), Z0
+	VMOVUPS      constc2c80000<>+0(SB), Z1
+	VMAXPS       Z0, Z1, Z1
+	VMOVUPS      const42c80000<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z2
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z2, Z5
+	VMOVUPS      constc2b00000<>+0(SB), Z6
+	VMAXPS       Z5, Z6, Z6
+	VMOVUPS      const4b40007f<>+0(SB), Z5
+	VMOVUPS      Z5, Z5
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z6, Z5
+	VPSLLD       $0x17, Z5, Z7
+	VSUBPS       const4b40007f<>+0(SB), Z5, Z5
+	VFNMADD231PS const3f318000<>+0(SB), Z5, Z6
+	VFNMADD231PS constb95e8083<>+0(SB), Z5, Z6
+	VMOVUPS      const3ab5121a<>+0(SB), Z5
+	VFMADD213PS  const3c091cf1<>+0(SB), Z6, Z5
+	VFMADD213PS  const3d2aac79<>+0(SB), Z6, Z5
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z6, Z5
+	VFMADD213PS  const3efffffe<>+0(SB), Z6, Z5
+	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
+	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
+	VMULPS       Z7, Z5, Z5
+	VPMOVD2M     Z2, K1
+	VBLENDMPS    Z5, Z1, K1, Z3
+	VADDPS       Z5, Z1, Z1
+	VDIVPS       Z1, Z3, Z1
+	VMOVUPS      constc2c80000<>+0(SB), Z2
+	VMAXPS       Z0, Z2, Z2
+	VMULPS       Z2, Z1, Z0
+	VMOVUPS      (DX)(SI*4), Z1
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, (AX)(SI*4)
+	ADDQ         $0x00000010, SI
+	SUBQ         $0x00000010, BX
+	JMP          loop366
+
+end367:
+	TESTQ        BX, BX
+	JZ           done368
+	MOVL         $0xffffffff, DI
+	BZHIL        BX, DI, DI
+	KMOVW        DI, K1
+	VMOVUPS.Z    (CX)(SI*4), K1, Z0
+	VMOVUPS      constc2c80000<>+0(SB), Z1
+	VMAXPS       Z0, Z1, Z1
+	VMOVUPS      const42c80000<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z2
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z2, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z5
+	VMAXPS       Z3, Z5, Z5
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z5, Z3
+	VPSLLD       $0x17, Z3, Z6
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z5
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z5
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z5, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z5, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z5, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z5, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
+	VMULPS       Z6, Z3, Z3
+	VPMOVD2M     Z2, K2
+	VBLENDMPS    Z3, Z1, K2, Z4
+	VADDPS       Z3, Z1, Z1
+	VDIVPS       Z1, Z4, Z1
+	VMOVUPS      constc2c80000<>+0(SB), Z2
+	VMAXPS       Z0, Z2, Z2
+	VMULPS       Z2, Z1, Z0
+	VMOVUPS.Z    (DX)(SI*4), K1, Z1
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, K1, (AX)(SI*4)
+
+done368:
+	VZEROUPPER
+	RET
+
+// func siluGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·siluGatedGradAVX512(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop369:
+	CMPQ         DI, $0x00000010
+	JLT          end370
+	VMOVUPS      (DX)(R8*4), Z0
+	VMOVUPS      constc2c80000<>+0(SB), Z1
+	VMAXPS       Z0, Z1, Z1
+	VMOVUPS      const42c80000<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z2
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z2, Z5
+	VMOVUPS      constc2b00000<>+0(SB), Z6
+	VMAXPS       Z5, Z6, Z6
+	VMOVUPS      const4b40007f<>+0(SB), Z5
+	VMOVUPS      Z5, Z5
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z6, Z5
+	VPSLLD       $0x17, Z5, Z7
+	VSUBPS       const4b40007f<>+0(SB), Z5, Z5
+	VFNMADD231PS const3f318000<>+0(SB), Z5, Z6
+	VFNMADD231PS constb95e8083<>+0(SB), Z5, Z6
+	VMOVUPS      const3ab5121a<>+0(SB), Z5
+	VFMADD213PS  const3c091cf1<>+0(SB), Z6, Z5
+	VFMADD213PS  const3d2aac79<>+0(SB), Z6, Z5
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z6, Z5
+	VFMADD213PS  const3efffffe<>+0(SB), Z6, Z5
+	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
+	VFMADD213PS  const3f800000<>+0(SB), Z6, Z5
+	VMULPS       Z7, Z5, Z5
+	VPMOVD2M     Z2, K1
+	VBLENDMPS    Z5, Z1, K1, Z3
+	VADDPS       Z5, Z1, Z6
+	VDIVPS       Z6, Z1, Z1
+	VMULPS       Z1, Z3, Z6
+	VMULPS       Z1, Z5, Z5
+	VMULPS       Z1, Z5, Z1
+	VMOVUPS      constc2c80000<>+0(SB), Z5
+	VMAXPS       Z0, Z5, Z5
+	VMULPS       Z5, Z6, Z0
+	VMOVUPS      Z6, Z5
+	VFMADD231PS  Z1, Z2, Z5
+	VMOVUPS      (SI)(R8*4), Z1
+	VMOVUPS      (BX)(R8*4), Z2
+	VMULPS       Z2, Z5, Z5
+	VMULPS       Z1, Z5, Z5
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z5, (AX)(R8*4)
+	VMOVUPS      Z0, (CX)(R8*4)
+	ADDQ         $0x00000010, R8
+	SUBQ         $0x00000010, DI
+	JMP          loop369
+
+end370:
+	TESTQ        DI, DI
+	JZ           done371
+	MOVL         $0xffffffff, R9
+	BZHIL        DI, R9, R9
+	KMOVW        R9, K1
+	VMOVUPS.Z    (DX)(R8*4), K1, Z0
+	VMOVUPS      constc2c80000<>+0(SB), Z1
+	VMAXPS       Z0, Z1, Z1
+	VMOVUPS      const42c80000<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z2
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z2, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z5
+	VMAXPS       Z3, Z5, Z5
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z5, Z3
+	VPSLLD       $0x17, Z3, Z6
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z5
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z5
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z5, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z5, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z5, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z5, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z5, Z3
+	VMULPS       Z6, Z3, Z3
+	VPMOVD2M     Z2, K2
+	VBLENDMPS    Z3, Z1, K2, Z4
+	VADDPS       Z3, Z1, Z5
+	VDIVPS       Z5, Z1, Z1
+	VMULPS       Z1, Z4, Z4
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z1, Z3, Z1
+	VMOVUPS      constc2c80000<>+0(SB), Z3
+	VMAXPS       Z0, Z3, Z3
+	VMULPS       Z3, Z4, Z0
+	VMOVUPS      Z4, Z3
+	VFMADD231PS  Z1, Z2, Z3
+	VMOVUPS.Z    (SI)(R8*4), K1, Z1
+	VMOVUPS.Z    (BX)(R8*4), K1, Z2
+	VMULPS       Z2, Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z3, K1, (AX)(R8*4)
+	VMOVUPS      Z0, K1, (CX)(R8*4)
+
+done371:
 	VZEROUPPER
 	RET
 
@@ -6945,9 +9127,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop288:
+loop372:
 	CMPQ         CX, $0x00000010
-	JLT          end289
+	JLT          end373
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -6989,11 +9171,11 @@ loop288:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop288
+	JMP          loop372
 
-end289:
+end373:
 	TESTQ        CX, CX
-	JZ           done290
+	JZ           done374
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -7037,7 +9219,7 @@ end289:
 	VORPS        Z0, Z6, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done290:
+done374:
 	VZEROUPPER
 	RET
 
@@ -7049,9 +9231,9 @@ TEXT ·tanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop291:
+loop375:
 	CMPQ         DX, $0x00000010
-	JLT          end292
+	JLT          end376
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -7096,11 +9278,11 @@ loop291:
 	VMOVUPS      Z1, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop291
+	JMP          loop375
 
-end292:
+end376:
 	TESTQ        DX, DX
-	JZ           done293
+	JZ           done377
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -7147,7 +9329,239 @@ end292:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z1, K1, (CX)(BX*4)
 
-done293:
+done377:
+	VZEROUPPER
+	RET
+
+// func tanhGatedAVX512(y []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·tanhGatedAVX512(SB), NOSPLIT, $0-72
+	MOVQ y_base+0(FP), AX
+	MOVQ gate_base+24(FP), CX
+	MOVQ up_base+48(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop378:
+	CMPQ         BX, $0x00000010
+	JLT          end379
+	VMOVUPS      (CX)(SI*4), Z0
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z0, Z2
+	VADDPS       Z2, Z2, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z7
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z7, Z3, Z3
+	VSUBPS       Z3, Z1, Z4
+	VADDPS       Z3, Z1, Z1
+	VDIVPS       Z1, Z4, Z1
+	VMULPS       Z0, Z0, Z3
+	VMOVUPS      constbbbb560d<>+0(SB), Z4
+	VFMADD213PS  const3ca92b6c<>+0(SB), Z3, Z4
+	VFMADD213PS  constbd5c2224<>+0(SB), Z3, Z4
+	VFMADD213PS  const3e0883b4<>+0(SB), Z3, Z4
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Z3, Z4
+	VMULPS       Z0, Z3, Z3
+	VMOVUPS      Z0, Z7
+	VFMADD231PS  Z4, Z3, Z7
+	VADDPS       const3f200000<>+0(SB), Z2, Z2
+	VPMOVD2M     Z2, K1
+	VBLENDMPS    Z1, Z7, K1, Z5
+	VANDPS       const80000000<>+0(SB), Z0, Z0
+	VORPS        Z0, Z5, Z0
+	VMOVUPS      (DX)(SI*4), Z1
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, (AX)(SI*4)
+	ADDQ         $0x00000010, SI
+	SUBQ         $0x00000010, BX
+	JMP          loop378
+
+end379:
+	TESTQ        BX, BX
+	JZ           done380
+	MOVL         $0xffffffff, DI
+	BZHIL        BX, DI, DI
+	KMOVW        DI, K1
+	VMOVUPS.Z    (CX)(SI*4), K1, Z0
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z0, Z2
+	VADDPS       Z2, Z2, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z5
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z5, Z3, Z3
+	VSUBPS       Z3, Z1, Z4
+	VADDPS       Z3, Z1, Z1
+	VDIVPS       Z1, Z4, Z1
+	VMULPS       Z0, Z0, Z3
+	VMOVUPS      constbbbb560d<>+0(SB), Z4
+	VFMADD213PS  const3ca92b6c<>+0(SB), Z3, Z4
+	VFMADD213PS  constbd5c2224<>+0(SB), Z3, Z4
+	VFMADD213PS  const3e0883b4<>+0(SB), Z3, Z4
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Z3, Z4
+	VMULPS       Z0, Z3, Z3
+	VMOVUPS      Z0, Z5
+	VFMADD231PS  Z4, Z3, Z5
+	VADDPS       const3f200000<>+0(SB), Z2, Z2
+	VPMOVD2M     Z2, K2
+	VBLENDMPS    Z1, Z5, K2, Z6
+	VANDPS       const80000000<>+0(SB), Z0, Z0
+	VORPS        Z0, Z6, Z0
+	VMOVUPS.Z    (DX)(SI*4), K1, Z1
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, K1, (AX)(SI*4)
+
+done380:
+	VZEROUPPER
+	RET
+
+// func tanhGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·tanhGatedGradAVX512(SB), NOSPLIT, $0-120
+	MOVQ dgate_base+0(FP), AX
+	MOVQ dup_base+24(FP), CX
+	MOVQ gate_base+48(FP), DX
+	MOVQ up_base+72(FP), BX
+	MOVQ dy_base+96(FP), SI
+	MOVQ gate_len+56(FP), DI
+	XORQ R8, R8
+
+loop381:
+	CMPQ         DI, $0x00000010
+	JLT          end382
+	VMOVUPS      (DX)(R8*4), Z0
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z0, Z2
+	VADDPS       Z2, Z2, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z7
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z7, Z3, Z3
+	VSUBPS       Z3, Z1, Z4
+	VADDPS       Z3, Z1, Z1
+	VDIVPS       Z1, Z4, Z1
+	VMULPS       Z0, Z0, Z3
+	VMOVUPS      constbbbb560d<>+0(SB), Z4
+	VFMADD213PS  const3ca92b6c<>+0(SB), Z3, Z4
+	VFMADD213PS  constbd5c2224<>+0(SB), Z3, Z4
+	VFMADD213PS  const3e0883b4<>+0(SB), Z3, Z4
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Z3, Z4
+	VMULPS       Z0, Z3, Z3
+	VMOVUPS      Z0, Z7
+	VFMADD231PS  Z4, Z3, Z7
+	VADDPS       const3f200000<>+0(SB), Z2, Z2
+	VPMOVD2M     Z2, K1
+	VBLENDMPS    Z1, Z7, K1, Z5
+	VANDPS       const80000000<>+0(SB), Z0, Z0
+	VORPS        Z0, Z5, Z0
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VFNMADD231PS Z0, Z0, Z1
+	VMOVUPS      (SI)(R8*4), Z2
+	VMOVUPS      (BX)(R8*4), Z3
+	VMULPS       Z3, Z1, Z1
+	VMULPS       Z2, Z1, Z1
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z1, (AX)(R8*4)
+	VMOVUPS      Z0, (CX)(R8*4)
+	ADDQ         $0x00000010, R8
+	SUBQ         $0x00000010, DI
+	JMP          loop381
+
+end382:
+	TESTQ        DI, DI
+	JZ           done383
+	MOVL         $0xffffffff, R9
+	BZHIL        DI, R9, R9
+	KMOVW        R9, K1
+	VMOVUPS.Z    (DX)(R8*4), K1, Z0
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VORPS        const80000000<>+0(SB), Z0, Z2
+	VADDPS       Z2, Z2, Z3
+	VMOVUPS      constc2b00000<>+0(SB), Z4
+	VMAXPS       Z3, Z4, Z4
+	VMOVUPS      const4b40007f<>+0(SB), Z3
+	VMOVUPS      Z3, Z3
+	VFMADD231PS  const3fb8aa3b<>+0(SB), Z4, Z3
+	VPSLLD       $0x17, Z3, Z5
+	VSUBPS       const4b40007f<>+0(SB), Z3, Z3
+	VFNMADD231PS const3f318000<>+0(SB), Z3, Z4
+	VFNMADD231PS constb95e8083<>+0(SB), Z3, Z4
+	VMOVUPS      const3ab5121a<>+0(SB), Z3
+	VFMADD213PS  const3c091cf1<>+0(SB), Z4, Z3
+	VFMADD213PS  const3d2aac79<>+0(SB), Z4, Z3
+	VFMADD213PS  const3e2aaa49<>+0(SB), Z4, Z3
+	VFMADD213PS  const3efffffe<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VFMADD213PS  const3f800000<>+0(SB), Z4, Z3
+	VMULPS       Z5, Z3, Z3
+	VSUBPS       Z3, Z1, Z4
+	VADDPS       Z3, Z1, Z1
+	VDIVPS       Z1, Z4, Z1
+	VMULPS       Z0, Z0, Z3
+	VMOVUPS      constbbbb560d<>+0(SB), Z4
+	VFMADD213PS  const3ca92b6c<>+0(SB), Z3, Z4
+	VFMADD213PS  constbd5c2224<>+0(SB), Z3, Z4
+	VFMADD213PS  const3e0883b4<>+0(SB), Z3, Z4
+	VFMADD213PS  constbeaaaa9a<>+0(SB), Z3, Z4
+	VMULPS       Z0, Z3, Z3
+	VMOVUPS      Z0, Z5
+	VFMADD231PS  Z4, Z3, Z5
+	VADDPS       const3f200000<>+0(SB), Z2, Z2
+	VPMOVD2M     Z2, K2
+	VBLENDMPS    Z1, Z5, K2, Z6
+	VANDPS       const80000000<>+0(SB), Z0, Z0
+	VORPS        Z0, Z6, Z0
+	VMOVUPS      const3f800000<>+0(SB), Z1
+	VFNMADD231PS Z0, Z0, Z1
+	VMOVUPS.Z    (SI)(R8*4), K1, Z2
+	VMOVUPS.Z    (BX)(R8*4), K1, Z3
+	VMULPS       Z3, Z1, Z1
+	VMULPS       Z2, Z1, Z1
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z1, K1, (AX)(R8*4)
+	VMOVUPS      Z0, K1, (CX)(R8*4)
+
+done383:
 	VZEROUPPER
 	RET
 
@@ -7168,9 +9582,9 @@ TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-68
 	MOVQ         src_len+48(FP), DX
 	XORQ         BX, BX
 
-loop294:
+loop384:
 	CMPQ      DX, $0x00000020
-	JLT       end295
+	JLT       end385
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -7211,12 +9625,12 @@ loop294:
 	VMOVUPS   Z8, 64(AX)(BX*4)
 	ADDQ      $0x00000020, BX
 	SUBQ      $0x00000020, DX
-	JMP       loop294
+	JMP       loop384
 
-end295:
-loop296:
+end385:
+loop386:
 	CMPQ      DX, $0x00000010
-	JLT       end297
+	JLT       end387
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -7238,11 +9652,11 @@ loop296:
 	VMOVUPS   Z8, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop296
+	JMP       loop386
 
-end297:
+end387:
 	TESTQ     DX, DX
-	JZ        done298
+	JZ        done388
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -7266,7 +9680,7 @@ end297:
 	VMOVAPS.Z Z1, K2, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done298:
+done388:
 	VZEROUPPER
 	RET
 

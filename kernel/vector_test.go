@@ -341,6 +341,60 @@ func TestLayerNormGrad(t *testing.T) {
 	})
 }
 
+func TestRMSNorm(t *testing.T) {
+	sweep(t, tables{&rmsNorm, &sumSquares}, func(t *testing.T, a *arena, n int) {
+		if n == 0 {
+			return
+		}
+		x, y, gain := a.slice(n), a.slice(n), a.slice(n)
+		const epsilon = 1e-5
+		var mean float64
+		for _, v := range x {
+			mean += float64(v) * float64(v) / float64(n)
+		}
+		want := 1 / math.Sqrt(mean+epsilon)
+		rstd := RMSNorm(y, x, gain, epsilon)
+		near(t, "rstd", n, rstd, want, want*2*eps)
+		for i := range x {
+			h := float64(x[i]) * want * float64(gain[i])
+			near(t, "y", i, y[i], h, 4*eps*math.Abs(h))
+		}
+		RMSNorm(x, x, gain, epsilon)
+		for i := range x {
+			near(t, "in place", i, x[i], float64(y[i]), 0)
+		}
+	})
+}
+
+func TestRMSNormGrad(t *testing.T) {
+	sweep(t, tables{&rmsNormGrad}, func(t *testing.T, a *arena, n int) {
+		if n == 0 {
+			return
+		}
+		dx, dgain, dy, x, gain := a.slice(n), a.slice(n), a.slice(n), a.slice(n), a.slice(n)
+		const rstd = 1.3
+		var mean, size float64
+		for i := range dy {
+			d := float64(dy[i]) * float64(gain[i]) * float64(x[i])
+			mean += d / float64(n)
+			size += math.Abs(d) / float64(n)
+		}
+		old := clone(dgain)
+		RMSNormGrad(dx, dgain, dy, x, gain, rstd)
+		for i := range dy {
+			h, g := float64(x[i])*rstd, float64(dy[i])
+			d := g * float64(gain[i])
+			near(t, "dgain", i, dgain[i], float64(old[i])+g*h, 2*eps*(math.Abs(float64(old[i]))+3*math.Abs(g*h)))
+			near(t, "dx", i, dx[i], rstd*(d-h*rstd*mean),
+				rstd*eps*(float64(n+8)*rstd*size*math.Abs(h)+4*(math.Abs(d)+math.Abs(h*rstd*mean))))
+		}
+		RMSNormGrad(dy, dgain, dy, x, gain, rstd)
+		for i := range dy {
+			near(t, "dx in place of dy", i, dy[i], float64(dx[i]), 0)
+		}
+	})
+}
+
 // TestAdamW: three steps against the definition in float64; each quantity has a
 // handful of roundings a step.
 func TestAdamW(t *testing.T) {
@@ -396,10 +450,14 @@ func TestVectorAllocs(t *testing.T) {
 		SoftmaxGrad(x, y, 1)
 		LayerNorm(x, y, z, u, v, 1)
 		LayerNormGrad(x, y, z, u, v, w, 1)
+		RMSNorm(x, y, z, 1)
+		RMSNormGrad(x, y, z, u, v, 1)
 		o.Step(x, y, z, u, 1)
 		o.StepColumns(x, y, z, u, v)
 		for act := Identity; act <= Tanh; act++ {
 			Activate(act, x, y, z)
+			Gated(act, x, y, z)
+			GatedGrad(act, x, y, z, u, v)
 		}
 		DropoutApply(x, y, 1, 2, 0.1)
 	})

@@ -30,9 +30,10 @@ type gatedForward gated
 func (o *gatedForward) Do(r, _ int) {
 	from, to := r*o.y.Cols, (r+1)*o.y.Cols
 	y := o.y.Data[from:to]
-	copy(y, o.gate.Data[from:to])
-	kernel.Activate(o.act, y, nil, o.scale)
-	kernel.Mul(y, o.up.Data[from:to])
+	kernel.Gated(o.act, y, o.gate.Data[from:to], o.up.Data[from:to])
+	if o.scale != nil {
+		kernel.Mul(y, o.scale)
+	}
 }
 
 func (o *gated) backward(t *Tape) {
@@ -51,25 +52,27 @@ func (o *gated) backward(t *Tape) {
 
 type gatedBackward gated
 
+// Do writes where it may, and elsewhere to the worker's memory, of which nothing is kept
+// for an operand without a gradient.
 func (o *gatedBackward) Do(r, w int) {
-	from, to := r*o.y.Cols, (r+1)*o.y.Cols
-	value, deriv := o.t.work[w][:o.y.Cols], o.t.work[w][o.y.Cols:2*o.y.Cols]
-	copy(value, o.gate.Data[from:to])
-	kernel.Activate(o.act, value, deriv, o.scale)
-	kernel.Mul(deriv, o.up.Data[from:to])
-	dy := o.y.Grad[from:to]
-	for _, g := range [2]struct {
-		dst, factor []float32
-		add         bool
-	}{{o.dgate, deriv, o.addG}, {o.dup, value, o.addU}} {
-		if g.dst == nil {
-			continue
-		}
-		kernel.Mul(g.factor, dy)
-		if dst := g.dst[from:to]; g.add {
-			kernel.Add(dst, g.factor)
-		} else {
-			copy(dst, g.factor)
-		}
+	n := o.y.Cols
+	from, to := r*n, (r+1)*n
+	dgate, dup := o.t.work[w][:n], o.t.work[w][n:2*n]
+	if o.dgate != nil && !o.addG {
+		dgate = o.dgate[from:to]
+	}
+	if o.dup != nil && !o.addU {
+		dup = o.dup[from:to]
+	}
+	kernel.GatedGrad(o.act, dgate, dup, o.gate.Data[from:to], o.up.Data[from:to], o.y.Grad[from:to])
+	if o.scale != nil {
+		kernel.Mul(dgate, o.scale)
+		kernel.Mul(dup, o.scale)
+	}
+	if o.dgate != nil && o.addG {
+		kernel.Add(o.dgate[from:to], dgate)
+	}
+	if o.dup != nil && o.addU {
+		kernel.Add(o.dup[from:to], dup)
 	}
 }

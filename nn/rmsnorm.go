@@ -1,10 +1,6 @@
 package nn
 
-import (
-	"math"
-
-	"mlpfusion/kernel"
-)
+import "mlpfusion/kernel"
 
 // RMSNorm divides by the root of the mean square and multiplies by a gain: a layer norm
 // that subtracts no mean and adds no bias (arXiv 1910.07467).
@@ -63,7 +59,7 @@ func (o *rmsNorm) forward(t *Tape) {
 		o.rstd = t.floats(o.x.X.Rows * o.heads)
 	}
 	t.Pool.Run(rowChunks(o.x.X.Rows), (*rmsNormForward)(o))
-	t.workspace(o.dim)
+	t.workspace(2 * o.dim)
 	t.record(o)
 }
 
@@ -78,11 +74,10 @@ func (o *rmsNormForward) Do(i, _ int) {
 	for r := i * rowChunk; r < min(o.x.X.Rows, (i+1)*rowChunk); r++ {
 		for h := range o.heads {
 			x, in, y := o.x.row(o.x.X.Data, r, h, o.dim), o.in.row(o.in.X.Data, r, h, o.dim), o.y.row(o.y.X.Data, r, h, o.dim)
-			copy(in, x)
-			copy(y, x)
-			rstd := float32(1 / math.Sqrt(kernel.SumSquares(x)/float64(o.dim)+float64(o.n.Eps)))
-			kernel.Mul(y, o.gain)
-			kernel.Scale(y, rstd)
+			if o.in.X != o.x.X {
+				copy(in, x)
+			}
+			rstd := kernel.RMSNorm(y, x, o.gain, o.n.Eps)
 			if o.rstd != nil {
 				o.rstd[r*o.heads+h] = rstd
 			}
@@ -121,10 +116,9 @@ func (o *rmsNorm) backward(t *Tape) {
 
 type rmsNormBackward rmsNorm
 
-// Do computes, with g = gain ⊙ dy, dx = rstd·g − x·rstd³·mean(g ⊙ x).
 func (o *rmsNormBackward) Do(i, w int) {
-	tmp := o.t.work[w][:o.dim]
-	var part []float32
+	// What nobody keeps goes to the worker's memory.
+	tmp, part := o.t.work[w][:o.dim], o.t.work[w][o.dim:2*o.dim]
 	if o.partial != nil {
 		part = o.partial[i*o.dim : (i+1)*o.dim]
 		clear(part)
@@ -132,23 +126,13 @@ func (o *rmsNormBackward) Do(i, w int) {
 	for r := i * rowChunk; r < min(o.y.X.Rows, (i+1)*rowChunk); r++ {
 		for h := range o.heads {
 			x, dy, rstd := o.in.row(o.in.X.Data, r, h, o.dim), o.y.row(o.y.X.Grad, r, h, o.dim), o.rstd[r*o.heads+h]
-			copy(tmp, dy)
-			if part != nil {
-				kernel.Mul(tmp, x)
-				kernel.Axpy(rstd, tmp, part)
-				copy(tmp, dy)
+			dx := tmp
+			if o.dx != nil && !o.add {
+				dx = o.x.row(o.dx, r, h, o.dim)
 			}
-			if o.dx == nil {
-				continue
-			}
-			kernel.Mul(tmp, o.gain)
-			along := kernel.Dot(tmp, x) * rstd * rstd * rstd / float32(o.dim)
-			kernel.Scale(tmp, rstd)
-			kernel.Axpy(-along, x, tmp)
-			if dx := o.x.row(o.dx, r, h, o.dim); o.add {
-				kernel.Add(dx, tmp)
-			} else {
-				copy(dx, tmp)
+			kernel.RMSNormGrad(dx, part, dy, x, o.gain, rstd)
+			if o.dx != nil && o.add {
+				kernel.Add(o.x.row(o.dx, r, h, o.dim), dx)
 			}
 		}
 	}

@@ -34,17 +34,50 @@ func activate(w lanes, a activation, deriv bool) {
 	if deriv {
 		to = slice("deriv")
 	}
-	emit := func(x VecVirtual) (f, d VecVirtual) { return a.emit(w, x, deriv) }
-	if w == avx512 && a.gate != nil {
-		t := w.table(a.name, a.gate)
-		emit = func(x VecVirtual) (f, d VecVirtual) { return t.gate(x, deriv) }
-	}
+	emit := w.emitter(a, deriv)
 	w.loop(length("v"), 1, func(s span, _ int) {
 		f, d := emit(s.from(v))
 		s.to(v, f)
 		if deriv {
 			s.to(to, d)
 		}
+	})
+	ret()
+}
+
+// emitter returns what emits σ(x) and, when asked to, σ'(x).
+func (w lanes) emitter(a activation, deriv bool) func(x VecVirtual) (f, d VecVirtual) {
+	if w == avx512 && a.gate != nil {
+		t := w.table(a.name, a.gate)
+		return func(x VecVirtual) (f, d VecVirtual) { return t.gate(x, deriv) }
+	}
+	return func(x VecVirtual) (f, d VecVirtual) { return a.emit(w, x, deriv) }
+}
+
+func gated(w lanes, a activation) {
+	function(w, a.name+"Gated", "y, gate, up []float32", "", "writes σ(gate_i)·up_i to y_i.")
+	y, gate, up := slice("y"), slice("gate"), slice("up")
+	emit := w.emitter(a, false)
+	w.loop(length("gate"), 1, func(s span, _ int) {
+		f, _ := emit(s.from(gate))
+		s.to(y, w.mul(f, s.from(up)))
+	})
+	ret()
+}
+
+func gatedGrad(w lanes, a activation) {
+	function(w, a.name+"GatedGrad", "dgate, dup, gate, up, dy []float32", "",
+		"writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.")
+	dgate, dup, gate, up, dy := slice("dgate"), slice("dup"), slice("gate"), slice("up"), slice("dy")
+	emit := w.emitter(a, true)
+	w.loop(length("gate"), 1, func(s span, _ int) {
+		f, d := emit(s.from(gate))
+		g := s.from(dy)
+		VMULPS(s.from(up), d, d)
+		VMULPS(g, d, d)
+		VMULPS(g, f, f)
+		s.to(dgate, d)
+		s.to(dup, f)
 	})
 	ret()
 }

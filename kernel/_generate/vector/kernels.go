@@ -395,6 +395,35 @@ func layerNormGrad(w lanes) {
 	ret()
 }
 
+func rmsNorm(w lanes) {
+	function(w, "rmsNorm", "y, x, gain []float32, rstd float32", "", "writes x_i·rstd·gain_i to y_i.")
+	y, x, gain, rstd := slice("y"), slice("x"), slice("gain"), w.param("rstd")
+	w.loop(length("x"), 4, func(s span, _ int) { s.to(y, w.mul(w.mul(s.from(x), rstd), s.from(gain))) })
+	ret()
+}
+
+func rmsNormGrad(w lanes) {
+	function(w, "rmsNormGrad", "dx, dgain, dy, x, gain []float32, rstd, inverse float32", "",
+		"is RMSNormGrad; inverse is 1/len(dy).")
+	dx, dgain, dy, x, gain := slice("dx"), slice("dgain"), slice("dy"), slice("x"), slice("gain")
+	n, rstd := length("dy"), w.param("rstd")
+	sum := w.sums(2)
+	w.loop(n, 2, func(s span, j int) {
+		h := w.mul(s.from(x), rstd)
+		VMULPS(s.from(dy), h, h)
+		s.to(dgain, w.add(s.from(dgain), h))
+		VFMADD231PS(s.from(gain), h, sum[j])
+	})
+	mean := w.mul(w.inAllLanes(w.reduce(VADDPS, sum)), w.param("inverse"))
+	along := w.mul(mean, rstd)
+	w.loop(n, 2, func(s span, _ int) {
+		v := w.mul(s.from(gain), s.from(dy))
+		VFNMADD231PS(s.from(x), along, v)
+		s.to(dx, w.mul(v, rstd))
+	})
+	ret()
+}
+
 // Indices in kernel.adamConstants.
 const (
 	adamGradScale = iota

@@ -26,11 +26,15 @@ func main() {
 		softmaxGrad(w)
 		layerNorm(w)
 		layerNormGrad(w)
+		rmsNorm(w)
+		rmsNormGrad(w)
 		adam(w, false)
 		adam(w, true)
 		for _, a := range activations {
 			activate(w, a, false)
 			activate(w, a, true)
+			gated(w, a)
+			gatedGrad(w, a)
 		}
 		dropout(w)
 	}
