@@ -21,8 +21,20 @@ import (
 	"mlpfusion/train"
 )
 
-// stage makes what a file of the work folder records, unless it is there.
+// What the folders of a run of training and of a compressed model end with.
+const trainSuffix, fusedSuffix = ".train", "-fused"
+
+// stage makes what a file of the work folder records, unless it is there. What it was
+// made of goes once it is recorded: a run that is killed while folders are removed
+// does not look into them again.
 func stage[T any](r *Runner, name string, do func() (T, error)) (v T, err error) {
+	defer func() {
+		for _, suffix := range []string{trainSuffix, fusedSuffix} {
+			if err == nil {
+				err = os.RemoveAll(filepath.Join(r.work, name+suffix))
+			}
+		}
+	}()
 	path := filepath.Join(r.work, name+".json")
 	text, err := os.ReadFile(path)
 	if err == nil {
@@ -65,7 +77,7 @@ func (r *Runner) compressed(ctx context.Context, original *Made, width int, left
 			return nil, err
 		}
 		defer teacher.Close()
-		fused := filepath.Join(r.work, name+"-fused")
+		fused := filepath.Join(r.work, name+fusedSuffix)
 		if err := r.fuse(ctx, teacher, fused, width); err != nil {
 			return nil, err
 		}
@@ -89,7 +101,7 @@ func (r *Runner) compressed(ctx context.Context, original *Made, width int, left
 			return nil, err
 		}
 		m.Error = left
-		return m, os.RemoveAll(fused)
+		return m, nil
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +136,7 @@ func (r *Runner) fuse(ctx context.Context, from *checkpoint.Dir, to string, widt
 func (r *Runner) train(ctx context.Context, name string, from *checkpoint.Dir, head model.LoadOptions, objective train.Objective) (*Made, error) {
 	path := filepath.Join(r.work, name)
 	t := &train.Runner{
-		Config: r.Config.Train, Data: r.Data.Data, Pool: r.Pool, Objective: objective, Dir: path + ".train", Resume: true,
+		Config: r.Config.Train, Data: r.Data.Data, Pool: r.Pool, Objective: objective, Dir: path + trainSuffix, Resume: true,
 		Load: func() (*model.Model, error) {
 			m, _, err := model.Load(from, head)
 			return m, err
@@ -169,10 +181,7 @@ func (r *Runner) train(ctx context.Context, name string, from *checkpoint.Dir, h
 	if err := o.Commit(); err != nil {
 		return nil, err
 	}
-	if err := r.inspect(m, path); err != nil {
-		return nil, err
-	}
-	return m, os.RemoveAll(t.Dir)
+	return m, r.inspect(m, path)
 }
 
 // inspect notes the size of a model that was written.
