@@ -27,6 +27,8 @@ type Model struct {
 	// of the encoder and of the decoder.
 	RouterZLoss, BalanceLoss [2]float64
 
+	recompute bool // see Recompute
+
 	routings []*nn.Routing // of one stack
 	output   Output
 	rows     []int32 // that the head reads
@@ -223,10 +225,30 @@ func (m *Model) states(t *nn.Tape, in *Input, out *Output) *nn.Tensor {
 		if i == m.Depth()-1 && !out.AllTokens {
 			return m.net.layer(t, i, s, in, m.rows).X
 		}
-		s = m.net.layer(t, i, s, in, nil)
+		if m.recompute && t.Train {
+			s = m.layerAgain(t, i, s, in)
+		} else {
+			s = m.net.layer(t, i, s, in, nil)
+		}
 		out.keep(t, s.X)
 	}
 	return t.Rows(s.X, m.rows)
+}
+
+// layerAgain is a layer that the backward pass runs again.
+func (m *Model) layerAgain(t *nn.Tape, i int, s State, in *Input) State {
+	return State{X: t.Recompute(s.X, func(x *nn.Tensor) *nn.Tensor { return m.net.layer(t, i, State{X: x}, in, nil).X })}
+}
+
+// Recompute has training passes keep, of each layer but the last, its input alone, and
+// run the layer once more for its gradients: memory for long sequences, at the price of
+// a forward pass. The gradients are the same to the last bit.
+func (m *Model) Recompute() error {
+	if _, ok := m.net.(*stack); !ok || len(m.mixtures) > 0 {
+		return fmt.Errorf("recompute: expected an encoder or a decoder without mixtures of experts, found a %s", m.Config.Type)
+	}
+	m.recompute = true
+	return nil
 }
 
 // Depth is the number of layers, an encoder's and a decoder's together.

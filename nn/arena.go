@@ -27,6 +27,9 @@ func (a *arena) alloc(n int) []float32 {
 // reset takes everything back.
 func (a *arena) reset() { a.at, a.used = 0, 0 }
 
+// returnTo takes back what was handed out since a was as before.
+func (a *arena) returnTo(before *arena) { a.at, a.used = before.at, before.used }
+
 // freeList recycles gradient buffers: most are needed for a moment only, and another
 // takes their place.
 type freeList struct {

@@ -131,11 +131,15 @@ func (t *Tape) Keep(x *Tensor) *Tensor {
 
 // Backward runs the recorded operations' backward passes, last first. The
 // gradients of the outputs must have been set, as the losses do.
-func (t *Tape) Backward() {
-	for i := len(t.ops) - 1; i >= 0; i-- {
+func (t *Tape) Backward() { t.backwardTo(0) }
+
+// backwardTo runs the backward passes of all operations but the first n. They may
+// record further ones for as long as they run.
+func (t *Tape) backwardTo(n int) {
+	for i := len(t.ops) - 1; i >= n; i-- {
 		t.ops[i].backward(t)
 	}
-	t.ops = t.ops[:0]
+	t.ops = t.ops[:n]
 }
 
 // New returns a tensor with undefined contents.

@@ -31,6 +31,8 @@ type Config struct {
 	// TrainRouters trains the routers of mixtures of experts too, with their
 	// losses; otherwise they stay as they are, as the paper has it.
 	TrainRouters bool `json:"train_routers,omitempty"`
+	// Recompute runs each layer again in the backward pass, see model.Model.Recompute.
+	Recompute bool `json:"recompute,omitempty"`
 }
 
 // For fills in the batch and the learning rate that are usual for a model's

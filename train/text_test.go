@@ -81,6 +81,9 @@ func TestTextRuns(t *testing.T) {
 	for _, workers := range []int{1, 3} {
 		same(t, "another number of workers", run(t, textRunner(t, t.TempDir(), workers)), want)
 	}
+	recomputed := textRunner(t, t.TempDir(), 2)
+	recomputed.Config.Recompute = true
+	same(t, "layers that are run again", run(t, recomputed), want)
 	stopped := textRunner(t, t.TempDir(), 2)
 	ctx, cancel := context.WithCancel(context.Background())
 	stopAt(stopped, "step", 8, cancel)

@@ -70,6 +70,11 @@ func (r *Runner) begin() (*model.Model, error) {
 	} else if len(m.Usage()) == 0 {
 		return nil, fmt.Errorf("train routers: expected a model with mixtures of experts, found a %s without", m.Config.Type)
 	}
+	if r.Config.Recompute {
+		if err := m.Recompute(); err != nil {
+			return nil, err
+		}
+	}
 	if r.stepper, err = NewStepperFor(r.Objective, r.Pool, m, r.Config.Optimizer, r.Config.Precision(), r.Config.Seed); err != nil {
 		return nil, err
 	}

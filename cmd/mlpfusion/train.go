@@ -121,6 +121,7 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 0.1 with sgd)")
 	f.Lookup("lr").DefValue = "" // which pflag shows as []
 	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks)")
+	f.BoolVar(&cfg.Recompute, "recompute", false, "run each layer again for its gradients: less memory for long texts, a third more work")
 	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
 	f.StringVar(&schedule, "schedule", "linear", "learning-rate schedule: linear, cosine or constant")
@@ -138,7 +139,7 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
 	arrange(c,
 		section{"Data", "task data train-rows dev-rows"},
-		section{"Training", "lr epochs batch precision max-steps schedule warmup optimizer weight-decay clip train-routers"},
+		section{"Training", "lr epochs batch precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
 		section{"The run", "overwrite resume eval-every snapshot-every init help"})

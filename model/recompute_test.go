@@ -1,0 +1,52 @@
+package model_test
+
+import (
+	"slices"
+	"testing"
+
+	"mlpfusion/internal/golden"
+	"mlpfusion/kernel"
+	"mlpfusion/model"
+	"mlpfusion/nn"
+)
+
+// TestRecompute: layers that are run again give the same loss and gradients to the last
+// bit, and families whose layers are more than that are refused.
+func TestRecompute(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for _, name := range []string{"bert-fused", "gpt2-options", "llama-3", "gemma2", "gemma3"} {
+		m := load(t, name, model.LoadOptions{})
+		in := &model.Input{IDs: []int32{5, 6, 7, 8, 9, 10, 11, 3, 4}, Offsets: []int32{0, 7, 9}}
+		labels, kind := []float32{0, 1}, nn.CrossEntropy
+		if m.Config.Head == model.LanguageModel {
+			in.Targets = []int32{6, 7, 8, 9, 10, 11, -1, 4, -1}
+		}
+		tape := nn.NewTape(pool)
+		tape.Train = true
+		run := func() (loss float64, grads [][]float32) {
+			tape.Reset(3)
+			m.ZeroGrad()
+			loss = m.Loss(tape, kind, in, labels)
+			tape.Backward()
+			for _, p := range m.Params {
+				grads = append(grads, slices.Clone(p.Grad()))
+			}
+			return loss, grads
+		}
+		wantLoss, want := run()
+		if err := m.Recompute(); err != nil {
+			t.Fatal(err)
+		}
+		loss, got := run()
+		golden.NearValue(t, name+": loss", loss, wantLoss, 0)
+		for i, p := range m.Params {
+			golden.Near(t, name+": "+p.Name, got[i], want[i], 0)
+		}
+	}
+	for _, name := range []string{"t5", "switch"} {
+		if err := load(t, name, model.LoadOptions{}).Recompute(); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
