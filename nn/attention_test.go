@@ -318,14 +318,8 @@ func TestPast(t *testing.T) {
 				defer pool.Close()
 				tape := NewTape(pool)
 				cache := NewCache(2, a.KVHeads, a.Dim)
-				s := cache.New()
-				for from := 0; from < tokens; from += part {
-					n := min(part, tokens-from)
-					if from > tokens/2 { // go on with a copy
-						fork := cache.Fork(s)
-						cache.Free(s)
-						s = fork
-					}
+				// attend gives sequence s its tokens from one on, so many.
+				attend := func(s int32, from, n int) {
 					tape.Reset(0)
 					cache.Grow(s, n)
 					x := tape.New(n, a.cols())
@@ -336,6 +330,18 @@ func TestPast(t *testing.T) {
 					y := tape.Attention(Heads{X: x}, Heads{X: x, Start: a.Heads * a.Dim}, Heads{X: x, Start: (a.Heads + a.KVHeads) * a.Dim}, off, off, opt)
 					cache.Grown(s)
 					golden.Near(t, fmt.Sprintf("from token %d on", from), y.Data, want[from*y.Cols:(from+n)*y.Cols], 1e-5)
+				}
+				s := cache.New()
+				var forked []int32
+				for from := 0; from < tokens; from += part {
+					if from > tokens/2 { // go on with a copy
+						forked = append(forked, s)
+						s = cache.Fork(s)
+					}
+					attend(s, from, min(part, tokens-from))
+				}
+				for _, s := range forked { // what was copied is as it was
+					attend(s, cache.Len(s), 1)
 				}
 			})
 		}
