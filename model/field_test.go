@@ -16,10 +16,12 @@ import (
 	"mlpfusion/nn"
 )
 
+type object = map[string]any
+
 // changed is a checkpoint as people have them: one of testdata with other keys in
 // config.json and other tensors.
 type changed struct {
-	config  map[string]any
+	config  object
 	tensors map[string]floats
 }
 
@@ -99,7 +101,7 @@ func logits(t *testing.T, dir *checkpoint.Dir, opt model.LoadOptions) ([]float32
 	}
 	pool := kernel.NewPool(1)
 	defer pool.Close()
-	in := &model.Input{IDs: []int32{5, 9, 40, 7, 33, 8}, Offsets: []int32{0, 4, 6}}
+	in := &model.Input{IDs: []int32{5, 9, 40, 7, 33, 8, 12, 13, 5, 60, 61, 7}, Offsets: []int32{0, 10, 12}}
 	return m.Forward(nn.NewTape(pool), in).Data, m, report
 }
 
@@ -122,6 +124,26 @@ func TestSameModel(t *testing.T) {
 				c.config[to] = c.config[from]
 				delete(c.config, from)
 			}
+		}},
+		"Gemma 2's layers without their kinds": {"gemma2", func(c *changed) { delete(c.config, "layer_types") }},
+		"Qwen 2's layers without their kinds":  {"qwen2", func(c *changed) { delete(c.config, "layer_types") }},
+		"Gemma 3's keys as version 4 wrote them": {"gemma3", func(c *changed) {
+			delete(c.config, "layer_types")
+			delete(c.config, "rope_parameters")
+			c.config["sliding_window_pattern"], c.config["rope_theta"], c.config["rope_local_base_freq"] = 2, 1e6, 1e4
+		}},
+		"Gemma 3's defaults": {"gemma3", func(c *changed) {
+			for _, of := range c.config["rope_parameters"].(object) {
+				delete(of.(object), "rope_theta")
+			}
+			c.config["rope_theta"] = 1e6
+		}},
+		"YaRN's original length is the model's": {"llama-yarn", func(c *changed) {
+			delete(c.config["rope_parameters"].(object), "original_max_position_embeddings")
+		}},
+		"a part of each head rotated, by an older key": {"phi3", func(c *changed) {
+			delete(c.config, "rope_parameters")
+			c.config["rope_theta"], c.config["partial_rotary_factor"] = 1000, 0.5
 		}},
 		"a head and no embeddings, tied":      {"gpt2", func(c *changed) { c.rename("transformer.wte.weight", "lm_head.weight") }},
 		"Llama's head and no embeddings, too": {"llama-3", func(c *changed) { c.rename("model.embed_tokens.weight", "lm_head.weight") }},
@@ -192,6 +214,33 @@ func TestStaleLabels(t *testing.T) {
 	golden.Near(t, "logits", got[:3], []float32{1, 2, 3}, 0)
 	if !slices.Equal(m.Config.Labels, []string{"LABEL_0", "LABEL_1", "LABEL_2"}) || len(m.Config.Notes) != 1 || !strings.Contains(m.Config.Notes[0], "num_labels is 3, but id2label names 2") {
 		t.Errorf("labels %q, notes %q", m.Config.Labels, m.Config.Notes)
+	}
+}
+
+// TestOnlyPadding: of a text of padding alone the first token is read, as transformers
+// does.
+func TestOnlyPadding(t *testing.T) {
+	m := load(t, "gpt2-padded", model.LoadOptions{})
+	pool := kernel.NewPool(1)
+	defer pool.Close()
+	pad := int32(m.Config.PadID)
+	got := m.Forward(nn.NewTape(pool), &model.Input{IDs: []int32{pad, pad, pad}, Offsets: []int32{0, 3}}).Data
+	want := m.Forward(nn.NewTape(pool), &model.Input{IDs: []int32{pad}, Offsets: []int32{0, 1}}).Data
+	golden.Near(t, "logits", got, want, 1e-6)
+}
+
+// TestNewNorms: gains begin at 1 in a new model, also where they are 1 + weight.
+func TestNewNorms(t *testing.T) {
+	for family, want := range map[string]float32{"llama": 1, "gemma2": 0} {
+		m, err := model.FromScratch(variant(t, family, func(*changed) {}).Config, model.LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range m.Params {
+			if strings.Contains(p.Name, "norm") && (slices.Min(p.Data) != want || slices.Max(p.Data) != want) {
+				t.Errorf("%s of %s begins at %v", p.Name, family, p.Data[0])
+			}
+		}
 	}
 }
 
