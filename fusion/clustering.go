@@ -31,23 +31,27 @@ func cluster(ctx context.Context, m *MLP, o Options) (*Block, error) {
 		return nil, err
 	}
 	if o.Weighted { // the centroids are means of the units as they are
-		return m.fuse(r.Assign, r.Sizes, o.Pool), nil
+		return m.fuse(r.Assign, r.Sizes, o.Pool)
 	}
 	b := m.withUnits(r.Centroids, o.Width)
 	b.Sizes, b.Assign, b.Inertia, b.Silhouette = r.Sizes, r.Assign, r.Inertia, r.Silhouette
-	b.InputInertia = kmeans.Inertia(points, m.Width, d, make([]int32, m.Width), o.Pool)
-	return b, nil
+	b.InputInertia, err = kmeans.Inertia(points, m.Width, d, make([]int32, m.Width), o.Pool)
+	return b, err
 }
 
 // fuse returns the block of the clusters' centroids, without P.
-func (m *MLP) fuse(assign, sizes []int32, pool *kernel.Pool) *Block {
+func (m *MLP) fuse(assign, sizes []int32, pool *kernel.Pool) (b *Block, err error) {
 	x, d := m.SubMLPs()
-	b := m.withUnits(centroids(x, d, assign, sizes), len(sizes))
+	b = m.withUnits(centroids(x, d, assign, sizes), len(sizes))
 	b.Sizes, b.Assign = sizes, assign
-	b.Inertia = kmeans.Inertia(x, m.Width, d, assign, pool)
-	b.InputInertia = kmeans.Inertia(x, m.Width, d, make([]int32, m.Width), pool)
-	b.Silhouette, _ = kmeans.Silhouette(x, m.Width, d, assign, pool)
-	return b
+	if b.Inertia, err = kmeans.Inertia(x, m.Width, d, assign, pool); err != nil {
+		return nil, err
+	}
+	if b.InputInertia, err = kmeans.Inertia(x, m.Width, d, make([]int32, m.Width), pool); err != nil {
+		return nil, err
+	}
+	b.Silhouette, _, err = kmeans.Silhouette(x, m.Width, d, assign, pool)
+	return b, err
 }
 
 // centroids returns the means of x's rows by cluster, len(sizes)×d, summed in

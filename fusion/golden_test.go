@@ -194,9 +194,16 @@ func TestGoldenFusion(t *testing.T) {
 			assign[i] = int32(k)
 			sizes[k]++
 		}
-		b := m.fuse(assign, sizes, testPool)
+		fused := func() *Block {
+			b, err := m.fuse(assign, sizes, testPool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		b := fused()
 		near(t, "fusion", g.output(b.keepSizes()), g.get("fusion.y"), rounding)
-		near(t, "cluster", g.output(m.fuse(assign, sizes, testPool).scaleRoots()), g.get("fusion.cluster_y"), rounding)
+		near(t, "cluster", g.output(fused().scaleRoots()), g.get("fusion.cluster_y"), rounding)
 		near(t, "inertia", []float32{float32(b.Inertia), float32(b.InputInertia)},
 			append(g.get("fusion.inertia"), g.get("fusion.total")...), rounding)
 	})

@@ -136,7 +136,11 @@ func selected(ctx context.Context, m *MLP, o Options) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, own := m.fuse(assign, sizes, o.Pool), m.keep(chosen)
+	b, err := m.fuse(assign, sizes, o.Pool)
+	if err != nil {
+		return nil, err
+	}
+	own := m.keep(chosen)
 	b.Gate, b.GateBias, b.Up, b.UpBias = own.Gate, own.GateBias, own.Up, own.UpBias
 	return b, nil
 }

@@ -113,7 +113,7 @@ func Cluster(x []float32, n, d int, o Options) (*Result, error) {
 	if u := rows.count(); o.K >= u {
 		r.Assign = renumber(rows.splitDuplicates(o.K), o.K)
 		if o.Silhouette {
-			r.Silhouette, _ = Silhouette(x, n, d, r.Assign, o.Pool)
+			r.Silhouette, _ = silhouette(rows, newGram(rows, o.Pool), r.Assign, o.Pool)
 		}
 	} else {
 		g := newGram(rows, o.Pool)

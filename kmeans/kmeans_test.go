@@ -72,7 +72,7 @@ func TestLloydIsScikitLearns(t *testing.T) {
 			if !slices.Equal(assign, g.Lloyd.Assign) || passes != g.Lloyd.Passes {
 				t.Errorf("got %v after %d passes, expected %v after %d", assign, passes, g.Lloyd.Assign, g.Lloyd.Passes)
 			}
-			golden.NearValue(t, "inertia", Inertia(g.X, g.N, g.D, assign, nil), g.Lloyd.Inertia, 1e-9*g.Lloyd.Inertia)
+			golden.NearValue(t, "inertia", inertia(t, g.X, g.N, g.D, assign, nil), g.Lloyd.Inertia, 1e-9*g.Lloyd.Inertia)
 			assign, passes = fromRows(g.X, g.N, g.D, g.Start, 0.05)
 			if !slices.Equal(assign, g.Loose.Assign) {
 				t.Errorf("with a tolerance: got %v after %d passes, expected %v after %d", assign, passes, g.Loose.Assign, g.Loose.Passes)
@@ -97,7 +97,7 @@ func TestWardIsScipys(t *testing.T) {
 				if got := clusters(assign); got != k {
 					t.Fatalf("Cut(%d) has %d clusters", k, got)
 				}
-				golden.NearValue(t, "the tree's inertia", tree.Inertia(k), Inertia(g.X, g.N, g.D, assign, pools[0]), 64*eps32*largest)
+				golden.NearValue(t, "the tree's inertia", tree.Inertia(k), inertia(t, g.X, g.N, g.D, assign, pools[0]), 64*eps32*largest)
 			}
 		})
 	}
@@ -105,7 +105,10 @@ func TestWardIsScipys(t *testing.T) {
 
 func TestSilhouetteIsScikitLearns(t *testing.T) {
 	for _, g := range goldens(t) {
-		mean, each := Silhouette(g.X, g.N, g.D, g.Lloyd.Assign, nil)
+		mean, each, err := Silhouette(g.X, g.N, g.D, g.Lloyd.Assign, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var sum float64
 		for i, v := range each {
 			sum += v
@@ -180,7 +183,7 @@ func TestClusterProperties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want, _ := Silhouette(x, n, d, r.Assign, nil); r.Silhouette != want {
+		if want, _, err := Silhouette(x, n, d, r.Assign, nil); err != nil || r.Silhouette != want {
 			t.Fatalf("silhouette is %g, expected %g", r.Silhouette, want)
 		}
 		sizes := make([]int32, o.K)
@@ -274,7 +277,7 @@ func TestRepeatedRowsAreExact(t *testing.T) {
 				t.Errorf("%s: centroid value %d is %g, expected %g", a, i, v, distinct[i])
 			}
 		}
-		if silhouette, _ := Silhouette(x, n, d, r.Assign, nil); silhouette != float64(n-1)/float64(n) {
+		if silhouette, _, err := Silhouette(x, n, d, r.Assign, nil); err != nil || silhouette != float64(n-1)/float64(n) {
 			t.Errorf("silhouette is %g: expected 1 for each row but the one that is alone", silhouette)
 		}
 	}
@@ -524,6 +527,38 @@ func TestHartiganSkipsNothing(t *testing.T) {
 			if gain := p.leaves(i) - p.joins(i, c); c != p.of[i] && !(gain <= 2*rounding*p.g.weight[i]*p.g.norm[i]) {
 				t.Fatalf("row %d would gain %g of %g in cluster %d", i, gain, p.g.norm[i], c)
 			}
+		}
+	}
+}
+
+// inertia is Inertia of what cannot be wrong.
+func inertia(t *testing.T, x []float32, n, d int, assign []int32, pool *kernel.Pool) float64 {
+	t.Helper()
+	v, err := Inertia(x, n, d, assign, pool)
+	if err != nil {
+		t.Error(err)
+	}
+	return v
+}
+
+func TestPartitionErrors(t *testing.T) {
+	for _, c := range []struct {
+		x      []float32
+		assign []int32
+		say    string
+	}{
+		{[]float32{1, 2, 3}, []int32{0, 1}, "kmeans: assign: expected a cluster for each of the 3 rows, found 2"},
+		{[]float32{1, 2, 3}, []int32{0, 1, 0, 1}, "kmeans: assign: expected a cluster for each of the 3 rows, found 4"},
+		{[]float32{1, 2, 3}, nil, "kmeans: assign: expected a cluster for each of the 3 rows, found 0"},
+		{[]float32{1, 2, 3}, []int32{0, 3, 0}, "kmeans: assign[1]: expected a cluster from 0 to 2, found 3"},
+		{[]float32{1, 2, 3}, []int32{0, 0, -1}, "kmeans: assign[2]: expected a cluster from 0 to 2, found -1"},
+		{[]float32{1, 2}, []int32{0, 0, 0}, "kmeans: expected the values of 3 rows × 1 columns, both at least 1, found 2"},
+		{[]float32{1, 2, float32(math.NaN())}, []int32{0, 0, 0}, "kmeans: row 2, column 0: expected a finite value, found NaN"},
+	} {
+		_, _, err := Silhouette(c.x, 3, 1, c.assign, nil)
+		_, err2 := Inertia(c.x, 3, 1, c.assign, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), c.say) || err2 == nil || err2.Error() != err.Error() {
+			t.Errorf("%v, %v:\n got %v\n and %v\nwant %s", c.x, c.assign, err, err2, c.say)
 		}
 	}
 }

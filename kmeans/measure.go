@@ -1,6 +1,7 @@
 package kmeans
 
 import (
+	"fmt"
 	"math"
 
 	"mlpfusion/kernel"
@@ -24,20 +25,40 @@ func (r *Result) measure(x []float32, n, d, k int, pool *kernel.Pool) {
 
 // Inertia returns the sum of the squared distances of the n rows of the
 // row-major n×d matrix x to the means of their clusters, in float64. assign holds
-// values of at least 0; a nil pool means one of GOMAXPROCS workers for this call.
-func Inertia(x []float32, n, d int, assign []int32, pool *kernel.Pool) float64 {
+// each row's cluster, from 0 to n−1; sizes that disagree and values that are not
+// finite are errors. A nil pool means one of GOMAXPROCS workers for this call.
+func Inertia(x []float32, n, d int, assign []int32, pool *kernel.Pool) (float64, error) {
+	if err := checkPartition(x, n, d, assign); err != nil {
+		return 0, err
+	}
 	if pool == nil {
 		pool = kernel.NewPool(0)
 		defer pool.Close()
 	}
 	k := clusters(assign)
 	inertia := make([]float64, k)
-	pool.Run(k, &measureJob{x: x, d: d, members: members(assign[:n], k), inertia: inertia, sum: make([]float64, pool.Workers()*d)})
+	pool.Run(k, &measureJob{x: x, d: d, members: members(assign, k), inertia: inertia, sum: make([]float64, pool.Workers()*d)})
 	var s float64
 	for _, v := range inertia {
 		s += v
 	}
-	return s
+	return s, nil
+}
+
+// checkPartition reports rows, or clusters of them, that cannot be measured.
+func checkPartition(x []float32, n, d int, assign []int32) error {
+	if err := checkRows(x, n, d); err != nil {
+		return err
+	}
+	if len(assign) != n {
+		return fmt.Errorf("kmeans: assign: expected a cluster for each of the %d rows, found %d", n, len(assign))
+	}
+	for i, c := range assign {
+		if c < 0 || int(c) >= n {
+			return fmt.Errorf("kmeans: assign[%d]: expected a cluster from 0 to %d, found %d", i, n-1, c)
+		}
+	}
+	return nil
 }
 
 // measureJob computes the centroid (when wanted) and inertia of each cluster.
@@ -128,16 +149,20 @@ func clusters(assign []int32) int {
 // (Rousseeuw 1987): (b−a)/max(a, b), where a is the row's mean distance to the
 // other rows of its cluster and b the least mean distance to the rows of another
 // cluster. It is 0 for a row that is alone in its cluster, and for all rows when
-// there is one cluster. x is n×d row-major, without values that are not finite;
-// assign holds values of at least 0. A nil pool means one of GOMAXPROCS workers
-// for this call.
-func Silhouette(x []float32, n, d int, assign []int32, pool *kernel.Pool) (mean float64, each []float64) {
+// there is one cluster. x is n×d row-major, assign holds each row's cluster, from 0
+// to n−1; sizes that disagree and values that are not finite are errors. A nil pool
+// means one of GOMAXPROCS workers for this call.
+func Silhouette(x []float32, n, d int, assign []int32, pool *kernel.Pool) (mean float64, each []float64, err error) {
+	if err := checkPartition(x, n, d, assign); err != nil {
+		return 0, nil, err
+	}
 	if pool == nil {
 		pool = kernel.NewPool(0)
 		defer pool.Close()
 	}
 	rows := distinctRows(x, n, d)
-	return silhouette(rows, newGram(rows, pool), assign, pool)
+	mean, each = silhouette(rows, newGram(rows, pool), assign, pool)
+	return mean, each, nil
 }
 
 func silhouette(rows *rows, g *gram, assign []int32, pool *kernel.Pool) (mean float64, each []float64) {
