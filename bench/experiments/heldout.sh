@@ -18,7 +18,7 @@ run() { "$work/mlpfusion" --quiet --seed "$seed" "$@"; }
 
 columns=()
 judge() { # NAME CHECKPOINT: a column of the table
-	run ntk "$model" "$2" --task sst2 --data "$data" --blocks fused --n 120 --json |
+	run ntk "$model" "$2" --task sst2 --data "$data" --blocks fused --rows 120 --json |
 		jq -r '.blocks[].relative, .sum.relative' >"$work/$1.column"
 	columns+=("$work/$1.column")
 }
@@ -29,7 +29,7 @@ for method in fusion svd prune sketch cluster calibrated; do
 	judge $method "$work/$method"
 done
 for method in fusion calibrated; do
-	run steps "$model" "$work/$method" "$work/$method-fitted" --task sst2 --data "$data" --n 128 >/dev/null
+	run steps "$model" "$work/$method" "$work/$method-fitted" --task sst2 --data "$data" --rows 128 >/dev/null
 	judge "$method, fitted" "$work/$method-fitted"
 done
 printf '%s\n' 2 3 4 5 sum >"$work/blocks"

@@ -35,7 +35,7 @@ func (d *dataFlags) length(spec task.Spec) int {
 
 func (d *dataFlags) add(f *pflag.FlagSet) {
 	d.addTask(f)
-	f.IntVar(&d.devRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default all)")
+	f.IntVar(&d.devRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default 0, for all)")
 }
 
 // addTask adds the flags that name the data, without those of its use.

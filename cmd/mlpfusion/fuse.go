@@ -135,7 +135,7 @@ compresses those where --width or --ratio is given. The router stays as it is.
 	f.BoolVar(&opt.Fusion.Refit, "refit", false, "fit the down projections to the original's outputs on these texts")
 	f.Float64Var(&opt.Fusion.Ridge, "ridge", 0, "ridge of the refit, relative to the features' variance (default 1e-4)")
 	f.IntVar(&opt.Fusion.Fit, "fit", 0, "steps of descent on the output error after the refit")
-	f.IntVar(&calibrationRows, "calibration-rows", 1200, "unlabelled training texts to calibrate on")
+	f.IntVar(&calibrationRows, "calibration-rows", 1200, "unlabelled training texts to calibrate on, 0 for all")
 	data.addTask(f)
 	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
@@ -173,7 +173,7 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 	if f.Changed("budget") && !(opt.Budget > 0 && opt.Budget <= 1) {
 		return nil, usageError{fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", opt.Budget)}
 	}
-	if err := cmp.Or(atLeast(f, 1, "width", "restarts", "effort", "calibration-rows", "experts"), atLeast(f, 0, "fit"), above0(f, "ratio", "ridge")); err != nil {
+	if err := cmp.Or(atLeast(f, 1, "width", "restarts", "effort", "experts"), atLeast(f, 0, "fit", "calibration-rows"), above0(f, "ratio", "ridge")); err != nil {
 		return nil, err
 	}
 	sizes := 0

@@ -35,7 +35,7 @@ tokens go where they went.`,
 		Args: exactly("MODEL"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			texts := data.task != "" || data.dir != ""
-			if err := cmp.Or(atLeast(f, 1, "rows"), onlyWith(f, []condition{{"rows", texts, "--task and --data"}, {"beside", texts, "--task and --data"}})); err != nil {
+			if err := cmp.Or(atLeast(f, 0, "rows"), onlyWith(f, []condition{{"rows", texts, "--task and --data"}, {"beside", texts, "--task and --data"}})); err != nil {
 				return err
 			}
 			dir, err := a.open(args[0])
@@ -70,7 +70,7 @@ tokens go where they went.`,
 	}
 	f = c.Flags()
 	data.addTask(f)
-	f.IntVar(&rows, "rows", 1200, "training texts to look at")
+	f.IntVar(&rows, "rows", 1200, "training texts to look at, 0 for all")
 	f.StringVar(&beside, "beside", "", "the model that was compressed, for its routers")
 	f.StringVar(&page, "html", "", "also write a page with the tables and cluster-size plots to this file")
 	return c

@@ -24,13 +24,13 @@ import (
 type ntkFlags struct {
 	data  dataFlags
 	split string
-	n     int
+	rows  int
 }
 
 func (n *ntkFlags) add(f *pflag.FlagSet, split string, count int) {
 	n.data.addTask(f)
 	f.StringVar(&n.split, "split", split, "train or dev")
-	f.IntVar(&n.n, "n", count, "examples; of a larger set a seeded sample")
+	f.IntVar(&n.rows, "rows", count, "examples; of a larger set a seeded sample, 0 for all")
 }
 
 func (a *app) ntkCommand() *cobra.Command {
@@ -61,7 +61,7 @@ A model without a classifier gets a new one, the same for both.`,
 	f.StringVar(&blocks, "blocks", "fused", "fused, all, or a block from 0")
 	f.StringVar(&save, "save", "", "write original.npy and fused.npy, the kernels summed over the blocks, to this directory")
 	arrange(c,
-		section{"Data", "task data n split"},
+		section{"Data", "task data rows split"},
 		section{"Kernels", "blocks kernel save"},
 		columnSection,
 		section{"Help", "help"})
@@ -71,7 +71,7 @@ A model without a classifier gets a new one, the same for both.`,
 // kernelReport is what the command ntk finds.
 type kernelReport struct {
 	Kernel   string           `json:"kernel"`
-	Examples int              `json:"n"`
+	Examples int              `json:"rows"`
 	Blocks   []blockReport    `json:"blocks"`
 	Sum      ntk.Difference   `json:"sum"`
 	Output   *ntk.OutputError `json:"output"`
@@ -104,7 +104,7 @@ func (a *app) ntk(original, fused string, flags *ntkFlags, kindName, blockNames,
 	if name := pair.trained(); name != "" {
 		a.ui.say("%s: it was fine-tuned (%s is another than that of %s), so what differs is training's doing as well", fused, name, original)
 	}
-	in, err := pair.examples(a, flags.split, flags.n)
+	in, err := pair.examples(a, flags.split, flags.rows)
 	if err != nil {
 		return err
 	}
@@ -173,8 +173,8 @@ type pair struct {
 
 // loadPair loads both models for the task; the fused one's directory stays open.
 func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
-	if flags.n < 1 {
-		return nil, usageError{fmt.Errorf("n: expected at least 1, found %d", flags.n)}
+	if flags.rows < 0 {
+		return nil, usageError{fmt.Errorf("rows: expected at least 0, found %d", flags.rows)}
 	}
 	if flags.split != "train" && flags.split != "dev" {
 		return nil, usageError{fmt.Errorf("split: expected train or dev, found %q", flags.split)}
@@ -233,7 +233,7 @@ func (p *pair) trained() string {
 	return ""
 }
 
-// examples packs n examples of a split.
+// examples packs so many examples of a split, 0 for all.
 func (p *pair) examples(a *app, split string, n int) (*model.Input, error) {
 	ex := p.set.Dev
 	if split == "train" {
@@ -243,7 +243,7 @@ func (p *pair) examples(a *app, split string, n int) (*model.Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]int32, min(n, enc.Len()))
+	rows := make([]int32, enc.Len())
 	for i := range rows {
 		rows[i] = int32(i)
 	}

@@ -77,12 +77,12 @@ does with another --within.`,
 	}
 	s.data.add(f)
 	f.Lookup("task").Usage += " (default text)"
-	f.IntVar(&s.data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
+	f.IntVar(&s.data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default 0, for all)")
 	f.Float64Var(&s.goal.Within, "within", 1, "points of the score, of perplexity percent, that may be lost")
 	f.Float64Var(&s.goal.Size, "size", 0, "instead: the share of the original's parameters to keep")
 	f.IntVar(&s.goal.Width, "width", 0, "instead: hidden units to keep in each block")
 	f.StringVar(&s.config.Method, "method", "calibrated", "how to compress: "+strings.Join(fusion.Names(shrink.Fits), ", "))
-	f.IntVar(&s.calibrationRows, "calibration-rows", 1200, "training texts to calibrate on")
+	f.IntVar(&s.calibrationRows, "calibration-rows", 1200, "training texts to calibrate on, 0 for all")
 	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 1e-4 at a hidden size of 384, less for wider models in proportion)")
 	f.Lookup("lr").DefValue = ""
 	f.IntVar(&cfg.Epochs, "epochs", 0, "passes over the training set (default 3; up to 20 where that makes fewer than 200 steps)")
@@ -133,7 +133,7 @@ func (s *shrinking) check(f *pflag.FlagSet) error {
 	if s.data.task == "" {
 		s.data.task = "text"
 	}
-	return cmp.Or(atLeast(f, 0, "within"), atLeast(f, 1, "width", "epochs", "batch", "calibration-rows"), above0(f, "temperature"))
+	return cmp.Or(atLeast(f, 0, "within", "calibration-rows"), atLeast(f, 1, "width", "epochs", "batch"), above0(f, "temperature"))
 }
 
 // shrink runs the stages.

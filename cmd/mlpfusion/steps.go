@@ -35,7 +35,7 @@ are not used. OUT is FUSED with these multipliers beside each block
 	f.Float64Var(&opt.Ridge, "ridge", 0, "pull of the multipliers towards 1, relative to the units' kernels (default 1e-3)")
 	f.BoolVar(&overwrite, "overwrite", false, "replace OUT when it is there")
 	arrange(c,
-		section{"Data", "task data n split"},
+		section{"Data", "task data rows split"},
 		section{"Multipliers", "lower ridge"},
 		columnSection,
 		section{"The run", "overwrite help"})
@@ -54,7 +54,7 @@ func (a *app) steps(original, fused, out string, flags *ntkFlags, opt ntk.FitOpt
 		return err
 	}
 	defer pair.fusedDir.Close()
-	in, err := pair.examples(a, flags.split, flags.n)
+	in, err := pair.examples(a, flags.split, flags.rows)
 	if err != nil {
 		return err
 	}

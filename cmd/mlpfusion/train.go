@@ -116,7 +116,7 @@ the same task, such as the original fine-tuned: knowledge distillation.`,
 	f := c.Flags()
 	data.add(f)
 	f.StringVar(&run.scratch, "init", "", "begin from nothing: the config.json of the model to make")
-	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default all)")
+	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default 0, for all)")
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
 	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 0.1 with sgd)")
 	f.Lookup("lr").DefValue = "" // which pflag shows as []

@@ -46,7 +46,7 @@ A run that was stopped or killed goes on with --resume.`,
 	}
 	f := c.Flags()
 	data.add(f)
-	f.IntVar(&data.trainRows, "train-rows", 0, "tune on so many examples, chosen by the seed (default all)")
+	f.IntVar(&data.trainRows, "train-rows", 0, "tune on so many examples, chosen by the seed (default 0, for all)")
 	f.IntVar(&cfg.Epochs, "epochs", 1, "passes over the training set")
 	f.Float64Var(&lr, "lr", 2e-5, "learning rate of Adam")
 	f.IntVar(&cfg.Batch, "batch", 32, "sequences of a batch; of generation tasks 8 unless given")
