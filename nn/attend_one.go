@@ -16,6 +16,7 @@ type attendOne struct {
 	t       *Tape
 	q, x, y *Tensor
 	kv      *Linear
+	w       []float32 // kv's matrix, while products go on
 	off     []int32
 	prec    kernel.Precision
 	longest int
@@ -67,9 +68,11 @@ func (t *Tape) AttendOne(q, x *Tensor, kv *Linear, offsets []int32, opt Attentio
 	if op.Drop > 0 {
 		op.kept = t.floats(len(op.p))
 	}
+	op.w = t.values(kv.W)
 	t.Pool.Run(opt.Heads, (*attendOneKeys)(op))
 	t.Pool.Run(q.Rows, (*attendOneScores)(op))
 	t.Pool.Run(opt.Heads, (*attendOneValues)(op))
+	t.doneValues()
 	t.record(op)
 	return y
 }
@@ -131,7 +134,7 @@ type attendOneKeys attendOne
 
 func (f *attendOneKeys) Do(h, w int) {
 	o := (*attendOne)(f)
-	o.t.Pool.Scratch(w).Gemm(o.prec, o.q.Rows, o.x.Cols, o.Dim, o.ofHead(o.q.Data, h), o.keys(o.kv.W.Data, h), o.hidden(o.r, h).Data, o.stride, kernel.Epilogue{Alpha: o.Scale})
+	o.t.Pool.Scratch(w).Gemm(o.prec, o.q.Rows, o.x.Cols, o.Dim, o.ofHead(o.q.Data, h), o.keys(o.w, h), o.hidden(o.r, h).Data, o.stride, kernel.Epilogue{Alpha: o.Scale})
 }
 
 type attendOneScores attendOne
@@ -162,7 +165,7 @@ type attendOneValues attendOne
 func (f *attendOneValues) Do(h, w int) {
 	o := (*attendOne)(f)
 	y := o.ofHead(o.y.Data, h)
-	o.t.Pool.Scratch(w).Gemm(o.prec, o.y.Rows, o.Dim, o.x.Cols, o.hidden(o.z, h), transposed(o.values(o.kv.W.Data, h)), y.Data, y.Stride, kernel.Epilogue{})
+	o.t.Pool.Scratch(w).Gemm(o.prec, o.y.Rows, o.Dim, o.x.Cols, o.hidden(o.z, h), transposed(o.values(o.w, h)), y.Data, y.Stride, kernel.Epilogue{})
 	if o.kv.B != nil {
 		for i := range o.y.Rows {
 			kernel.Axpy(o.sum[i*o.Heads+h], o.bias(o.kv.B.Data, h), y.Data[i*y.Stride:][:o.Dim])
@@ -189,9 +192,11 @@ func (o *attendOne) backward(t *Tape) {
 		}
 	}
 	t.workspace(o.Heads * o.longest)
+	o.w = t.values(o.kv.W)
 	t.Pool.Run(o.KVHeads, (*attendOneValuesGrad)(o))
 	t.Pool.Run(o.q.Rows, (*attendOneScoresGrad)(o))
 	t.Pool.Run(o.KVHeads, (*attendOneKeysGrad)(o))
+	t.doneValues()
 	t.release(o.y)
 }
 
@@ -213,7 +218,7 @@ func (f *attendOneValuesGrad) Do(kv, w int) {
 				kernel.Axpy(o.sum[i*o.Heads+h], dy.Data[i*dy.Stride:][:o.Dim], o.bias(b.Grad, h))
 			}
 		}
-		scratch.Gemm(o.prec, o.y.Rows, c, o.Dim, dy, o.values(o.kv.W.Data, h), z.Data, z.Stride, kernel.Epilogue{})
+		scratch.Gemm(o.prec, o.y.Rows, c, o.Dim, dy, o.values(o.w, h), z.Data, z.Stride, kernel.Epilogue{})
 	}
 }
 
@@ -263,7 +268,7 @@ func (f *attendOneKeysGrad) Do(kv, w int) {
 	for g := range o.group() {
 		h := kv*o.group() + g
 		dr, dq := o.hidden(o.r, h), o.ofHead(o.dq, h)
-		scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.kv.W.Data, h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
+		scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.w, h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
 		if !o.kv.W.Frozen {
 			scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW || g > 0, Stream: true})
 		}

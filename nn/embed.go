@@ -6,6 +6,7 @@ import "mlpfusion/kernel"
 const MaxTables = 3
 
 type embed struct {
+	t      *Tape
 	tables []*Weight
 	ids    [MaxTables][]int32
 	y      *Tensor
@@ -21,7 +22,8 @@ func (t *Tape) Embed(tables []*Weight, ids [MaxTables][]int32) *Tensor {
 		y.noGrad = y.noGrad && w.Frozen
 	}
 	op := t.embeds.next()
-	*op = embed{tables, ids, y}
+	*op = embed{t, tables, ids, y}
+	t.workspace(y.Cols)
 	t.Pool.Run(rowChunks(y.Rows), (*embedForward)(op))
 	t.record(op)
 	return y
@@ -29,12 +31,20 @@ func (t *Tape) Embed(tables []*Weight, ids [MaxTables][]int32) *Tensor {
 
 type embedForward embed
 
-func (o *embedForward) Do(i, _ int) {
+func (o *embedForward) Do(i, worker int) {
 	c := o.y.Cols
+	tmp := o.t.work[worker]
 	for r := i * rowChunk; r < min(o.y.Rows, (i+1)*rowChunk); r++ {
 		y := o.y.Data[r*c : (r+1)*c]
 		for k, w := range o.tables {
-			row := w.Data[int(o.ids[k][r])*c:][:c]
+			at := int(o.ids[k][r]) * c
+			var row []float32
+			if w.Half != nil {
+				row = tmp[:c]
+				widenRow(row, w.Half[at:at+c])
+			} else {
+				row = w.Data[at : at+c]
+			}
 			if k == 0 {
 				copy(y, row)
 			} else {

@@ -7,6 +7,8 @@ import "mlpfusion/kernel"
 type Weight struct {
 	Data       []float32
 	Rows, Cols int
+	// Half holds the values, in bfloat16, after Halve; Data is then nil.
+	Half []uint16
 	// Grad is made when a backward pass first reaches the weight: what is frozen, or only
 	// ever evaluated, has none.
 	Grad []float32
@@ -46,6 +48,9 @@ func (w *Weight) View(from, to int) *Weight {
 
 // cut returns rows × cols elements of w, from one on, as a weight.
 func (w *Weight) cut(from, rows, cols int) *Weight {
+	if w.Half != nil {
+		return &Weight{Half: w.Half[from : from+rows*cols], Rows: rows, Cols: cols, Frozen: true}
+	}
 	return &Weight{Data: w.Data[from : from+rows*cols], Rows: rows, Cols: cols, Frozen: w.Frozen, whole: w, from: from}
 }
 
@@ -64,7 +69,12 @@ func (w *Weight) makeGrad() []float32 {
 // Pack lays the weight out as products read it. Until Unpack inference multiplies
 // by the values of now, at the precision given.
 func (w *Weight) Pack(pool *kernel.Pool, prec kernel.Precision) {
-	w.packed = pool.PackB(prec, w.Cols, w.Rows, kernel.Mat{Data: w.Data, Stride: w.Cols, T: true})
+	data := w.Data
+	if w.Half != nil {
+		data = make([]float32, len(w.Half))
+		pool.Run(chunks(len(data)), &widen{data, w.Half})
+	}
+	w.packed = pool.PackB(prec, w.Cols, w.Rows, kernel.Mat{Data: data, Stride: w.Cols, T: true})
 }
 
 // Unpack forgets what Pack laid out.

@@ -58,12 +58,13 @@ func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 	if t.Train && !x.noGrad {
 		dx, add = t.gradOf(x)
 	}
+	values := t.values(w)
 	var sum float64
 	for from := 0; from < x.Rows; from += held {
 		n := min(held, x.Rows-from)
 		v.targets = targets[from : from+n]
 		rows := kernel.Mat{Data: x.Data[from*hidden:], Stride: hidden}
-		matrix := kernel.Mat{Data: w.Data, Stride: hidden}
+		matrix := kernel.Mat{Data: values, Stride: hidden}
 		logits := kernel.Mat{Data: v.logits, Stride: words}
 		t.Pool.Gemm(t.Prec, n, words, hidden, rows, transposed(matrix), v.logits, words, kernel.Epilogue{})
 		t.Pool.Run(n, v)
@@ -78,6 +79,7 @@ func (t *Tape) VocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 			t.Pool.Gemm(t.Prec, words, hidden, n, transposed(logits), rows, grad, hidden, kernel.Epilogue{Accumulate: add})
 		}
 	}
+	t.doneValues()
 	v.targets = nil
 	return share * sum
 }
