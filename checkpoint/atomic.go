@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"mlpfusion/internal/disk"
 )
 
 // AtomicFile is a file under a temporary name that takes its real name, whole
@@ -14,7 +14,7 @@ import (
 // what a killed run leaves behind is used again by the next one, and two
 // writers of one file do not mix.
 type AtomicFile struct {
-	*os.File
+	*disk.File
 	path string
 	done bool
 }
@@ -24,9 +24,7 @@ type AtomicFile struct {
 func CreateAtomic(path string) (*AtomicFile, error) { return createAtomic(path, false) }
 
 func createAtomic(path string, wait bool) (*AtomicFile, error) {
-	f, err := lockTemporary(temporaryName(path), wait, func(name string) (*os.File, error) {
-		return os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
-	})
+	f, err := lockTemporary(temporaryName(path), wait, disk.Create)
 	if err != nil {
 		return nil, err
 	}
@@ -46,18 +44,13 @@ func temporaryName(path string) string {
 // lockTemporary opens a temporary file or directory and takes its lock. The
 // lock goes with the process, however that ends. Where another has it, it waits
 // or gives up.
-func lockTemporary(name string, wait bool, open func(string) (*os.File, error)) (*os.File, error) {
-	how := unix.LOCK_EX
-	if !wait {
-		how |= unix.LOCK_NB
-	}
+func lockTemporary(name string, wait bool, open func(string) (*disk.File, error)) (*disk.File, error) {
 	for {
 		f, err := open(name)
 		if err != nil {
 			return nil, err
 		}
-		// File systems without locks are written to without one.
-		if errors.Is(unix.Flock(int(f.Fd()), how), unix.EWOULDBLOCK) {
+		if disk.Lock(f, wait) != nil {
 			_ = f.Close()
 			return nil, fmt.Errorf("%s: it is being written already, perhaps by another process", name)
 		}
@@ -78,12 +71,12 @@ func (a *AtomicFile) Commit() error {
 		a.Abort()
 		return err
 	}
-	if err := os.Rename(a.Name(), a.path); err != nil {
+	if err := disk.Rename(a.Name(), a.path); err != nil {
 		a.Abort()
 		return err
 	}
 	a.done = true
-	return errors.Join(a.Close(), syncDir(filepath.Dir(a.path)))
+	return errors.Join(a.Close(), disk.SyncDir(filepath.Dir(a.path)))
 }
 
 // Abort removes the temporary file. After Commit or Abort it does nothing.
@@ -92,7 +85,7 @@ func (a *AtomicFile) Abort() {
 		return
 	}
 	a.done = true
-	_ = os.Remove(a.Name()) // before closing: that gives up the lock, and with it the name
+	_ = disk.Remove(a.Name()) // before closing: that gives up the lock, and with it the name
 	_ = a.Close()
 }
 
@@ -108,17 +101,4 @@ func WriteFileAtomic(path string, data []byte) error {
 		return err
 	}
 	return f.Commit()
-}
-
-// syncDir makes renames in a directory lasting.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, unix.EINVAL) { // some file systems have no such thing
-		err = nil
-	}
-	return errors.Join(err, f.Close())
 }

@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"mlpfusion/internal/disk"
 )
 
 // carried are the files that go along unchanged from a model directory to one
@@ -99,26 +99,23 @@ func (d *Dir) Close() error {
 func (d *Dir) SHA256(ctx context.Context, progress func(bytes int64)) (map[string]string, error) {
 	sums := map[string]string{}
 	var done int64
-	for _, path := range d.Weights.Files() {
+	for _, f := range d.Weights.files {
 		sum := sha256.New()
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		_, err = io.CopyBuffer(sum, readerFunc(func(p []byte) (int, error) {
+		whole := io.NewSectionReader(f, 0, f.size)
+		_, err := io.CopyBuffer(sum, readerFunc(func(p []byte) (int, error) {
 			if err := ctx.Err(); err != nil {
 				return 0, err
 			}
-			n, err := f.Read(p)
+			n, err := whole.Read(p)
 			if done += int64(n); progress != nil && n > 0 {
 				progress(done)
 			}
 			return n, err
 		}), make([]byte, chunk))
-		if err = errors.Join(err, f.Close()); err != nil {
+		if err != nil {
 			return nil, err
 		}
-		sums[filepath.Base(path)] = hex.EncodeToString(sum.Sum(nil))
+		sums[filepath.Base(f.Name())] = hex.EncodeToString(sum.Sum(nil))
 	}
 	return sums, nil
 }
@@ -132,7 +129,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 type Output struct {
 	Dir     string // where to write
 	target  string
-	lock    *os.File
+	lock    *disk.File
 	done    bool
 	replace bool
 }
@@ -157,15 +154,15 @@ func CreateOutput(path string, overwrite bool) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+	if err := disk.MkdirAll(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	dir := temporaryName(path)
-	lock, err := lockTemporary(dir, false, func(name string) (*os.File, error) {
-		if err := os.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+	lock, err := lockTemporary(dir, false, func(name string) (*disk.File, error) {
+		if err := disk.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		return os.Open(name)
+		return disk.Open(name)
 	})
 	if err != nil {
 		return nil, err
@@ -208,7 +205,7 @@ func mayWrite(path, given string, overwrite bool) (replace bool, err error) {
 func clearDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		err = errors.Join(err, disk.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return err
 }
@@ -224,7 +221,7 @@ func (o *Output) Carry(from string, names []string) error {
 }
 
 func copyFile(from, to string) error {
-	in, err := os.Open(from)
+	in, err := disk.Open(from)
 	if err != nil {
 		return err
 	}
@@ -249,20 +246,20 @@ func (o *Output) WriteConfig(c *Config) error {
 // an exchange of the two names, after which the old one is removed.
 func (o *Output) Commit() error {
 	defer o.Abort()
-	if err := syncDir(o.Dir); err != nil {
+	if err := disk.SyncDir(o.Dir); err != nil {
 		return err
 	}
 	if o.replace {
 		if err := o.swap(); err != nil {
 			return err
 		}
-	} else if err := unix.Rename(o.Dir, o.target); err != nil { // os.Rename refuses an empty directory
+	} else if err := disk.Rename(o.Dir, o.target); err != nil {
 		return fmt.Errorf("%s: renaming the finished directory to it: %w", o.target, err)
 	}
 	o.done = true
-	err := syncDir(filepath.Dir(o.target))
+	err := disk.SyncDir(filepath.Dir(o.target))
 	if o.replace {
-		err = errors.Join(err, os.RemoveAll(o.Dir)) // by now the old one
+		err = errors.Join(err, disk.RemoveAll(o.Dir)) // by now the old one
 	}
 	return errors.Join(err, o.lock.Close())
 }
@@ -271,20 +268,20 @@ func (o *Output) Commit() error {
 // so at once gets two renames; killed between the two, the old one is found
 // complete under a hidden name.
 func (o *Output) swap() error {
-	if exchange(o.Dir, o.target) == nil {
+	if disk.Exchange(o.Dir, o.target) == nil {
 		return nil
 	}
 	old := strings.TrimSuffix(o.Dir, ".tmp") + ".old"
-	if err := os.RemoveAll(old); err != nil {
+	if err := disk.RemoveAll(old); err != nil {
 		return err
 	}
-	if err := os.Rename(o.target, old); err != nil {
+	if err := disk.Rename(o.target, old); err != nil {
 		return err
 	}
-	if err := os.Rename(o.Dir, o.target); err != nil {
-		return errors.Join(err, os.Rename(old, o.target))
+	if err := disk.Rename(o.Dir, o.target); err != nil {
+		return errors.Join(err, disk.Rename(old, o.target))
 	}
-	return os.Rename(old, o.Dir)
+	return disk.Rename(old, o.Dir)
 }
 
 // Abort removes what was written. After Commit it does nothing.
@@ -293,6 +290,6 @@ func (o *Output) Abort() {
 		return
 	}
 	o.done = true
-	_ = os.RemoveAll(o.Dir)
+	_ = disk.RemoveAll(o.Dir)
 	_ = o.lock.Close()
 }

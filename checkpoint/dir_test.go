@@ -32,7 +32,8 @@ func TestOpenDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	var size int64
-	for _, path := range d.Weights.Files() {
+	for _, f := range d.Weights.files {
+		path := f.Name()
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

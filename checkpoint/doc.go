@@ -1,5 +1,5 @@
 // Package checkpoint reads and writes Hugging Face model directories:
-// safetensors weights (mapped into memory, single or sharded), config.json,
+// safetensors weights (single or sharded), config.json,
 // the tokenizer files beside them, the hub's local cache, and training
 // snapshots. It knows nothing of model families.
 //

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/gomlx/go-huggingface/hub"
+
+	"mlpfusion/internal/disk"
 )
 
 // Progress is told how far the download of a file has come; total is 0 when
@@ -255,7 +257,7 @@ func (m hubModel) fetch(ctx context.Context, progress Progress) (string, error) 
 		return "", err
 	}
 	if !commitHash.MatchString(m.revision) {
-		if err := os.MkdirAll(filepath.Dir(m.ref()), 0o777); err != nil {
+		if err := disk.MkdirAll(filepath.Dir(m.ref())); err != nil {
 			return "", err
 		}
 		if err := WriteFileAtomic(m.ref(), []byte(commit)); err != nil {
@@ -311,11 +313,11 @@ func (m hubModel) download(ctx context.Context, repo *hub.Repo, file string, pro
 // removeCached removes a file of a snapshot and the blob that it links to.
 func removeCached(path string) error {
 	if blob, err := filepath.EvalSymlinks(path); err == nil {
-		if err := os.Remove(blob); err != nil {
+		if err := disk.Remove(blob); err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) { // it was no link
+	if err := disk.Remove(path); !errors.Is(err, fs.ErrNotExist) { // it was no link
 		return err
 	}
 	return nil
@@ -398,7 +400,7 @@ func fileHead(ctx context.Context, address string) (etag string, size int64, err
 // file, the git blob hash of a small one; servers with other tags are believed
 // by the size alone.
 func checkHash(path, etag string, size int64) error {
-	f, err := os.Open(path)
+	f, err := disk.Open(path)
 	if err != nil {
 		return err
 	}

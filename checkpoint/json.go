@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"unicode/utf8"
+
+	"mlpfusion/internal/disk"
 )
 
 // maxJSONFile bounds config and index files, which are read whole.
@@ -109,5 +111,5 @@ func readSmallFile(path string) ([]byte, error) {
 	if info.Size() > maxJSONFile {
 		return nil, fmt.Errorf("%s: expected at most %d bytes, found %d", path, maxJSONFile, info.Size())
 	}
-	return os.ReadFile(path)
+	return disk.ReadFile(path)
 }

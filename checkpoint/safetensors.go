@@ -1,19 +1,22 @@
 package checkpoint
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
-	"golang.org/x/sys/unix"
+	"mlpfusion/internal/disk"
 )
 
 // The names under which a directory's weights are looked for, in this order.
@@ -25,36 +28,49 @@ const (
 // maxHeader is the reference reader's limit on a header's bytes.
 const maxHeader = 100_000_000
 
-// Tensor is one tensor of an open file. It is valid until its Reader is closed.
+// Tensor is one tensor of an open file. It is read until its Reader is closed.
 type Tensor struct {
 	Name  string
 	DType DType
 	Shape []int
 	File  string // path of the file that holds it
 
-	mapped     []byte // the whole file
-	begin, end int    // the tensor's bytes in mapped
+	data  io.ReaderAt // of the file
+	begin int64       // where its bytes are in data
+	bytes int
 }
 
 // Elements returns the product of the shape: 1 for a scalar.
-func (t *Tensor) Elements() int { return (t.end - t.begin) / t.DType.Size() }
+func (t *Tensor) Elements() int { return t.bytes / t.DType.Size() }
 
 // Rows returns rows [from, to) of the tensor, by its first dimension, as one of
 // their own under the same name.
 func (t *Tensor) Rows(from, to int) *Tensor {
 	part := *t
-	row := (t.end - t.begin) / t.Shape[0]
-	part.begin, part.end = t.begin+from*row, t.begin+to*row
+	row := t.bytes / t.Shape[0]
+	part.begin, part.bytes = t.begin+int64(from*row), (to-from)*row
 	part.Shape = append([]int{to - from}, t.Shape[1:]...)
 	return &part
 }
 
-// Bytes returns the stored bytes, little endian, mapped from the file and
-// read-only: writing to them is a fault. They stay in memory until Drop.
-func (t *Tensor) Bytes() []byte { return t.mapped[t.begin:t.end:t.end] }
+// Read reads the stored bytes, little endian, into dst, which must be as long.
+func (t *Tensor) Read(dst []byte) error {
+	if len(dst) != t.bytes {
+		return fmt.Errorf("%s: tensor %q: expected %d bytes, found %s %v", t.File, t.Name, len(dst), t.DType, t.Shape)
+	}
+	return t.readAt(dst, 0)
+}
 
-// ReadFloat32 converts an F32, F16 or BF16 tensor to float32, exactly, and
-// drops its pages as it goes. dst must have Elements() elements.
+// readAt reads stored bytes from an offset on.
+func (t *Tensor) readAt(dst []byte, offset int) error {
+	if _, err := t.data.ReadAt(dst, t.begin+int64(offset)); err != nil {
+		return fmt.Errorf("tensor %q: %w", t.Name, err)
+	}
+	return nil
+}
+
+// ReadFloat32 converts an F32, F16 or BF16 tensor to float32, exactly. dst must
+// have Elements() elements.
 func (t *Tensor) ReadFloat32(dst []float32) error {
 	if !t.DType.IsFloat32() {
 		return fmt.Errorf("%s: tensor %q: expected dtype F32, F16 or BF16, found %s", t.File, t.Name, t.DType)
@@ -62,36 +78,78 @@ func (t *Tensor) ReadFloat32(dst []float32) error {
 	if len(dst) != t.Elements() {
 		return fmt.Errorf("%s: tensor %q: expected %d elements, found shape %v", t.File, t.Name, len(dst), t.Shape)
 	}
+	if t.DType == F32 && littleEndian {
+		return t.readAt(float32Bytes(dst), 0)
+	}
 	size := t.DType.Size()
-	for begin := t.begin; len(dst) > 0; {
-		part := dst[:min(len(dst), chunk/size)]
-		end := begin + len(part)*size
-		decodeFloat32(part, t.mapped[begin:end], t.DType)
-		dropPages(t.mapped, begin, end)
-		dst, begin = dst[len(part):], end
+	buffer := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buffer)
+	for i := 0; i < len(dst); {
+		part := dst[i:min(len(dst), i+chunk/size)]
+		raw := buffer[:len(part)*size]
+		if err := t.readAt(raw, i*size); err != nil {
+			return err
+		}
+		decodeFloat32(part, raw, t.DType)
+		i += len(part)
 	}
 	return nil
 }
 
-// Drop gives the tensor's pages back to the system. They are read from the
-// file again when next used. Mapped pages count as the process's memory, so
-// whoever walks a checkpoint larger than memory drops each tensor after use.
-func (t *Tensor) Drop() { dropPages(t.mapped, t.begin, t.end) }
+// weightFile is an open file of tensors. It is read, not mapped: a file that
+// another program shortens or writes to meanwhile is then an error of the read,
+// where in a mapping it would end the process.
+type weightFile struct {
+	*disk.File
+	size    int64
+	written time.Time
+}
 
-func dropPages(mapped []byte, begin, end int) {
-	begin -= begin % os.Getpagesize()
-	if begin < end {
-		// Advice only: when it is refused the pages merely stay.
-		_ = unix.Madvise(mapped[begin:end], unix.MADV_DONTNEED)
+// openWeights opens a file of at least 8 bytes.
+func openWeights(path string) (*weightFile, error) {
+	info, err := os.Stat(path) // before opening: opening a pipe would wait for its writer
+	if err != nil {
+		return nil, err
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: expected a file of weights, found %s", path, info.Mode().Type())
+	}
+	f, err := disk.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err == nil && (info.Size() < 8 || int64(int(info.Size())) != info.Size()) {
+		err = fmt.Errorf("%s: expected a file of weights of at least 8 bytes, found %d", path, info.Size())
+	}
+	if err != nil {
+		_ = f.Close() // only read
+		return nil, err
+	}
+	return &weightFile{f, info.Size(), info.ModTime()}, nil
+}
+
+// ReadAt implements io.ReaderAt. What it returns is of the file as it was opened.
+func (f *weightFile) ReadAt(p []byte, at int64) (int, error) {
+	n, err := f.File.ReadAt(p, at)
+	if err != nil && err != io.EOF {
+		return n, err // names the file
+	}
+	info, failed := f.Stat()
+	switch {
+	case failed != nil:
+		return n, failed
+	case info.Size() != f.size:
+		return n, fmt.Errorf("%s: expected the %d bytes it had when it was opened, found %d: another program writes to it", f.Name(), f.size, info.Size())
+	case !info.ModTime().Equal(f.written):
+		return n, fmt.Errorf("%s: expected the file as it was when it was opened, found it changed: another program writes to it", f.Name())
+	}
+	return n, err
 }
 
 // Reader holds the tensors of one safetensors file, or of all shards of a
-// directory, mapped into memory. A file that another program shortens while it
-// is mapped makes a read of it fatal, as with any mapping.
+// directory.
 type Reader struct {
-	files    []string
-	mapped   [][]byte
+	files    []*weightFile
 	names    []string
 	tensors  map[string]*Tensor
 	metadata map[string]string
@@ -121,13 +179,13 @@ func newReader() *Reader {
 	return &Reader{tensors: map[string]*Tensor{}, metadata: map[string]string{}}
 }
 
-// Close unmaps the files. Tensors and their bytes must not be used after it.
+// Close closes the files.
 func (r *Reader) Close() error {
 	var errs []error
-	for _, m := range r.mapped {
-		errs = append(errs, unix.Munmap(m))
+	for _, f := range r.files {
+		errs = append(errs, f.Close())
 	}
-	r.mapped, r.names, r.tensors = nil, nil, nil
+	r.files, r.names, r.tensors = nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -142,9 +200,6 @@ func (r *Reader) Tensor(name string) (*Tensor, bool) {
 
 // Metadata returns the free-form strings of the headers' "__metadata__".
 func (r *Reader) Metadata() map[string]string { return r.metadata }
-
-// Files returns the paths of the weight files: one, or the shards by name.
-func (r *Reader) Files() []string { return r.files }
 
 func (r *Reader) openDir(dir string) error {
 	path := filepath.Join(dir, weightsFile)
@@ -206,7 +261,6 @@ func (r *Reader) openShards(index string) error {
 	return nil
 }
 
-// listed joins sentences' parts, cutting long lists short.
 func listed(parts []string) string {
 	const most = 8
 	if len(parts) > most {
@@ -260,15 +314,14 @@ func plainFileName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\\\x00")
 }
 
-// openFile maps one file and adds its tensors.
+// openFile opens one file and adds its tensors.
 func (r *Reader) openFile(path string) error {
-	mapped, err := mapFile(path)
+	f, err := openWeights(path)
 	if err != nil {
 		return err
 	}
-	r.files = append(r.files, path)
-	r.mapped = append(r.mapped, mapped)
-	tensors, metadata, err := parseSafetensors(mapped)
+	r.files = append(r.files, f)
+	tensors, metadata, err := parseSafetensors(f, f.size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -285,48 +338,28 @@ func (r *Reader) openFile(path string) error {
 	return nil
 }
 
-func mapFile(path string) ([]byte, error) {
-	info, err := os.Stat(path) // before opening: opening a pipe would wait for its writer
-	if err != nil {
-		return nil, err
+// parseSafetensors reads and checks the header of a file of so many bytes: 8 bytes
+// of header length, a JSON object of that length, then the tensors' bytes without
+// holes. The tensors come back in the order of their bytes.
+func parseSafetensors(file io.ReaderAt, size int64) ([]*Tensor, map[string]string, error) {
+	var prefix [8]byte
+	if size < 8 {
+		return nil, nil, fmt.Errorf("expected at least 8 bytes, found %d", size)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: expected a safetensors file, found %s", path, info.Mode().Type())
+	if _, err := file.ReadAt(prefix[:], 0); err != nil {
+		return nil, nil, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read, and the mapping outlives it
-	if info, err = f.Stat(); err != nil {
-		return nil, err
-	}
-	if info.Size() < 8 || int64(int(info.Size())) != info.Size() {
-		return nil, fmt.Errorf("%s: expected a safetensors file of at least 8 bytes, found %d", path, info.Size())
-	}
-	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, fmt.Errorf("%s: mapping %d bytes: %w", path, info.Size(), err)
-	}
-	return mapped, nil
-}
-
-// parseSafetensors reads and checks the header of a file: 8 bytes of header
-// length, a JSON object of that length, then the tensors' bytes without holes.
-// The tensors come back in the order of their bytes.
-func parseSafetensors(file []byte) ([]*Tensor, map[string]string, error) {
-	if len(file) < 8 {
-		return nil, nil, fmt.Errorf("expected at least 8 bytes, found %d", len(file))
-	}
-	length := binary.LittleEndian.Uint64(file)
+	length := binary.LittleEndian.Uint64(prefix[:])
 	if length > maxHeader {
 		return nil, nil, fmt.Errorf("expected a header of at most %d bytes, found a length of %d: this is not a safetensors file", maxHeader, length)
 	}
-	if length > uint64(len(file)-8) {
-		return nil, nil, fmt.Errorf("expected a header of %d bytes, found only %d bytes: the file is truncated", length, len(file)-8)
+	if length > uint64(size-8) {
+		return nil, nil, fmt.Errorf("expected a header of %d bytes, found only %d bytes: the file is truncated", length, size-8)
 	}
-	start := 8 + int(length)
-	header := file[8:start]
+	header := make([]byte, length)
+	if _, err := file.ReadAt(header, 8); err != nil && err != io.EOF {
+		return nil, nil, err
+	}
 	if len(header) == 0 || header[0] != '{' {
 		return nil, nil, errors.New("header: expected a JSON object that starts with {: this is not a safetensors file")
 	}
@@ -334,6 +367,7 @@ func parseSafetensors(file []byte) ([]*Tensor, map[string]string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("header: %w", err)
 	}
+	start := 8 + int64(length)
 	tensors := make([]*Tensor, 0, len(fields))
 	var metadata map[string]string
 	for _, f := range fields {
@@ -343,17 +377,15 @@ func parseSafetensors(file []byte) ([]*Tensor, map[string]string, error) {
 			}
 			continue
 		}
-		t, err := parseTensor(f, file, start)
+		t, err := parseTensor(f, int(size-start))
 		if err != nil {
 			return nil, nil, fmt.Errorf("tensor %q: %w", f.key, err)
 		}
+		t.data, t.begin = file, t.begin+start
 		tensors = append(tensors, t)
 	}
 	slices.SortFunc(tensors, func(a, b *Tensor) int {
-		if a.begin != b.begin {
-			return a.begin - b.begin
-		}
-		return a.end - b.end
+		return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.bytes, b.bytes))
 	})
 	next := start
 	for _, t := range tensors {
@@ -363,10 +395,10 @@ func parseSafetensors(file []byte) ([]*Tensor, map[string]string, error) {
 		if t.begin > next {
 			return nil, nil, fmt.Errorf("tensor %q: expected data from offset %d on, found %d: the bytes between belong to no tensor", t.Name, next-start, t.begin-start)
 		}
-		next = t.end
+		next += int64(t.bytes)
 	}
-	if next != len(file) {
-		return nil, nil, fmt.Errorf("expected data of %d bytes, found %d: the last bytes belong to no tensor", next-start, len(file)-start)
+	if next != size {
+		return nil, nil, fmt.Errorf("expected data of %d bytes, found %d: the last bytes belong to no tensor", next-start, size-start)
 	}
 	return tensors, metadata, nil
 }
@@ -387,8 +419,9 @@ func parseMetadata(raw []byte) (map[string]string, error) {
 	return metadata, nil
 }
 
-// parseTensor checks one entry of the header; start is where the data begins.
-func parseTensor(f field, file []byte, start int) (*Tensor, error) {
+// parseTensor checks one entry of the header of a file with so many bytes of data,
+// in which the tensor's begin is counted.
+func parseTensor(f field, data int) (*Tensor, error) {
 	if err := checkTensorName(f.key); err != nil {
 		return nil, err
 	}
@@ -396,7 +429,7 @@ func parseTensor(f field, file []byte, start int) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tensor{Name: f.key, mapped: file}
+	t := &Tensor{Name: f.key}
 	var offsets []int
 	var found int
 	for _, part := range info {
@@ -425,7 +458,6 @@ func parseTensor(f field, file []byte, start int) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := len(file) - start
 	if len(offsets) != 2 || offsets[0] > offsets[1] {
 		return nil, fmt.Errorf("data_offsets: expected a begin and an end, found %v", offsets)
 	}
@@ -435,7 +467,7 @@ func parseTensor(f field, file []byte, start int) (*Tensor, error) {
 	if offsets[1]-offsets[0] != bytes {
 		return nil, fmt.Errorf("data_offsets: expected %d bytes for %s %v, found %d", bytes, t.DType, t.Shape, offsets[1]-offsets[0])
 	}
-	t.begin, t.end = start+offsets[0], start+offsets[1]
+	t.begin, t.bytes = int64(offsets[0]), bytes
 	return t, nil
 }
 

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 )
 
 func open(t testing.TB, path string) *Reader {
@@ -29,11 +32,31 @@ func float32s(t testing.TB, r *Reader, name string) []float32 {
 	if !ok {
 		t.Fatalf("tensor %q is missing", name)
 	}
+	return float32Of(t, tensor)
+}
+
+func float32Of(t testing.TB, tensor *Tensor) []float32 {
+	t.Helper()
 	values := make([]float32, tensor.Elements())
 	if err := tensor.ReadFloat32(values); err != nil {
 		t.Fatal(err)
 	}
 	return values
+}
+
+// stored returns a tensor's bytes.
+func stored(t rapid.TB, tensor *Tensor) []byte {
+	t.Helper()
+	raw := make([]byte, tensor.bytes)
+	if err := tensor.Read(raw); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// parseFile reads a file of these bytes.
+func parseFile(file []byte) ([]*Tensor, map[string]string, error) {
+	return parseSafetensors(bytes.NewReader(file), int64(len(file)))
 }
 
 func sameBits(a, b float32) bool {
@@ -54,8 +77,9 @@ func TestGoldenConversions(t *testing.T) {
 	values := float32s(t, r, "rounding")
 	for name, round := range map[string]func(float32) uint16{"rounded.half": float32to16, "rounded.brain": float32toBF16} {
 		rounded, _ := r.Tensor(name)
+		raw := stored(t, rounded)
 		for i, v := range values {
-			if got, want := round(v), binary.LittleEndian.Uint16(rounded.Bytes()[2*i:]); got != want {
+			if got, want := round(v), binary.LittleEndian.Uint16(raw[2*i:]); got != want {
 				t.Errorf("%s of %g = %#04x, PyTorch %#04x", name, v, got, want)
 			}
 		}
@@ -64,7 +88,7 @@ func TestGoldenConversions(t *testing.T) {
 		t.Errorf("scalar = %v", got)
 	}
 	ids, _ := r.Tensor("position_ids")
-	if ids.DType != I64 || !slices.Equal(ids.Shape, []int{1, 6}) || ids.Bytes()[8] != 1 {
+	if ids.DType != I64 || !slices.Equal(ids.Shape, []int{1, 6}) || stored(t, ids)[8] != 1 {
 		t.Errorf("position_ids = %+v", ids)
 	}
 	if err := ids.ReadFloat32(make([]float32, 6)); err == nil || !strings.Contains(err.Error(), "found I64") {
@@ -149,7 +173,7 @@ func copyAll(t testing.TB, r *Reader, out string) {
 	defer w.Abort()
 	for _, name := range r.Names() {
 		tensor, _ := r.Tensor(name)
-		if err := w.Copy(tensor); err != nil {
+		if err := w.Copy(name, tensor); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -236,9 +260,68 @@ func TestTruncated(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := 0; n < len(whole); n += 1 + n/100 {
-		if _, _, err := parseSafetensors(whole[:n]); err == nil {
+		if _, _, err := parseFile(whole[:n]); err == nil {
 			t.Fatalf("cut to %d of %d bytes, it is accepted", n, len(whole))
 		}
+	}
+}
+
+// Another program that shortens, lengthens or writes to a file while it is read
+// leads to one sentence, whatever is read of it.
+func TestChangedWhileRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	values := make([]float32, 1000)
+	write := func(d DType) *Reader {
+		w, err := CreateFile(path, []Spec{{"a", d, []int{1000}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteFloat32("a", values); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		return open(t, path)
+	}
+	for _, d := range []DType{F32, BF16} {
+		for how, change := range map[string]func() error{
+			"shortened":  func() error { return os.Truncate(path, 100) },
+			"emptied":    func() error { return os.Truncate(path, 0) },
+			"lengthened": func() error { return os.Truncate(path, 1<<20) },
+			"written to": func() error { return os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)) },
+		} {
+			r := write(d)
+			tensor, _ := r.Tensor("a")
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			dir := &Dir{Weights: r}
+			for what, read := range map[string]func() error{
+				"values": func() error { return tensor.ReadFloat32(make([]float32, 1000)) },
+				"bytes":  func() error { return tensor.Read(make([]byte, tensor.bytes)) },
+				"copy": func() error {
+					w, err := CreateFile(filepath.Join(t.TempDir(), "copy"), []Spec{tensor.Spec()}, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer w.Abort()
+					return w.Copy("a", tensor)
+				},
+				"sum": func() error { _, err := dir.SHA256(t.Context(), nil); return err },
+			} {
+				if err := read(); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another program writes to it") || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%s %s, %s: found error %v", d, how, what, err)
+				}
+			}
+		}
+	}
+	// A file that takes its place by a rename leaves the open one as it is.
+	r := write(F32)
+	values[0] = 1
+	write(F32)
+	if got := float32s(t, r, "a"); got[0] != 0 {
+		t.Errorf("replaced by another file: found that one's value %g", got[0])
 	}
 }
 
@@ -312,7 +395,7 @@ func TestNothingToOpen(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, weightsFile), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "expected a safetensors file, found d") {
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "expected a file of weights, found d") {
 		t.Errorf("directory as file: %v", err)
 	}
 }
@@ -347,24 +430,25 @@ func FuzzSafetensors(f *testing.F) {
 		f.Add(whole)
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		tensors, _, err := parseSafetensors(file)
+		tensors, _, err := parseFile(file)
 		if err != nil {
 			return
 		}
 		// Accepted: the tensors lie in the file, one behind the other to its end.
-		var bytes int
+		all := 0
 		for _, tensor := range tensors {
-			bytes += len(tensor.Bytes())
+			raw := stored(t, tensor)
+			all += len(raw)
 			_, size, err := sizeOf(tensor.DType, tensor.Shape)
-			if err != nil || size != len(tensor.Bytes()) {
-				t.Fatalf("%q: %s %v with %d bytes: %v", tensor.Name, tensor.DType, tensor.Shape, len(tensor.Bytes()), err)
+			if err != nil || size != len(raw) {
+				t.Fatalf("%q: %s %v with %d bytes: %v", tensor.Name, tensor.DType, tensor.Shape, len(raw), err)
 			}
 			if tensor.DType.IsFloat32() {
-				decodeFloat32(make([]float32, tensor.Elements()), tensor.Bytes(), tensor.DType)
+				float32Of(t, tensor)
 			}
 		}
-		if want := len(file) - 8 - int(binary.LittleEndian.Uint64(file)); bytes != want {
-			t.Fatalf("tensors of %d bytes in %d bytes of data", bytes, want)
+		if want := len(file) - 8 - int(binary.LittleEndian.Uint64(file)); all != want {
+			t.Fatalf("tensors of %d bytes in %d bytes of data", all, want)
 		}
 	})
 }

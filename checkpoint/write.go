@@ -248,6 +248,9 @@ func (w *Writer) done(s *slot) {
 // chunk is the bytes converted or copied at a time.
 const chunk = 1 << 20
 
+// buffers are of a chunk each, for those who convert and copy.
+var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+
 // WriteFloat32 writes an F32, F16 or BF16 tensor, rounding to nearest even. A
 // finite value that the type cannot hold is an error.
 func (w *Writer) WriteFloat32(name string, src []float32) error {
@@ -269,7 +272,8 @@ func (w *Writer) WriteFloat32(name string, src []float32) error {
 		w.done(s)
 		return nil
 	}
-	buffer := make([]byte, min(chunk, s.bytes))
+	buffer := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buffer)
 	for i := 0; i < len(src); {
 		part := src[i:min(len(src), i+chunk/size)]
 		out := buffer[:len(part)*size]
@@ -301,22 +305,26 @@ func (w *Writer) WriteBytes(name string, raw []byte) error {
 	return nil
 }
 
-// Copy writes a tensor of an open file under its own name, byte for byte. It
-// never holds more than a chunk of it in memory.
-func (w *Writer) Copy(t *Tensor) error {
-	s, err := w.slot(t.Name)
+// Copy writes a tensor of an open file under a name, byte for byte. It never holds
+// more than a chunk of it in memory.
+func (w *Writer) Copy(name string, t *Tensor) error {
+	s, err := w.slot(name)
 	if err != nil {
 		return err
 	}
 	if t.DType != s.DType || !slices.Equal(t.Shape, s.Shape) {
-		return fmt.Errorf("%s: tensor %q: expected %s %v, found %s %v in %s", s.file.path, t.Name, s.DType, s.Shape, t.DType, t.Shape, t.File)
+		return fmt.Errorf("%s: tensor %q: expected %s %v, found %s %v in %s", s.file.path, name, s.DType, s.Shape, t.DType, t.Shape, t.File)
 	}
+	buffer := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buffer)
 	for i := 0; i < s.bytes; i += chunk {
-		n := min(chunk, s.bytes-i)
-		if _, err := s.file.WriteAt(t.Bytes()[i:i+n], s.offset+int64(i)); err != nil {
+		part := buffer[:min(chunk, s.bytes-i)]
+		if err := t.readAt(part, i); err != nil {
 			return err
 		}
-		dropPages(t.mapped, t.begin+i, t.begin+i+n)
+		if _, err := s.file.WriteAt(part, s.offset+int64(i)); err != nil {
+			return err
+		}
 	}
 	w.done(s)
 	return nil

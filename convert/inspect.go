@@ -153,7 +153,6 @@ func zeros(t *model.Stored) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	t.Drop()
 	for _, v := range values {
 		if v == 0 {
 			n++

@@ -83,10 +83,9 @@ func rewrite(ctx context.Context, src *model.Source, dir string, blocks []replac
 			continue
 		}
 		t, _ := weights.Tensor(name)
-		if err := w.Copy(t); err != nil {
+		if err := w.Copy(name, t); err != nil {
 			return err
 		}
-		t.Drop()
 	}
 	return w.Commit()
 }

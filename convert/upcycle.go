@@ -265,7 +265,6 @@ func (u *upcycler) write(ctx context.Context, w *checkpoint.Writer) error {
 		if err := u.writeTensor(w, t); err != nil {
 			return err
 		}
-		t.Drop()
 	}
 	return nil
 }
@@ -274,7 +273,7 @@ func (u *upcycler) write(ctx context.Context, w *checkpoint.Writer) error {
 func (u *upcycler) writeTensor(w *checkpoint.Writer, t *checkpoint.Tensor) error {
 	mlp, matrix, sparse, ok := u.mlp(t.Name)
 	if !ok {
-		return w.WriteBytes(plainName(t.Name), t.Bytes())
+		return w.Copy(plainName(t.Name), t)
 	}
 	values := make([]float32, t.Elements())
 	if err := t.ReadFloat32(values); err != nil {

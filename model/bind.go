@@ -52,8 +52,12 @@ func (s *Stored) Read(dst []float32) error {
 	if err := s.scale.ReadFloat32(scale); err != nil {
 		return err
 	}
+	raw := make([]byte, len(dst))
+	if err := s.Tensor.Read(raw); err != nil {
+		return err
+	}
 	cols := len(dst) / len(scale)
-	for i, q := range s.Bytes() {
+	for i, q := range raw {
 		dst[i] = scale[i/cols] * float32(int8(q))
 	}
 	return nil
@@ -96,7 +100,6 @@ func (s *Source) Read(b *Block) (map[string][]float32, error) {
 		if err != nil {
 			return nil, err
 		}
-		src.Drop()
 		if t.Transposed {
 			v = Transpose(v, t.Shape[0], t.Shape[1])
 		}

@@ -42,7 +42,7 @@ func SaveSteps(dir *checkpoint.Dir, out *checkpoint.Output, fits []StepFit) erro
 		}
 	}
 	for _, t := range kept {
-		if err := w.Copy(t); err != nil {
+		if err := w.Copy(t.Name, t); err != nil {
 			return fmt.Errorf("%s: %w", dir.Path, err)
 		}
 	}

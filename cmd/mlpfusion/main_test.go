@@ -273,7 +273,7 @@ func rewrite(dir string, keep func(name string) bool, more []checkpoint.Spec, va
 	defer w.Abort()
 	for _, name := range r.Names() {
 		if t, _ := r.Tensor(name); keep(name) {
-			if err := w.Copy(t); err != nil {
+			if err := w.Copy(t.Name, t); err != nil {
 				return err
 			}
 		}

@@ -61,8 +61,12 @@ func (f *File) Ints(name string) []int32 {
 	if x.DType != checkpoint.I32 {
 		f.t.Fatalf("golden's %s: expected I32, found %s", name, x.DType)
 	}
+	raw := make([]byte, 4*x.Elements())
+	if err := x.Read(raw); err != nil {
+		f.t.Fatal(err)
+	}
 	v := make([]int32, x.Elements())
-	if _, err := binary.Decode(x.Bytes(), binary.LittleEndian, v); err != nil {
+	if _, err := binary.Decode(raw, binary.LittleEndian, v); err != nil {
 		f.t.Fatal(err)
 	}
 	return v

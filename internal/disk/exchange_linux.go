@@ -1,8 +1,7 @@
-package checkpoint
+package disk
 
 import "golang.org/x/sys/unix"
 
-// exchange swaps two names at once, where the file system can.
 func exchange(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
