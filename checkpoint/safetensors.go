@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
@@ -94,6 +95,26 @@ func (t *Tensor) ReadFloat32(dst []float32) error {
 		i += len(part)
 	}
 	return nil
+}
+
+// SameBytes tells whether two tensors are stored alike, byte for byte.
+func (t *Tensor) SameBytes(other *Tensor) (bool, error) {
+	if t.bytes != other.bytes {
+		return false, nil
+	}
+	a, b := buffers.Get().(*[chunk]byte), buffers.Get().(*[chunk]byte)
+	defer buffers.Put(a)
+	defer buffers.Put(b)
+	for i := 0; i < t.bytes; i += chunk {
+		n := min(chunk, t.bytes-i)
+		if err := errors.Join(t.readAt(a[:n], i), other.readAt(b[:n], i)); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(a[:n], b[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // weightFile is an open file of tensors. It is read, not mapped: a file that

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -115,8 +114,12 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 		cfg.Tied = head == nil
 	} else if cfg.Tied && head != nil {
 		words := lookup(dir.Weights, families[cfg.Type].prefix, cfg.names.words+".weight")
-		if words != nil && !bytes.Equal(words.Bytes(), head.Bytes()) {
-			cfg.Tied = false
+		if words != nil {
+			if cfg.Tied, err = head.SameBytes(words); err != nil {
+				return nil, err
+			}
+		}
+		if !cfg.Tied {
 			cfg.Notes = append(cfg.Notes, fmt.Sprintf("%s differs from %s: both are used, though config.json's tie_word_embeddings is true", head.Name, words.Name))
 		}
 	}
