@@ -31,8 +31,9 @@ type Model struct {
 
 	routings []*nn.Routing // of one stack
 	output   Output
-	rows     []int32 // that the head reads
-	targets  []int32 // of those rows
+	rows     []int32              // that the head reads
+	targets  []int32              // of those rows
+	teacher  nn.VocabularyTeacher // of the last Distill
 }
 
 // Input is a packed batch: the tokens of all sequences laid end to end.
@@ -206,6 +207,11 @@ func (m *Model) headLoss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) 
 	if m.Config.Head != LanguageModel {
 		return t.Loss(kind, m.Forward(t, in), labels)
 	}
+	return t.VocabularyLoss(kind, m.targetStates(t, in), m.head.out.W, m.Config.LogitScale, m.Config.LogitCap, m.targets)
+}
+
+// targetStates returns the last states of the rows that have a target, and notes these.
+func (m *Model) targetStates(t *nn.Tape, in *Input) *nn.Tensor {
 	m.output = Output{}
 	m.rows, m.targets = m.rows[:0], m.targets[:0]
 	for i, id := range in.Targets {
@@ -213,7 +219,19 @@ func (m *Model) headLoss(t *nn.Tape, kind nn.Loss, in *Input, labels []float32) 
 			m.rows, m.targets = append(m.rows, int32(i)), append(m.targets, id)
 		}
 	}
-	return t.VocabularyLoss(kind, m.states(t, in, &m.output), m.head.out.W, m.Config.LogitScale, m.Config.LogitCap, m.targets)
+	return m.states(t, in, &m.output)
+}
+
+// Distill is Loss with a teacher of the same head, whose pass runs on a tape of its own:
+// nn.Tape.Distill of the labels, or of a language model nn.Tape.DistillVocabulary.
+func (m *Model) Distill(t *nn.Tape, kind nn.Loss, in *Input, labels []float32, teacher *Model, theirs *nn.Tape, weight, temperature float64) float64 {
+	if m.Config.Head != LanguageModel {
+		logits := teacher.Forward(theirs, in)
+		return t.Distill(kind, m.Forward(t, in), logits, labels, weight, temperature)
+	}
+	m.teacher = nn.VocabularyTeacher{X: teacher.targetStates(theirs, in), W: teacher.head.out.W, Scale: teacher.Config.LogitScale, Softcap: teacher.Config.LogitCap,
+		Weight: weight, Temperature: temperature}
+	return t.DistillVocabulary(m.targetStates(t, in), m.head.out.W, m.Config.LogitScale, m.Config.LogitCap, m.targets, &m.teacher)
 }
 
 // states returns the last state of m.rows.

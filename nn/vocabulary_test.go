@@ -148,3 +148,65 @@ func TestVocabularyGolden(t *testing.T) {
 		golden.Near(t, fmt.Sprint(c, " gradient of the words by the logits"), w.Grad, at("dw"), 1e-6)
 	}
 }
+
+// TestDistillVocabulary compares loss and gradients with Distill on the logits written
+// out, whose own goldens are PyTorch's: with and without caps, in one go and in several.
+func TestDistillVocabulary(t *testing.T) {
+	for _, c := range []struct {
+		rows, words   int
+		cap, theirCap float32
+	}{{7, 300, 0, 0}, {7, 300, 3, 2}, {50, heldLogits / 40, 0, 0}} {
+		const hidden, theirHidden, scale, theirScale, weight, temperature = 5, 3, 0.7, 1.3, 0.4, 2.5
+		rng := rand.New(rand.NewPCG(3, 4))
+		pool := kernel.NewPool(2)
+		defer pool.Close()
+		tape, theirTape := NewTape(pool), NewTape(pool)
+		tape.Train = true
+		random := func(t *Tape, rows, cols int) (*Tensor, *Weight) {
+			x := t.New(rows, cols)
+			w := &Weight{Data: make([]float32, c.words*cols), Rows: c.words, Cols: cols}
+			for _, v := range [][]float32{x.Data, w.Data} {
+				for i := range v {
+					v[i] = float32(rng.NormFloat64())
+				}
+			}
+			return x, w
+		}
+		x, w := random(tape, c.rows, hidden)
+		theirs, head := random(theirTape, c.rows, theirHidden)
+		targets, labels := make([]int32, c.rows), make([]float32, c.rows)
+		for i := range targets {
+			targets[i] = int32(rng.IntN(c.words))
+			labels[i] = float32(targets[i])
+		}
+		// Distill on all logits at once.
+		written := func(t *Tape, x *Tensor, w *Weight, scale, cap float32) (logits *Tensor, derivs []float32) {
+			logits = t.New(x.Rows, w.Rows)
+			for r := range x.Rows {
+				for k := range w.Rows {
+					logits.Data[r*w.Rows+k] = scale * kernel.Dot(x.Data[r*w.Cols:(r+1)*w.Cols], w.Data[k*w.Cols:(k+1)*w.Cols])
+				}
+			}
+			derivs = slices.Repeat([]float32{1}, len(logits.Data))
+			if cap > 0 {
+				softcap(logits.Data, derivs, cap)
+			}
+			return logits, derivs
+		}
+		logits, derivs := written(tape, x, w, scale, c.cap)
+		their, _ := written(theirTape, theirs, head, theirScale, c.theirCap)
+		want := tape.Distill(CrossEntropy, logits, their, labels, weight, temperature)
+		dx, dw := make([]float32, len(x.Data)), make([]float32, len(w.Data))
+		for r := range c.rows {
+			for k := range c.words {
+				g := scale * derivs[r*c.words+k] * logits.Grad[r*c.words+k]
+				kernel.Axpy(g, w.Data[k*hidden:(k+1)*hidden], dx[r*hidden:(r+1)*hidden])
+				kernel.Axpy(g, x.Data[r*hidden:(r+1)*hidden], dw[k*hidden:(k+1)*hidden])
+			}
+		}
+		got := tape.DistillVocabulary(x, w, scale, c.cap, targets, &VocabularyTeacher{theirs, head, theirScale, c.theirCap, weight, temperature})
+		golden.NearValue(t, "loss", got, want, 1e-5*math.Abs(want))
+		golden.NearNorm(t, "states' gradient", x.Grad, dx, 1e-5)
+		golden.NearNorm(t, "matrix's gradient", w.Grad, dw, 1e-5)
+	}
+}

@@ -84,7 +84,7 @@ func (r *Runner) compressed(ctx context.Context, original *Made, width int, left
 		head := r.Head
 		head.NewHead = false
 		var o train.Objective = train.Labels{}
-		if head.Head != model.LanguageModel && r.Config.Distill > 0 {
+		if r.Config.Distill > 0 {
 			t, _, err := model.Load(teacher, head)
 			if err != nil {
 				return nil, err

@@ -11,7 +11,7 @@ import (
 
 // Distillation is fine-tuning with a teacher: a model with a head for the same
 // task, such as the original fine-tuned, whose logits the student learns beside
-// the labels, see nn.Tape.Distill. Each batch passes through both models; the
+// the labels, see nn.Tape.Distill; of language models the predictions of the next token. Each batch passes through both models; the
 // teacher has no dropout.
 type Distillation struct {
 	Labels      `json:"-"`
@@ -26,15 +26,13 @@ type Distillation struct {
 func (d *Distillation) begin(pool *kernel.Pool, prec kernel.Precision, student *model.Model) error {
 	a, b := d.Model.Config, student.Config
 	switch {
-	case b.Head == model.LanguageModel:
-		return errors.New("distillation: expected a classifier or a regression, found a language model")
 	case !(d.Weight >= 0 && d.Weight <= 1):
 		return fmt.Errorf("distillation: expected a weight from 0 to 1, found %g", d.Weight)
 	case !(d.Temperature > 0):
 		return fmt.Errorf("distillation: expected a temperature above 0, found %g", d.Temperature)
 	case a.Vocab != b.Vocab:
 		return fmt.Errorf("distillation: expected a teacher with the student's vocabulary of %d, found %d", b.Vocab, a.Vocab)
-	case a.Head != b.Head || len(a.Labels) != len(b.Labels):
+	case a.Head != b.Head || b.Head != model.LanguageModel && len(a.Labels) != len(b.Labels):
 		return fmt.Errorf("distillation: expected a teacher with the student's labels %v, found %v", b.Labels, a.Labels)
 	case d.Model.MaxLength() < student.MaxLength():
 		return fmt.Errorf("distillation: expected a teacher that reads %d tokens, found %d", student.MaxLength(), d.Model.MaxLength())
@@ -48,6 +46,5 @@ func (d *Distillation) begin(pool *kernel.Pool, prec kernel.Precision, student *
 
 func (d *Distillation) loss(tape *nn.Tape, student *model.Model, in *model.Input, labels []float32) float64 {
 	d.tape.Reset(0)
-	theirs := d.Model.Forward(d.tape, in)
-	return tape.Distill(LossOf(student), student.Forward(tape, in), theirs, labels, d.Weight, d.Temperature)
+	return student.Distill(tape, LossOf(student), in, labels, d.Model, d.tape, d.Weight, d.Temperature)
 }

@@ -58,7 +58,8 @@ While it runs, OUT.train holds snapshots and metrics.jsonl; a run that was
 stopped or killed goes on with --resume and ends with the same weights.
 
 With --teacher, MODEL learns, beside the labels, the logits of another model for
-the same task, such as the original fine-tuned: knowledge distillation.`,
+the same task, such as the original fine-tuned: knowledge distillation. Of language
+models these are the predictions of each next token.`,
 		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
   mlpfusion train small distilled --task sst2 --data glue/SST-2 --teacher tuned-original
