@@ -2,7 +2,6 @@ package convert
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +17,8 @@ type Plan struct {
 	// decoder the choice holds for both.
 	Layers string
 	// Width is the number of hidden units c to keep; or Ratio their share of
-	// those there are. With neither it is a quarter, the paper's.
+	// those there are, which model.Block.Units rounds. With neither it is a quarter,
+	// the paper's.
 	Width int
 	Ratio float64
 	// Together is for mixtures whose experts share their units: only those are
@@ -56,7 +56,7 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 			if !(ratio > 0 && ratio <= float64(most)/float64(b.Width)) {
 				return nil, fmt.Errorf("ratio: expected a number above 0 and at most %d, found %g", most/b.Width, ratio)
 			}
-			w = max(1, int(math.Round(ratio*float64(b.Width))))
+			w = b.Units(ratio)
 		}
 		if w < 1 || w > most {
 			return nil, fmt.Errorf("width: expected 1 to the %d units of %s, found %d", most, b.Name, w)

@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"mlpfusion/internal/choice"
+	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/train"
 )
@@ -249,13 +249,13 @@ func (c *Config) Check() error {
 	return nil
 }
 
-// resolve turns ratios into widths; with neither it is a quarter of the units.
-func (c *Config) resolve(units int) {
+// resolve turns ratios into widths of a model; with neither it is a quarter of the units.
+func (c *Config) resolve(m *model.Config) {
 	if len(c.Widths) == 0 && len(c.Ratios) == 0 {
 		c.Ratios = []float64{0.25}
 	}
 	for _, r := range c.Ratios {
-		if w := max(1, int(math.Round(r*float64(units)))); !slices.Contains(c.Widths, w) {
+		if w := m.Units(r); !slices.Contains(c.Widths, w) {
 			c.Widths = append(c.Widths, w)
 		}
 	}

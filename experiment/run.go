@@ -129,7 +129,7 @@ func (r *Runner) Plan() (keys []Key, done map[Key]*Cell, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r.Config.resolve(cfg.Intermediate)
+	r.Config.resolve(cfg)
 	groups := map[string]int{}
 	for _, k := range r.Config.Cells() {
 		v, err := ParseVariant(k.Method)

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"math"
+
 	"mlpfusion/kernel"
 	"mlpfusion/nn"
 )
@@ -14,6 +16,7 @@ type Arch struct {
 	Attention     []Attention // of each layer; of an encoder–decoder all are alike
 
 	Intermediate int // hidden units of an MLP, or of an expert, before fusion, p_I
+	Multiple     int // of which a share of the units is to be one, for fast products elsewhere; 0: any number will do
 	Act          kernel.Activation
 	Gated        bool
 	MLPBias      bool
@@ -137,6 +140,17 @@ type classifier struct {
 	outBias    bool
 	lastToken  bool
 	skipPad    bool // the last token that is not padding's
+}
+
+// Units is the number that a share of an MLP's hidden units comes to: a multiple of
+// Multiple where the whole is one.
+func (a *Arch) Units(share float64) int { return unitsOf(share, a.Intermediate, a.Multiple) }
+
+func unitsOf(share float64, all, multiple int) int {
+	if multiple == 0 || all%multiple != 0 {
+		multiple = 1
+	}
+	return multiple * max(1, int(math.Round(share*float64(all/multiple))))
 }
 
 // TwoStacks tells whether the model is an encoder–decoder.

@@ -28,6 +28,7 @@ type Block struct {
 	Hidden   int
 	Width    int // as loaded
 	Original int // before it was fused
+	multiple int // see Arch.Multiple
 	Form     BlockConfig
 	MLP      *MLP // nil where memory was not asked for
 }
@@ -42,6 +43,9 @@ type Matrix struct {
 
 // Gated tells whether the block has a gate.
 func (b *Block) Gated() bool { return b.Gate.Name != "" }
+
+// Units is Arch.Units for the block as it is.
+func (b *Block) Units(share float64) int { return unitsOf(share, b.Width, b.multiple) }
 
 // Matrices is the number of the block's matrices.
 func (b *Block) Matrices() int {
@@ -137,7 +141,7 @@ func (b *builder) mlp(block Block) *MLP {
 		form.Width = c.Intermediate
 	}
 	blk.Act, blk.Bias, blk.Hidden = c.Act, c.MLPBias, c.Hidden
-	blk.Width, blk.Original, blk.Form = form.Width, c.Intermediate, form
+	blk.Width, blk.Original, blk.Form, blk.multiple = form.Width, c.Intermediate, form, c.Multiple
 	m := &MLP{Act: c.Act}
 	if form.ClusterSizes {
 		m.unitNorm = make([]float32, form.Width)

@@ -39,7 +39,7 @@ func decoderFamily(class string, arch func(r *reader) *Arch) *family {
 func decoderArch(r *reader, k *decoderKeys, end ...int) *Arch {
 	a := &Arch{
 		Hidden: r.size("hidden_size", k.HiddenSize), Layers: r.layers("num_hidden_layers", k.Layers),
-		Intermediate: r.size("intermediate_size", k.IntermediateSize), Act: r.act("hidden_act", k.HiddenAct), Gated: true,
+		Intermediate: r.size("intermediate_size", k.IntermediateSize), Multiple: 64, Act: r.act("hidden_act", k.HiddenAct), Gated: true,
 		Vocab: r.size("vocab_size", k.VocabSize), Positions: r.size("max_position_embeddings", k.MaxPositions),
 		PadID: id(k.PadTokenID), EndIDs: r.ids("eos_token_id", end...), Norm: RMSNorm, Eps: k.NormEps, InitStd: k.InitializerRange,
 		Dropout:    Dropout{AttnDrop: k.AttentionDropout},

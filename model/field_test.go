@@ -138,6 +138,10 @@ func TestSameModel(t *testing.T) {
 			}
 			c.config["rope_theta"] = 1e6
 		}},
+		"Gemma 3's local rotation left out": {"gemma3", func(c *changed) {
+			delete(c.config["rope_parameters"].(object), "sliding_attention")
+			c.config["rope_local_base_freq"] = 1e4
+		}},
 		"YaRN's original length is the model's": {"llama-yarn", func(c *changed) {
 			delete(c.config["rope_parameters"].(object), "original_max_position_embeddings")
 		}},
@@ -258,5 +262,46 @@ func TestOtherHead(t *testing.T) {
 	_, _, report := logits(t, dir, model.LoadOptions{NewHead: true, Head: model.Classification, Labels: []string{"a", "b"}})
 	if len(report.New) != 4 || !slices.Equal(report.Unused, []string{"qa_outputs.bias", "qa_outputs.weight"}) {
 		t.Errorf("new: %q; not used: %q", report.New, report.Unused)
+	}
+}
+
+// TestUnits: a share of a wide Llama's units is a multiple of 64, of others any number.
+func TestUnits(t *testing.T) {
+	for _, c := range []struct {
+		family string
+		units  int
+		share  float64
+		want   int
+	}{
+		{"llama-3", 1536, 0.3, 448},
+		{"llama-3", 1536, 0.001, 64},
+		{"llama-3", 1536, 1, 1536},
+		{"llama-3", 1500, 0.3, 450},
+		{"bert", 1536, 0.3, 461},
+		{"bert", 1536, 0.0001, 1},
+	} {
+		var config object
+		text, err := os.ReadFile(filepath.Join("testdata", c.family, "config.json"))
+		if err == nil {
+			err = json.Unmarshal(text, &config)
+		}
+		config["intermediate_size"] = c.units
+		if err == nil {
+			text, err = json.Marshal(config)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := model.ParseConfig(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, blocks, err := model.Describe(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Units(c.share); got != c.want || blocks[0].Units(c.share) != got {
+			t.Errorf("%g of %d units of %s: found %d and %d of a block, want %d", c.share, c.units, c.family, got, blocks[0].Units(c.share), c.want)
+		}
 	}
 }

@@ -68,10 +68,10 @@ func (r *reader) rope(kind string, dim, positions int, theta float64, kinds ...s
 	}
 	var fields map[string]json.RawMessage
 	read := func(text json.RawMessage) {
+		fields = nil
 		if !given(text) || r.err != nil {
 			return
 		}
-		clear(fields)
 		if err := json.Unmarshal(text, &fields); err != nil {
 			r.fail("%s: expected an object, found %s", key, text)
 		}

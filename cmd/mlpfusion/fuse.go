@@ -122,7 +122,7 @@ compresses those where --width or --ratio is given. The router stays as it is.
 	f.BoolVar(&byUsage, "by-usage", false, "divide the budget among experts by the tokens they get on the texts of --task and --data")
 	f.StringVar(&opt.Layers, "layers", "", "layers from 0, such as 2-5 or 0,3,7-9; all; or paper, the last two thirds (default all)")
 	f.IntVar(&opt.Width, "width", 0, "hidden units to keep in each block")
-	f.Float64Var(&opt.Ratio, "ratio", 0, "share of the hidden units to keep (default 0.25)")
+	f.Float64Var(&opt.Ratio, "ratio", 0, "share of the hidden units to keep; of Llama and its like a multiple of 64 (default 0.25)")
 	f.Float64Var(&opt.Budget, "budget", 0, "instead of one width: the share of the chosen blocks' cost to spend, widths by each block's error curve")
 	f.StringVar(&budgetOf, "budget-of", "flops", "what the budget counts: flops, params or bytes")
 	f.StringVar(&opt.Store, "store", "", "keep the blocks' matrices as f32, bf16 or int8 (default as MODEL does)")
