@@ -17,7 +17,7 @@ func FromBF16(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
 
 // round reads x at the given precision.
 func round(prec Precision, x float32) float32 {
-	if prec == FP32 {
+	if prec != BF16 {
 		return x
 	}
 	return FromBF16(ToBF16(x))

@@ -76,7 +76,7 @@ func all() map[string]table {
 		"LayerNorm": &layerNorm, "LayerNormGrad": &layerNormGrad,
 		"RMSNorm": &rmsNorm, "RMSNormGrad": &rmsNormGrad,
 		"AdamW.Step": &adamStep, "AdamW.StepColumns": &adamStepColumns, "DropoutApply": &dropApply,
-		"Gemm FP32": &gemms[FP32], "Gemm BF16": &gemms[BF16],
+		"Gemm FP32": &gemms[FP32], "Gemm BF16": &gemms[BF16], "Gemm INT8": &gemms[INT8],
 	}
 	for a := Identity; a <= Tanh; a++ {
 		m["Activate "+activationNames[a]] = &activations[a].plain

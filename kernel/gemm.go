@@ -16,6 +16,10 @@ const (
 	FP32 Precision = iota
 	// BF16 rounds both inputs to bfloat16 (nearest even) and multiplies those.
 	BF16
+	// INT8 is FP32, but what PackB packs is kept as whole numbers of −127 to 127, with a
+	// float32 factor for each 32 elements of a column (the largest is 127), and
+	// multiplied as float32: 9 bits an element, for weights that few rows read.
+	INT8
 )
 
 // Activation is the function σ of an MLP.

@@ -44,6 +44,24 @@ func tile5x16HalvesAVX2(args *tileArgs)
 func tile6x16HalvesAVX2(args *tileArgs)
 
 //go:noescape
+func tile1x16BytesAVX2(args *tileArgs)
+
+//go:noescape
+func tile2x16BytesAVX2(args *tileArgs)
+
+//go:noescape
+func tile3x16BytesAVX2(args *tileArgs)
+
+//go:noescape
+func tile4x16BytesAVX2(args *tileArgs)
+
+//go:noescape
+func tile5x16BytesAVX2(args *tileArgs)
+
+//go:noescape
+func tile6x16BytesAVX2(args *tileArgs)
+
+//go:noescape
 func tile1x32AVX512(args *tileArgs)
 
 //go:noescape
@@ -114,6 +132,42 @@ func tile11x32HalvesAVX512(args *tileArgs)
 
 //go:noescape
 func tile12x32HalvesAVX512(args *tileArgs)
+
+//go:noescape
+func tile1x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile2x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile3x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile4x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile5x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile6x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile7x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile8x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile9x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile10x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile11x32BytesAVX512(args *tileArgs)
+
+//go:noescape
+func tile12x32BytesAVX512(args *tileArgs)
 
 //go:noescape
 func tile1x32BF16(args *tileArgs)
@@ -225,6 +279,8 @@ func init() {
 			tile4x16AVX2, tile5x16AVX2, tile6x16AVX2},
 		halves: []func(*tileArgs){nil, tile1x16HalvesAVX2, tile2x16HalvesAVX2, tile3x16HalvesAVX2,
 			tile4x16HalvesAVX2, tile5x16HalvesAVX2, tile6x16HalvesAVX2},
+		bytes: []func(*tileArgs){nil, tile1x16BytesAVX2, tile2x16BytesAVX2, tile3x16BytesAVX2,
+			tile4x16BytesAVX2, tile5x16BytesAVX2, tile6x16BytesAVX2},
 		copyPanels: copyPanels16AVX2, joinRows: joinRows16AVX2,
 	}
 	avx512 := &gemmKernel{
@@ -235,6 +291,9 @@ func init() {
 		halves: []func(*tileArgs){nil, tile1x32HalvesAVX512, tile2x32HalvesAVX512, tile3x32HalvesAVX512,
 			tile4x32HalvesAVX512, tile5x32HalvesAVX512, tile6x32HalvesAVX512, tile7x32HalvesAVX512, tile8x32HalvesAVX512,
 			tile9x32HalvesAVX512, tile10x32HalvesAVX512, tile11x32HalvesAVX512, tile12x32HalvesAVX512},
+		bytes: []func(*tileArgs){nil, tile1x32BytesAVX512, tile2x32BytesAVX512, tile3x32BytesAVX512,
+			tile4x32BytesAVX512, tile5x32BytesAVX512, tile6x32BytesAVX512, tile7x32BytesAVX512, tile8x32BytesAVX512,
+			tile9x32BytesAVX512, tile10x32BytesAVX512, tile11x32BytesAVX512, tile12x32BytesAVX512},
 		copyPanels: copyPanels32AVX2, joinRows: joinRows32AVX2,
 	}
 	bf16 := &gemmKernel{
@@ -255,6 +314,7 @@ func init() {
 		t.pairRow, t.pairRows = pairRowBF16, pairRows16BF16
 	}
 	gemms[FP32].add(AVX2, avx2).add(AVX512, avx512)
+	gemms[INT8].add(AVX2, avx2).add(AVX512, avx512)
 	// Where bfloat16 is not multiplied faster, it is widened to float32.
 	gemms[BF16].add(AVX2, avx2).add(AVX512, avx512).add(AVX512BF16|fastBF16, bf16).add(AVX512BF16|AMX, amx)
 }

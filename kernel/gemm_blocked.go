@@ -21,6 +21,7 @@ type gemmKernel struct {
 	step        int               // words of k that a microkernel takes at once
 	tile        []func(*tileArgs) // by rows
 	halves      []func(*tileArgs) // the same for a B of pairs of bfloat16 and an A of float32; see Packed
+	bytes       []func(*tileArgs) // the same for a B of int8 with factors
 	transpose   func(dst *float32, stride int, rows *[16]*float32, k int, mask *int32)
 	copyPanels  func(dst, src *float32, stride, panel, panels, k int, mask *int32)
 	joinRows    func(dst, src *float32, pairs int)
@@ -40,8 +41,9 @@ func (t *gemmKernel) words(k int) int {
 	return (k + t.step - 1) / t.step * t.step
 }
 
-// kUnit returns what a block of k, save the last, is a multiple of: whole pairs.
-func (t *gemmKernel) kUnit() int { return 2 * t.step }
+// kUnit is what a block of k, save the last, is a multiple of: whole steps of pairs, and
+// what has one factor in int8.
+const kUnit = 32
 
 // row returns the words from a row of k elements to the next in a copy of A.
 func (t *gemmKernel) row(k int) int {
@@ -57,7 +59,7 @@ func (t *gemmKernel) row(k int) int {
 func crowded(stride int) bool { return stride*4%4096 == 0 }
 
 // gemms holds the implementations for each precision; nil is the portable one.
-var gemms = [2]function[*gemmKernel]{portable[*gemmKernel](nil), portable[*gemmKernel](nil)}
+var gemms = [INT8 + 1]function[*gemmKernel]{portable[*gemmKernel](nil), portable[*gemmKernel](nil), portable[*gemmKernel](nil)}
 
 // tileArgs is what a microkernel reads; the assembly knows its layout. It
 // computes tiles of its number of rows, one below the other.
@@ -123,7 +125,7 @@ func blocks(n, size, unit int) int { return part(n, max(1, (n+size-1)/size), uni
 // While the microkernel runs it asks for what will be packed of B next (see later).
 func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int, more bool) {
 	args := &s.args
-	kc := blocks(g.k, t.kc, t.kUnit())
+	kc := blocks(g.k, t.kc, kUnit)
 	args.alpha = g.ep.alpha()
 	args.cRow = g.ldc * 4
 	args.config, args.temp = &tileConfig, &s.temp
@@ -142,7 +144,7 @@ func (s *Scratch) block(t *gemmKernel, g *gemmJob, i0, i1, j0, j1 int, more bool
 	}
 	for k0 := 0; k0 < max(g.k, 1); k0 += kc {
 		k := min(kc, g.k-k0)
-		args.k = g.wordsB(k) / t.step
+		args.k = g.steps(k)
 		args.accum = 0
 		if g.ep.Accumulate || k0 > 0 {
 			args.accum = 1
@@ -184,8 +186,12 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 	low := m / count
 	nHigh := m - low*count
 	tile := t.tile
-	if g.packed != nil && g.packed.halves() {
+	switch {
+	case g.packed == nil:
+	case g.packed.halves():
 		tile = t.halves
+	case g.prec == INT8:
+		tile = t.bytes
 	}
 	var rows []float32
 	row := g.a.Stride
@@ -212,7 +218,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		args.fetch = 4 * (height + 8) * (1 - args.stream)
 		tile[height](args)
 	}
-	direct := !g.b.T && g.prec == FP32 // what is as the microkernel reads it
+	direct := !g.b.T && g.prec != BF16 // what is as the microkernel reads it
 	// Streamed lines become visible with the next atomic operation of the worker.
 	whole := g.ep.Stream && args.accum == 0 && k == g.k && g.ldc%16 == 0 && uintptr(unsafe.Pointer(&g.c[0]))%64 == 0
 	for j := j0; j < j1; j += t.nr {
@@ -364,7 +370,7 @@ func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0
 // copiesA reports whether the microkernel cannot read A where it lies, or should
 // not as its rows crowd the cache.
 func (g *gemmJob) copiesA() bool {
-	return g.kernel.pairs || g.prec != FP32 || g.a.T || crowded(g.a.Stride) && g.n >= 4*g.kernel.nr
+	return g.kernel.pairs || g.prec == BF16 || g.a.T || crowded(g.a.Stride) && g.n >= 4*g.kernel.nr
 }
 
 // copyA writes rows i0 ≤ i < i1 of A, k elements from k0 on, to dst as the

@@ -1,10 +1,13 @@
 package kernel
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // Packed is a right operand in the order in which the microkernels read it, for
 // weights that are used many times. One for BF16 takes two bytes an element: pairs,
-// which are multiplied as such or widened to float32.
+// which are multiplied as such or widened to float32; one for INT8 nine bits.
 type Packed struct {
 	prec   Precision
 	k, n   int
@@ -39,9 +42,12 @@ func (w *Packed) shape(prec Precision, k, n int) {
 func (p *Pool) Repack(w *Packed, b Mat) {
 	checkGemm(0, w.n, w.k, nil, &b, nil, 0, &Epilogue{})
 	p.pack = packJob{w, b, p}
-	if w.kernel == nil {
+	switch {
+	case w.kernel == nil && w.prec == INT8:
+		p.Run((w.k+group-1)/group, &p.pack)
+	case w.kernel == nil:
 		p.Run(w.k, &p.pack)
-	} else {
+	default:
 		p.Run((w.n+packColumns-1)/packColumns, &p.pack)
 	}
 	p.pack = packJob{}
@@ -65,7 +71,10 @@ func (w *Packed) halves() bool { return w.prec == BF16 && w.kernel != nil && !w.
 
 // words returns the words that k elements of a column take, filled up to whole steps.
 func (w *Packed) words(k int) int {
-	if w.halves() {
+	switch {
+	case w.prec == INT8:
+		return (k+group-1)/group + (k+3)/4
+	case w.halves():
 		return (k + 1) / 2
 	}
 	return w.kernel.words(k)
@@ -79,6 +88,14 @@ func (g *gemmJob) wordsB(k int) int {
 	return g.kernel.words(k)
 }
 
+// steps returns how many steps the microkernel takes over k.
+func (g *gemmJob) steps(k int) int {
+	if g.prec == INT8 {
+		return k
+	}
+	return g.wordsB(k) / g.kernel.step
+}
+
 // padded returns the columns including those that fill up the last panel.
 func (w *Packed) padded() int {
 	return (w.n + w.kernel.nr - 1) / w.kernel.nr * w.kernel.nr
@@ -87,7 +104,7 @@ func (w *Packed) padded() int {
 // offset returns the words a column takes up to row k0, where a block begins or
 // the matrix ends.
 func (w *Packed) offset(k0 int) int {
-	kc := blocks(w.k, w.kernel.kc, w.kernel.kUnit())
+	kc := blocks(w.k, w.kernel.kc, kUnit)
 	return k0/kc*w.words(kc) + w.words(k0%kc)
 }
 
@@ -108,28 +125,89 @@ type packJob struct {
 func (p *packJob) Do(i, worker int) {
 	w := p.w
 	if w.kernel == nil {
-		for j := range w.n {
-			o := i*p.b.Stride + j
-			if p.b.T {
-				o = j*p.b.Stride + i
-			}
-			w.data[i*w.n+j] = round(w.prec, p.b.Data[o])
-		}
+		p.portable(i)
 		return
 	}
 	j := i * packColumns
 	n := min(packColumns, w.n-j)
-	kc := blocks(w.k, w.kernel.kc, w.kernel.kUnit())
+	kc := blocks(w.k, w.kernel.kc, kUnit)
 	for k0 := 0; k0 < w.k; k0 += kc {
 		k := min(kc, w.k-k0)
 		s, dst := p.pool.scratch[worker], w.panels(k0, k, j)
-		if !w.halves() {
+		if w.prec != INT8 && !w.halves() {
 			s.packPanels(w.kernel, dst, p.b, w.prec, k0, k, j, n)
 			continue
 		}
-		whole := grow(&s.b, part(n, 1, w.kernel.nr)*k)
+		nr := w.kernel.nr
+		whole := grow(&s.b, part(n, 1, nr)*k)
 		s.packPanels(w.kernel, whole, p.b, w.prec, k0, k, j, n)
-		joinPanels(w.kernel, dst, whole, k)
+		if w.prec != INT8 {
+			joinPanels(w.kernel, dst, whole, k)
+			continue
+		}
+		for ; len(whole) > 0; whole, dst = whole[k*nr:], dst[w.words(k)*nr:] {
+			to := dst
+			for l := 0; l < k; l += group {
+				rows := min(group, k-l)
+				words := part(rows, 1, 4) / 4 * nr
+				quantize(to[:nr], unsafe.Slice((*int8)(unsafe.Pointer(&to[nr])), 4*words), whole[l*nr:(l+rows)*nr])
+				to = to[nr+words:]
+			}
+		}
+	}
+}
+
+// portable packs row i of the matrix, or the i-th group of rows for INT8, whose values
+// are then float32 again.
+func (p *packJob) portable(i int) {
+	w := p.w
+	at := func(l, j int) float32 {
+		if p.b.T {
+			return p.b.Data[j*p.b.Stride+l]
+		}
+		return p.b.Data[l*p.b.Stride+j]
+	}
+	if w.prec != INT8 {
+		for j := range w.n {
+			w.data[i*w.n+j] = round(w.prec, at(i, j))
+		}
+		return
+	}
+	var factor [1]float32
+	var x [group]float32
+	var q [group]int8
+	for j := range w.n {
+		from, to := i*group, min((i+1)*group, w.k)
+		for l := from; l < to; l++ {
+			x[l-from] = at(l, j)
+		}
+		quantize(factor[:], q[:], x[:to-from])
+		for l := from; l < to; l++ {
+			w.data[l*w.n+j] = factor[0] * float32(q[l-from])
+		}
+	}
+}
+
+// group is the number of elements of a column that have one factor in INT8.
+const group = 32
+
+// quantize writes rows as wide as factors as whole numbers: x ≈ factor·q. A column below
+// the normal numbers becomes zeros.
+func quantize(factors []float32, q []int8, rows []float32) {
+	n := len(factors)
+	clear(factors)
+	for i, v := range rows {
+		factors[i%n] = max(factors[i%n], v, -v)
+	}
+	for j, most := range factors {
+		factors[j] = most / 127
+		inverse := 1 / factors[j]
+		if most < 0x1p-119 {
+			factors[j], inverse = 0, 0
+		}
+		for i := j; i < len(rows); i += n {
+			q[i] = int8(math.RoundToEven(float64(rows[i] * inverse)))
+		}
 	}
 }
 

@@ -67,6 +67,9 @@ func (g *gemmJob) planParts(parts int) {
 // choose sets the implementation, and the blocks of the portable one, for which
 // there is nothing to plan.
 func (g *gemmJob) choose() bool {
+	if g.prec == INT8 && g.packed == nil {
+		g.prec = FP32
+	}
 	g.kernel = gemms[g.prec].use
 	if g.packed != nil {
 		g.kernel = g.packed.kernel

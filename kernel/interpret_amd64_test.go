@@ -465,6 +465,7 @@ var elementwise = map[string]func(a, b, d uint32) uint32{
 	"VFNMADD231PS": func(a, b, d uint32) uint32 { return b32(fma(-f32(a), f32(b), f32(d))) },
 	"VFMADD213PS":  func(a, b, d uint32) uint32 { return b32(fma(f32(a), f32(d), f32(b))) },
 	"VFMSUB213PS":  func(a, b, d uint32) uint32 { return b32(fma(f32(a), f32(d), -f32(b))) },
+	"VCVTDQ2PS":    func(a, b, d uint32) uint32 { return b32(float32(int32(b))) },
 	"VXORPS":       func(a, b, d uint32) uint32 { return a ^ b },
 	"VPXOR":        func(a, b, d uint32) uint32 { return a ^ b },
 	"VPXORD":       func(a, b, d uint32) uint32 { return a ^ b },
@@ -778,6 +779,15 @@ func (a *assembler) vectorInstruction(opcode string, zero bool, o []operand) ins
 	case "VPCMPD":
 		if imm == 5 {
 			return compare(sa.lanes, func(a, b uint32) bool { return int32(a) >= int32(b) })
+		}
+	case "VPMOVSXBD":
+		return func(c *processor) {
+			v := c.vector(sb, lanes/4, allLanes)
+			var r [16]uint32
+			for l := range lanes {
+				r[l] = uint32(int32(int8(v[l/4] >> (8 * (l % 4)))))
+			}
+			c.put(&d, lanes, &r, allLanes, false)
 		}
 	case "VPTESTNMD":
 		return compare(sa.lanes, func(a, b uint32) bool { return a&b == 0 })

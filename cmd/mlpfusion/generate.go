@@ -29,6 +29,9 @@ type writing struct {
 	greedy        bool
 }
 
+// precisions are what the flag precision may be where text is written.
+var precisions = map[string]kernel.Precision{"fp32": kernel.FP32, "bf16": kernel.BF16, "int8": kernel.INT8}
+
 // writingFlags are those that only mean something where text is written.
 var writingFlags = []string{"max-new-tokens", "beam", "length-penalty", "no-repeat-ngram", "early-stopping", "precision", "batch", "dev", "output"}
 
@@ -40,7 +43,7 @@ func (w *writing) add(f *pflag.FlagSet) {
 	f.Float64Var(&o.LengthPenalty, "length-penalty", o.LengthPenalty, "a finished text's log-probability is divided by length to this power (beam search)")
 	f.IntVar(&o.NoRepeatNGram, "no-repeat-ngram", o.NoRepeatNGram, "no n-gram of this length occurs twice; 0: any may")
 	f.StringVar(&w.earlyStopping, "early-stopping", "false", "when a beam search ends, as in transformers: false, true or never")
-	f.StringVar(&w.precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products, which read half the memory")
+	f.StringVar(&w.precision, "precision", "fp32", "fp32, bf16 for bfloat16 products, or int8 for weights of whole numbers: the fewer bits, the less memory each token reads")
 	f.IntVar(&o.Batch, "batch", 32, "sequences written at a time; each beam is one")
 }
 
@@ -60,8 +63,8 @@ func (w *writing) check(f *pflag.FlagSet, seed uint64) error {
 	default:
 		return usageError{fmt.Errorf("early-stopping: expected false, true or never, found %q", w.earlyStopping)}
 	}
-	if _, err := bfloat16(w.precision); err != nil {
-		return err
+	if _, ok := precisions[w.precision]; !ok {
+		return usageError{fmt.Errorf("precision: expected fp32, bf16 or int8, found %q", w.precision)}
 	}
 	w.options.Seed = seed
 	if err := w.options.Check(); err != nil {
@@ -181,11 +184,7 @@ func (a *app) newWriter(name string, w *writing) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	prec := kernel.FP32
-	if w.precision == "bf16" {
-		prec = kernel.BF16
-	}
-	g, err := generate.New(a.pool, m, prec)
+	g, err := generate.New(a.pool, m, precisions[w.precision])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir.Path, err)
 	}

@@ -53,12 +53,12 @@ func generate() (*ir.File, map[*ir.Instruction]machine, error) {
 	g := &gen{Context: build.NewContext(), emitted: map[*ir.Instruction]machine{}}
 	g.ConstraintExpr("!noasm")
 	g.upperHalves()
-	for _, halves := range []bool{false, true} {
+	for _, name := range []string{"AVX2", "HalvesAVX2", "BytesAVX2"} {
 		for rows := 1; rows <= 6; rows++ {
-			g.tileAVX2(rows, halves)
+			g.tileAVX2(rows, name)
 		}
 	}
-	for _, name := range []string{"AVX512", "HalvesAVX512", "BF16"} {
+	for _, name := range []string{"AVX512", "HalvesAVX512", "BytesAVX512", "BF16"} {
 		for rows := 1; rows <= 12; rows++ {
 			g.tileAVX512(rows, name)
 		}

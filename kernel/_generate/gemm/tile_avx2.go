@@ -62,12 +62,13 @@ func (g *gen) upperHalves() {
 
 // tileAVX2 emits the microkernel of rows×16 elements: C = Alpha·A·B, or C +=
 // with accumulate. The sums live in 2·rows of the 16 registers; each step of k
-// takes two loads of B and a broadcast of A per row. With halves an element of B is a
-// pair of bfloat16, of k and k+1, and a step takes two float32s of A.
-func (g *gen) tileAVX2(rows int, halves bool) {
-	name, elements := "AVX2", 1 // of A in a step
-	if halves {
-		name, elements = "HalvesAVX2", 2
+// takes two loads of B and a broadcast of A per row. For HalvesAVX2 an element of B is a
+// pair of bfloat16, of k and k+1, and a step takes two float32s of A; for BytesAVX2 B is
+// int8 with factors (see bytesLoop).
+func (g *gen) tileAVX2(rows int, name string) {
+	elements := 1 // of A in a step
+	if name == "HalvesAVX2" {
+		elements = 2
 	}
 	g.function(fmt.Sprintf("tile%dx16%s", rows, name), "func(args *byte)")
 	args, a, b, c := RDI, RAX, RBX, RCX
@@ -100,12 +101,20 @@ func (g *gen) tileAVX2(rows int, halves bool) {
 	}
 	g.MOVQ(a, p)
 	g.MOVQ(field(argB), b)
+	each := func(element int) {
+		for i := range rows {
+			x := ymm[14+i%2]
+			g.VBROADCASTSS(row(i, element), x)
+			g.VFMADD231PS(b0, x, ymm[2*i])
+			g.VFMADD231PS(b1, x, ymm[2*i+1])
+		}
+	}
 	step := func(u int) {
 		for e := range elements {
 			g.VMOVUPS(Mem{Base: b}, b0)
 			g.VMOVUPS(Mem{Base: b, Disp: 32}, b1)
 			switch {
-			case !halves:
+			case elements == 1:
 			case e == 0: // the lower halves, widened, and then the upper ones
 				g.VPSLLD(Imm(16), b0, b0)
 				g.VPSLLD(Imm(16), b1, b1)
@@ -113,16 +122,24 @@ func (g *gen) tileAVX2(rows int, halves bool) {
 				g.VPAND(g.upper, b0, b0)
 				g.VPAND(g.upper, b1, b1)
 			}
-			for i := range rows {
-				x := ymm[14+i%2]
-				g.VBROADCASTSS(row(i, u*elements+e), x)
-				g.VFMADD231PS(b0, x, ymm[2*i])
-				g.VFMADD231PS(b1, x, ymm[2*i+1])
-			}
+			each(u*elements + e)
 		}
 		g.ADDQ(bk, b)
 	}
 	g.MOVQ(field(argK), k)
+	if name == "BytesAVX2" {
+		scales := R11
+		advance := func(steps int) { g.ADDQ(Imm(uint64(4*steps)), p) }
+		g.bytesLoop(16, b, k, R12, scales, advance, func(u int) {
+			for h, x := range []VecPhysical{b0, b1} {
+				g.VPMOVSXBD(Mem{Base: b, Disp: 16*u + 8*h}, x)
+				g.VCVTDQ2PS(x, x)
+				g.VMULPS(Mem{Base: scales, Disp: 32 * h}, x, x)
+			}
+			each(u)
+		})
+		g.JMP(LabelRef("sums"))
+	}
 	g.SUBQ(Imm(4), k)
 	g.JLT(LabelRef("rest"))
 	g.Label("four")

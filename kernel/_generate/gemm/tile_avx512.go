@@ -13,7 +13,7 @@ var zmm = []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z
 // tileAVX512 emits the microkernel of rows×32 elements, rows ≤ 12: 24 of the 32
 // registers hold sums. For BF16 an element of A and B is a pair of bfloat16, of k and
 // k+1, and a step multiplies both; for HalvesAVX512 an element of B is such a pair, and
-// a step takes two float32s of A.
+// a step takes two float32s of A; for BytesAVX512 B is int8 with factors (see bytesLoop).
 func (g *gen) tileAVX512(rows int, name string) {
 	multiply := func(b, a, sum VecPhysical) { g.VFMADD231PS(b, a, sum) }
 	if name == "BF16" {
@@ -59,17 +59,17 @@ func (g *gen) tileAVX512(rows int, name string) {
 		g.LEAQ(Mem{Base: a, Index: r3, Scale: 2}, q)
 	}
 	g.MOVQ(field(argB), b)
+	each := func(b0, b1 VecPhysical, element int, free []VecPhysical) {
+		for i := range rows {
+			x := free[i%len(free)]
+			g.VBROADCASTSS(row(i, element), x)
+			multiply(b0, x, zmm[2*i])
+			multiply(b1, x, zmm[2*i+1])
+		}
+	}
 	step := func(u int) {
 		g.VMOVUPS(Mem{Base: b}, b0)
 		g.VMOVUPS(Mem{Base: b, Disp: 64}, b1)
-		each := func(b0, b1 VecPhysical, element int, free []VecPhysical) {
-			for i := range rows {
-				x := free[i%len(free)]
-				g.VBROADCASTSS(row(i, element), x)
-				multiply(b0, x, zmm[2*i])
-				multiply(b1, x, zmm[2*i+1])
-			}
-		}
 		if elements == 1 {
 			each(b0, b1, u, zmm[26:])
 		} else { // the lower halves, widened, and then the upper ones
@@ -89,6 +89,18 @@ func (g *gen) tileAVX512(rows int, name string) {
 		}
 	}
 	g.MOVQ(field(argK), k)
+	if name == "BytesAVX512" {
+		scales := R12
+		g.bytesLoop(32, b, k, ahead, scales, advance, func(u int) {
+			for h, x := range []VecPhysical{b0, b1} {
+				g.VPMOVSXBD(Mem{Base: b, Disp: 32*u + 16*h}, x)
+				g.VCVTDQ2PS(x, x)
+				g.VMULPS(Mem{Base: scales, Disp: 64 * h}, x, x)
+			}
+			each(b0, b1, u, zmm[26:])
+		})
+		g.JMP(LabelRef("sums"))
+	}
 	g.SUBQ(Imm(4), k)
 	g.JLT(LabelRef("rest"))
 	g.Label("four")
@@ -165,6 +177,43 @@ func (g *gen) tileAVX512(rows int, name string) {
 	g.MOVQ(next, field(argNext))
 	g.VZEROUPPER()
 	g.RET()
+}
+
+// bytesLoop emits the loop over k for panels of int8: groups of 32 rows of nr bytes, each
+// behind its nr factors. step gets the row's number behind b. n and scales are free
+// registers, k counts rows.
+func (g *gen) bytesLoop(nr int, b, k, n, scales GPPhysical, advance func(steps int), step func(u int)) {
+	g.Label("group")
+	g.MOVQ(b, scales)
+	g.ADDQ(U32(4*nr), b)
+	g.MOVQ(U32(32), n)
+	g.CMPQ(k, n)
+	g.JGE(LabelRef("whole"))
+	g.MOVQ(k, n)
+	g.Label("whole")
+	g.SUBQ(n, k)
+	g.SUBQ(Imm(4), n)
+	g.JLT(LabelRef("lastrows"))
+	g.Label("fourrows")
+	for u := range 4 {
+		step(u)
+	}
+	advance(4)
+	g.ADDQ(U32(4*nr), b)
+	g.SUBQ(Imm(4), n)
+	g.JGE(LabelRef("fourrows"))
+	g.Label("lastrows")
+	g.ADDQ(Imm(4), n)
+	g.JEQ(LabelRef("groupdone"))
+	g.Label("onerow")
+	step(0)
+	advance(1)
+	g.ADDQ(U32(nr), b)
+	g.DECQ(n)
+	g.JNE(LabelRef("onerow"))
+	g.Label("groupdone")
+	g.TESTQ(k, k)
+	g.JNE(LabelRef("group"))
 }
 
 // columnMasks sets K1 and K2 for the first n of 32 columns.
