@@ -57,7 +57,9 @@ type attention struct {
 	qoff, off  []int32
 	offset     uint64
 	longest    int
+	segments   int // that a sequence's queries are cut into for the workers
 	dq, dk, dv []float32
+	more       []float32 // gradients of keys and values by other heads than a group's first, see keyGrads
 	// tops and sums are of each head and row of the result, where there are several
 	// blocks of keys: see soft.
 	tops, sums []float32
@@ -96,11 +98,13 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 	op := t.attends.next()
 	*op = attention{AttentionOptions: opt, t: t, q: q, k: k, v: v, y: y, qoff: queries, off: keys}
 	op.complete()
-	rows := 0
+	most := 0 // queries of a sequence
 	for i := range len(queries) - 1 {
 		op.longest = max(op.longest, op.keys(i))
-		rows = max(rows, op.blockRows(int(queries[i+1]-queries[i])))
+		most = max(most, int(queries[i+1]-queries[i]))
 	}
+	rows := op.blockRows(most)
+	op.segments = max(1, (most+segment-1)/segment)
 	if t.Train {
 		op.offset = t.offset(opt.Heads * y.Rows * op.longest)
 	} else {
@@ -117,7 +121,7 @@ func (t *Tape) Attention(q, k, v Heads, queries, keys []int32, opt AttentionOpti
 		t.workspace(op.group() * (op.longest + 2*pageTokens))
 	}
 	t.workspace(rows * (4*min(op.longest, keyBlock) + op.Dim))
-	t.Pool.Run((len(queries)-1)*opt.Heads, (*attentionForward)(op))
+	t.Pool.Run((len(queries)-1)*opt.Heads*op.segments, (*attentionForward)(op))
 	t.record(op)
 	return y
 }
@@ -155,6 +159,9 @@ const (
 	allQueries = 128
 	keyBlock   = 512
 )
+
+// segment is the number of queries of a head that one worker takes, whole blocks.
+const segment = 512
 
 // blockRows is the number of a sequence's queries that go together.
 func (o *attention) blockRows(queries int) int {
@@ -259,9 +266,10 @@ type attentionForward attention
 
 func (f *attentionForward) Do(i, w int) {
 	o := (*attention)(f)
+	i, at := i/o.segments, i%o.segments*segment
 	seq := i / o.Heads
 	p := o.span(seq, i%o.Heads)
-	first := p.h%o.group() == 0 // of those that share a head of keys and values
+	first := p.h%o.group() == 0 && at == 0 // of those that share a head of keys and values
 	if o.Past != nil && o.k.X != nil && first {
 		(*remember)(o).Do(seq*o.KVHeads+p.kv, w)
 	}
@@ -274,7 +282,7 @@ func (f *attentionForward) Do(i, w int) {
 		}
 		return
 	}
-	for r := 0; r < p.lq; r += o.blockRows(p.lq) {
+	for r := at; r < min(p.lq, at+segment); r += o.blockRows(p.lq) {
 		o.forward(w, o.block(p, r))
 	}
 }
@@ -363,7 +371,17 @@ func (o *attention) backward(t *Tape) {
 	if o.Bias != nil && !o.Bias.Table.Frozen {
 		o.dbias = t.grads.get((len(o.off) - 1) * o.Heads * o.distances())
 	}
-	t.Pool.Run((len(o.off)-1)*o.KVHeads, (*attentionBackward)(o))
+	sequences := len(o.off) - 1
+	if o.group() > 1 && sequences*o.KVHeads < fewTasks {
+		rows := int(o.off[sequences])
+		o.more = t.grads.get(rows * 2 * (o.Heads - o.KVHeads) * o.Dim)
+		t.Pool.Run(sequences*o.Heads, (*attentionBackward)(o))
+		t.Pool.Run(rowChunks(rows), (*attentionSum)(o))
+		t.grads.put(o.more)
+		o.more = nil
+	} else {
+		t.Pool.Run(sequences*o.KVHeads, (*attentionBackward)(o))
+	}
 	if o.dbias != nil {
 		o.Bias.gather(o.dbias, o.longest)
 		t.grads.put(o.dbias)
@@ -371,30 +389,74 @@ func (o *attention) backward(t *Tape) {
 	t.release(o.y)
 }
 
+// fewTasks is the number of heads of keys and values below which, over all sequences,
+// the workers take a query head each, for there are more of those.
+const fewTasks = 16
+
 type attentionBackward attention
 
 // Do takes the gradients of one sequence and one head of keys and values, with the
-// query heads that attend to it one after another.
+// query heads that attend to it one after another, or those of one query head.
 func (b *attentionBackward) Do(i, w int) {
 	o := (*attention)(b)
-	seq, kv := i/o.KVHeads, i%o.KVHeads
+	if o.more != nil {
+		o.backwardHead(w, i/o.Heads, i%o.Heads, true)
+		return
+	}
 	for g := range o.group() {
-		head := kv*o.group() + g
-		p := o.span(seq, head)
-		o.clearUnused(p, g == 0)
-		var dbias []float32
-		if o.dbias != nil {
-			dbias = o.dbias[(seq*o.Heads+head)*o.distances():][:o.distances()]
-			clear(dbias)
-		}
-		if p.lk == 0 || p.lq == 0 {
-			continue
-		}
-		// The last block first: unless there is a window, it reads all keys, whose
-		// gradients the first head writes there and all others add to.
-		rows := o.blockRows(p.lq)
-		for r := (p.lq - 1) / rows * rows; r >= 0; r -= rows {
-			o.backwardBlock(w, o.block(p, r), dbias, g > 0 || r+rows < p.lq || o.Window > 0)
+		o.backwardHead(w, i/o.KVHeads, i%o.KVHeads*o.group()+g, g == 0)
+	}
+}
+
+// backwardHead takes the gradients of one query head; it writes those of keys and
+// values, or else adds to them.
+func (o *attention) backwardHead(w, seq, head int, write bool) {
+	p := o.span(seq, head)
+	o.clearUnused(p, write)
+	var dbias []float32
+	if o.dbias != nil {
+		dbias = o.dbias[(seq*o.Heads+head)*o.distances():][:o.distances()]
+		clear(dbias)
+	}
+	if p.lk == 0 || p.lq == 0 {
+		return
+	}
+	// The last block first: unless there is a window, it reads all keys, whose
+	// gradients are written there and added to by all others.
+	rows := o.blockRows(p.lq)
+	for r := (p.lq - 1) / rows * rows; r >= 0; r -= rows {
+		o.backwardBlock(w, o.block(p, r), dbias, !write || r+rows < p.lq || o.Window > 0)
+	}
+}
+
+// keyGrads returns where the gradients of a span's keys and values by its query head
+// lie: where keys and values have theirs or, where several heads go at once, for all
+// but the first of a group, in o.more.
+func (o *attention) keyGrads(p span) (dk, dv []float32, kRow, vRow int) {
+	g := p.h % o.group()
+	if o.more == nil || g == 0 {
+		return o.k.at(o.dk, p.k0, p.kv, o.Dim).Data, o.v.at(o.dv, p.k0, p.kv, o.Dim).Data, o.k.X.Cols, o.v.X.Cols
+	}
+	row := 2 * (o.Heads - o.KVHeads) * o.Dim
+	at := p.k0*row + 2*(p.h-p.kv-1)*o.Dim
+	return o.more[at:], o.more[at+o.Dim:], row, row
+}
+
+type attentionSum attention
+
+// Do adds what the other heads of each group have in o.more to the gradients of a chunk
+// of keys and values.
+func (s *attentionSum) Do(i, _ int) {
+	o := (*attention)(s)
+	for r := i * rowChunk; r < min(int(o.off[len(o.off)-1]), (i+1)*rowChunk); r++ {
+		for h := range o.Heads {
+			p := span{h: h, kv: h / o.group(), k0: r}
+			if h%o.group() == 0 {
+				continue
+			}
+			dk, dv, _, _ := o.keyGrads(p)
+			kernel.Add(o.k.row(o.dk, r, p.kv, o.Dim), dk[:o.Dim])
+			kernel.Add(o.v.row(o.dv, r, p.kv, o.Dim), dv[:o.Dim])
 		}
 	}
 }
@@ -429,6 +491,7 @@ func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 		lq, lk := b.lq, b.lk
 		n := lq * lk
 		s, ds, kept, deriv := work[:n], work[n:2*n], work[2*n:3*n], work[3*n:4*n]
+		dk, dv, kRow, vRow := o.keyGrads(b)
 		o.scores(w, b, s, deriv)
 		if tops == nil {
 			o.softmax(b, s)
@@ -441,7 +504,7 @@ func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 			kept = s
 		}
 		mat := func(x []float32) kernel.Mat { return kernel.Mat{Data: x, Stride: lk} }
-		scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, o.v.at(o.dv, b.k0, b.kv, dim).Data, o.v.X.Cols, kernel.Epilogue{Accumulate: add})
+		scratch.Gemm(prec, lk, dim, lq, transposed(mat(kept)), dy, dv, vRow, kernel.Epilogue{Accumulate: add})
 		scratch.Gemm(prec, lq, lk, dim, dy, transposed(o.v.at(o.v.X.Data, b.k0, b.kv, dim)), ds, lk, kernel.Epilogue{})
 		if o.Drop > 0 {
 			o.drop(ds, ds, b)
@@ -465,7 +528,7 @@ func (o *attention) backwardBlock(w int, p span, dbias []float32, add bool) {
 			kernel.Mul(ds, deriv)
 		}
 		scratch.Gemm(prec, lq, dim, lk, mat(ds), o.k.at(o.k.X.Data, b.k0, b.kv, dim), dq, o.q.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: at > 0})
-		scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), q, o.k.at(o.dk, b.k0, b.kv, dim).Data, o.k.X.Cols, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
+		scratch.Gemm(prec, lk, dim, lq, transposed(mat(ds)), q, dk, kRow, kernel.Epilogue{Alpha: o.Scale, Accumulate: add})
 	}
 }
 
@@ -481,15 +544,18 @@ func (o *attention) again(p span, s, tops []float32) {
 }
 
 // clearUnused makes the gradient zero where nothing flows back: of the rows of q
-// that are not queries and, for the first query head, of keys that no query reads or
-// that no block reads all of.
-func (o *attention) clearUnused(p span, first bool) {
+// that are not queries and, where they are to be written, of keys that no query reads
+// or that no block reads all of.
+func (o *attention) clearUnused(p span, write bool) {
 	if o.LastQueries {
 		o.q.clear(o.dq, p.k0, p.q0, p.h, o.Dim)
 	}
-	if first && (p.lq == 0 || o.Window > 0) {
-		o.k.clear(o.dk, p.k0, p.k0+p.lk, p.kv, o.Dim)
-		o.v.clear(o.dv, p.k0, p.k0+p.lk, p.kv, o.Dim)
+	if write && (p.lq == 0 || o.Window > 0) {
+		dk, dv, kRow, vRow := o.keyGrads(p)
+		for r := range p.lk {
+			clear(dk[r*kRow:][:o.Dim])
+			clear(dv[r*vRow:][:o.Dim])
+		}
 	}
 }
 

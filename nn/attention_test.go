@@ -147,6 +147,7 @@ func TestAttention(t *testing.T) {
 	long := []int32{0, 3, 3 + 2*queryBlock + 5, 3 + 3*queryBlock + 5}
 	last := []int32{0, 1, 1 + queryBlock + 9, 1 + queryBlock + 9}
 	many, manyLast := []int32{0, 3, 5 + keyBlock, 10 + 2*keyBlock + queryBlock}, []int32{0, 1, 1, 1 + queryBlock + 9}
+	eight := []int32{0, 4, 8, 80, 83, 84, 90, 110, 131}
 	for name, a := range map[string]*attend{
 		"plain":               newAttend(AttentionOptions{Heads: 2, Dim: 8}, long, long),
 		"grouped":             newAttend(AttentionOptions{Heads: 6, KVHeads: 2, Dim: 5, Scale: 0.3}, long, long),
@@ -162,6 +163,9 @@ func TestAttention(t *testing.T) {
 		"cap":                 newAttend(AttentionOptions{Heads: 2, Dim: 8, Softcap: 1.5}, long, long),
 		"window and cap":      newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true, Window: 30, Softcap: 0.7}, long, long),
 		"bias":                newAttend(AttentionOptions{Heads: 2, Dim: 8, Bias: bias(2, true)}, long, long),
+
+		"many sequences":         newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true}, eight, eight),
+		"many sequences, window": newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Window: 5}, eight, eight),
 
 		"many keys":                   newAttend(AttentionOptions{Heads: 2, Dim: 8}, many, many),
 		"many keys, causal":           newAttend(AttentionOptions{Heads: 4, KVHeads: 2, Dim: 8, Causal: true}, many, many),
@@ -252,8 +256,9 @@ func TestAttentionMemory(t *testing.T) {
 	for _, b := range slices.Concat(tape.grads.all, tape.work) {
 		floats += cap(b)
 	}
-	// The result, two numbers a row and head, and the gradient of x, with room to grow.
-	rows := n * (a.Heads*a.Dim + 2*a.Heads + a.cols()*5/4)
+	// The result, two numbers a row and head, and, with room to grow, the gradients of x
+	// and of keys and values by two heads of each group.
+	rows := n * (a.Heads*a.Dim + 2*a.Heads + (a.cols()+2*(a.Heads-a.KVHeads)*a.Dim)*5/4)
 	blocks := workers * queryBlock * (4*keyBlock + a.Dim) * 5 / 4
 	if floats > rows+blocks {
 		t.Errorf("%d floats, expected at most %d for the rows and %d for blocks of scores", floats, rows, blocks)
