@@ -51,7 +51,7 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.StringSliceVar(&given.Methods, "methods", given.Methods, "methods, with modifiers")
 	f.StringSliceVar(&given.Tasks, "tasks", nil, "tasks")
 	f.IntSliceVar(&given.Widths, "widths", nil, "hidden units of each compressed block")
-	f.Float64SliceVar(&given.Ratios, "ratios", nil, "or shares of the original's units (default 0.25)")
+	f.Float64SliceVar(&given.Ratios, "ratios", nil, "or `shares` of the original's units to keep (default 0.25)")
 	f.Lookup("ratios").DefValue = "" // which pflag shows as []
 	f.UintSliceVar(&seeds, "seeds", []uint{1, 2, 3}, "seeds")
 	f.Float64SliceVar(&given.LRs, "lrs", given.LRs, "learning `rates`; the table shows the best")

@@ -278,5 +278,17 @@ func (s *shrinking) show(w io.Writer, r *shrink.Result) {
 		fmt.Fprintf(w, "    mlpfusion generate %s --prompt \"…\"\n    python: AutoModelForCausalLM.from_pretrained(%q)\n", name, name)
 		return
 	}
-	fmt.Fprintf(w, "    echo \"…\" | mlpfusion predict %s\n    python: AutoModelForSequenceClassification.from_pretrained(%q)\n", name, name)
+	fmt.Fprintf(w, "    echo \"…\" | mlpfusion predict %s\n", name)
+	fmt.Fprintf(w, "    mlpfusion eval %s --task %s --data NEW%s    (rows that chose neither epoch nor width)\n", name, s.data.task, s.columns())
+	fmt.Fprintf(w, "    python: AutoModelForSequenceClassification.from_pretrained(%q)\n", name)
+}
+
+// columns are the flags that name the data's columns, as given.
+func (s *shrinking) columns() (flags string) {
+	for _, c := range []struct{ flag, column string }{{"text", s.data.columns.Text}, {"text-pair", s.data.columns.Pair}, {"label", s.data.columns.Label}} {
+		if c.column != "" {
+			flags += fmt.Sprintf(" --%s %q", c.flag, c.column)
+		}
+	}
+	return flags
 }
