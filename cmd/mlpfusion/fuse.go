@@ -135,7 +135,7 @@ compresses those where --width or --ratio is given. The router stays as it is.
 	f.BoolVar(&opt.Fusion.Refit, "refit", false, "fit the down projections to the original's outputs on these texts")
 	f.Float64Var(&opt.Fusion.Ridge, "ridge", 0, "ridge of the refit, relative to the features' variance (default 1e-4)")
 	f.IntVar(&opt.Fusion.Fit, "fit", 0, "steps of descent on the output error after the refit")
-	f.IntVar(&calibrationRows, "calibration-rows", 1200, "unlabelled training texts to calibrate on, 0 for all")
+	f.IntVar(&calibrationRows, "calibration-rows", 1200, calibrationRowsHelp)
 	data.addTask(f)
 	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
@@ -281,11 +281,11 @@ func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (
 	if err != nil {
 		return nil, err
 	}
-	enc, err := a.encode("calibration", dir.Path, set.Spec, cfg, set.Train, rows, data.length(set.Spec))
+	enc, err := a.encode("calibration", dir.Path, set.Spec, cfg, set.Train, data.calibrationRows(set.Spec, rows), data.length(set.Spec))
 	if err != nil {
 		return nil, err
 	}
-	return &convert.Texts{Name: fmt.Sprintf("%d rows of %s", rows, data.task), Head: train.HeadFor(set.Spec), Batches: train.Batches(enc)}, nil
+	return &convert.Texts{Name: fmt.Sprintf("%d rows of %s", enc.Len(), data.task), Head: train.HeadFor(set.Spec), Batches: train.Batches(enc)}, nil
 }
 
 func showFused(w io.Writer, out string, r *convert.Fused) {

@@ -82,7 +82,7 @@ does with another --within.`,
 	f.Float64Var(&s.goal.Size, "size", 0, "instead: the share of the original's parameters to keep")
 	f.IntVar(&s.goal.Width, "width", 0, "instead: hidden units to keep in each block")
 	f.StringVar(&s.config.Method, "method", "calibrated", "how to compress: "+strings.Join(fusion.Names(shrink.Fits), ", "))
-	f.IntVar(&s.calibrationRows, "calibration-rows", 1200, "training texts to calibrate on, 0 for all")
+	f.IntVar(&s.calibrationRows, "calibration-rows", 1200, calibrationRowsHelp)
 	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 1e-4 at a hidden size of 384, less for wider models in proportion)")
 	f.Lookup("lr").DefValue = ""
 	f.IntVar(&cfg.Epochs, "epochs", 0, "passes over the training set (default 3; up to 20 where that makes fewer than 200 steps)")
@@ -194,7 +194,7 @@ func (a *app) shrinkData(s *shrinking, r *shrink.Runner) error {
 	if r.Data.Dev, err = a.encode("held out", r.Source.Path, set.Spec, cfg, set.Dev, s.data.devRows, length); err != nil {
 		return err
 	}
-	texts, err := a.encode("calibration", r.Source.Path, set.Spec, cfg, set.Train, s.calibrationRows, length)
+	texts, err := a.encode("calibration", r.Source.Path, set.Spec, cfg, set.Train, s.data.calibrationRows(set.Spec, s.calibrationRows), length)
 	if err != nil {
 		return err
 	}
