@@ -158,7 +158,7 @@ func (r *Runner) train(ctx context.Context, name string, from *checkpoint.Dir, h
 		return nil, err
 	}
 	m := &Made{Metrics: result.Metrics, LR: result.LR}
-	rows, err := train.NewEvaluator(r.Pool, kernel.FP32).Rows(ctx, best, r.Data.Spec, r.Data.Dev, nil)
+	rows, err := train.NewEvaluator(r.Pool, r.Config.Train.Precision()).Rows(ctx, best, r.Data.Spec, r.Data.Dev, nil)
 	if err != nil {
 		return nil, err
 	}
