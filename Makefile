@@ -13,6 +13,9 @@ PEER    := $(VENV)/bin/python
 SCORERS := $(CACHE)/scorers-$(shell sha256sum bench/peers/metrics.txt 2>/dev/null | cut -c1-12)
 SCORER  := $(SCORERS)/bin/python
 
+# What the tests of the Python package need beside the peers.
+PYTEST  := $(CACHE)/pytest-$(shell cat $(REQS) python/requirements.txt 2>/dev/null | sha256sum | cut -c1-12)
+
 # The linters, at the versions that CI runs.
 TOOLS   := $(CACHE)/tools
 LINTER  := $(TOOLS)/golangci-lint-v2.15.0
@@ -21,7 +24,7 @@ VULN    := $(TOOLS)/govulncheck-v1.9.0
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-race test-peers fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-race test-peers test-python fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +51,9 @@ test-race: ## the race detector on the pool and on what runs on it
 
 test-peers: $(PEER) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
 	bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)
+
+test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python $(PEER) -m pytest -c python/pyproject.toml python/tests
 
 fuzz: ## fuzz the readers of untrusted files, a minute each
 	bash scripts/fuzz.sh 60s
@@ -83,6 +89,9 @@ $(VULN):
 $(PEER): $(REQS)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(REQS) || { rm -rf $(VENV); exit 1; }
+
+$(PYTEST): python/requirements.txt | $(PEER)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< || { rm -rf $@; exit 1; }
 
 $(SCORER): bench/peers/metrics.txt
 	$(PYTHON) -m venv $(SCORERS)

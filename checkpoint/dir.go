@@ -17,13 +17,14 @@ import (
 )
 
 // carried are the files that go along unchanged from a model directory to one
-// made from it: the tokenizer's, the defaults of generation and, as package task
-// names it, which rows the model was trained on.
+// made from it: the tokenizer's, the defaults of generation, the file by which
+// transformers loads compressed blocks and, as package task names it, which rows the
+// model was trained on.
 var carried = []string{
 	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 	"vocab.txt", "vocab.json", "merges.txt",
 	"spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-	"chat_template.jinja", "generation_config.json", "trained_rows.json",
+	"chat_template.jinja", "generation_config.json", "modeling_mlpfusion.py", "trained_rows.json",
 }
 
 // Dir is an open model directory.

@@ -11,6 +11,7 @@ import (
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
+	"mlpfusion/python"
 )
 
 // ExportOptions are the choices of Export.
@@ -68,7 +69,8 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 	if err := e.writeConfig(o, model.WidthKey(m.Config.Type)); err != nil {
 		return nil, err
 	}
-	if err := o.Carry(src.Path, src.Carry); err != nil {
+	carry := slices.DeleteFunc(slices.Clone(src.Carry), func(name string) bool { return name == python.ModelingFile })
+	if err := o.Carry(src.Path, carry); err != nil {
 		return nil, err
 	}
 	if err := e.verify(ctx, o.Dir, opt); err != nil {
@@ -265,6 +267,7 @@ func (e *exporter) matrix(values map[string][]float32, name string, rows, cols, 
 // checkpoint comes from.
 func (e *exporter) writeConfig(o *checkpoint.Output, widthKey string) error {
 	cfg := e.src.Dir.Config.Clone()
+	cfg.Delete(autoMap)
 	if err := cfg.Set(widthKey, e.result.Width); err != nil {
 		return err
 	}

@@ -93,3 +93,22 @@ func heads(labels, language string) map[Head]string {
 
 // WidthKey is the key of config.json that holds a family's intermediate size.
 func WidthKey(modelType string) string { return families[modelType].widthKey }
+
+// AutoClasses names, by transformers' auto classes, the classes that load the model: with
+// the heads that its family has, and without a head.
+func (c *Config) AutoClasses() map[string]string {
+	heads := families[c.Type].architectures
+	labels := heads[Classification]
+	m := map[string]string{
+		"AutoModel":                          strings.TrimSuffix(labels, "ForSequenceClassification") + "Model",
+		"AutoModelForSequenceClassification": labels,
+	}
+	language := "AutoModelForCausalLM"
+	if c.TwoStacks() {
+		language = "AutoModelForSeq2SeqLM"
+	}
+	if class, ok := heads[LanguageModel]; ok {
+		m[language] = class
+	}
+	return m
+}

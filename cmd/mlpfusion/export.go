@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,10 +10,12 @@ import (
 
 	"mlpfusion/convert"
 	"mlpfusion/model"
+	"mlpfusion/python"
 )
 
 func (a *app) exportCommand() *cobra.Command {
 	var opt convert.ExportOptions
+	var code bool
 	c := &cobra.Command{
 		Use:   "export MODEL OUT",
 		Short: "Write a checkpoint that plain transformers loads",
@@ -23,11 +26,20 @@ its logits are compared with MODEL's before it takes its place.
 
 Transformers has one intermediate size for all layers. Where the blocks differ,
 --pad fills the narrower ones with dead units: the same function, and the units
-stay dead in training, but nothing gets smaller or faster.`,
+stay dead in training, but nothing gets smaller or faster.
+
+With --remote-code the blocks stay as they are, each with its width, its P, its
+factors, and a file goes along by which transformers loads them exactly:
+from_pretrained(OUT, trust_remote_code=True). It is the form to train further in
+PyTorch (docs/pytorch.md).`,
 		Example: `  mlpfusion export small plain
-  mlpfusion export small plain --pad`,
+  mlpfusion export small plain --pad
+  mlpfusion export small for-pytorch --remote-code`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if code && opt.Pad {
+				return usageError{errors.New("pad, remote-code: expected one of the two, found both")}
+			}
 			if err := apart(args[1], args[0]); err != nil {
 				return err
 			}
@@ -36,6 +48,13 @@ stay dead in training, but nothing gets smaller or faster.`,
 				return err
 			}
 			defer dir.Close()
+			if code {
+				r, err := convert.WithCode(a.ctx, dir, args[1], opt.Overwrite)
+				if err != nil {
+					return err
+				}
+				return a.ui.result(r, func(w io.Writer) { showWithCode(w, args[1], r) })
+			}
 			cfg, err := model.ReadConfig(dir)
 			if err != nil {
 				return err
@@ -50,6 +69,7 @@ stay dead in training, but nothing gets smaller or faster.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&opt.Pad, "pad", false, "fill narrower blocks with dead units")
+	f.BoolVar(&code, "remote-code", false, "keep every block as it is, with the file by which transformers loads it")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
 }
@@ -80,4 +100,9 @@ func showExported(w io.Writer, from, out string, r *convert.Exported) {
 	fmt.Fprintf(w, "  %s: every block has %d units; logits differ from the source's by at most %.1e\n", out, r.Width, r.Difference)
 	fmt.Fprintf(w, "  %s parameters, %s before compression (%s); a file of %s, where %s has %s\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)),
 		change(float64(r.OriginalParameters), float64(r.Parameters)), bytesText(r.Bytes), from, bytesText(r.SourceBytes))
+}
+
+func showWithCode(w io.Writer, out string, r *convert.Exported) {
+	fmt.Fprintf(w, "  %s: every block as it is, with %s: AutoModel….from_pretrained(%q, trust_remote_code=True)\n", out, python.ModelingFile, out)
+	fmt.Fprintf(w, "  %s parameters, %s before compression (%s)\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)), change(float64(r.OriginalParameters), float64(r.Parameters)))
 }

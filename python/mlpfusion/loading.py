@@ -1,0 +1,23 @@
+"""Loading what the mlpfusion command writes."""
+
+import transformers
+
+from .modeling_mlpfusion import fused
+
+
+def from_pretrained(directory, auto=None, **kwargs):
+    """Loads a checkpoint, compressed or not, as the class of transformers that its
+    config.json names, or as that which an auto class such as
+    transformers.AutoModelForSequenceClassification chooses. Other arguments are
+    from_pretrained's. The model's save_pretrained writes what the mlpfusion command reads."""
+    config = transformers.AutoConfig.from_pretrained(directory)
+    if auto is not None:
+        if type(config) not in auto._model_mapping:
+            raise ValueError(f"{directory}: config.json: model_type: expected one that {auto.__name__} has a class for, found {config.model_type!r}")
+        stock = auto._model_mapping[type(config)]
+    else:
+        name = (config.architectures or [None])[0]
+        stock = getattr(transformers, name or "", None)
+        if stock is None:
+            raise ValueError(f"{directory}: config.json: architectures: expected a class of transformers, found {name!r}: choose with auto=transformers.AutoModelFor…")
+    return fused(stock).from_pretrained(directory, **kwargs)

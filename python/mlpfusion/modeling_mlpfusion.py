@@ -1,0 +1,272 @@
+"""Models that mlpfusion has made smaller, as classes of transformers.
+
+This file needs torch and transformers and nothing else: `mlpfusion export --remote-code`
+lays it beside a checkpoint, so that AutoModel….from_pretrained(DIR, trust_remote_code=True)
+reads it. Any class of transformers is found here under its own name, its MLPs having the
+forms that the block "mlpfusion" of config.json states:
+
+    width      so many hidden units
+    rank       each matrix is two factors, weight = factor_u · factor_v (svd)
+    weights    the block, an expert before this one, whose matrices this one uses
+    masked     weights that are zero stay so in training (mlpfusion.follow sees to it)
+
+and beside a block's matrices, where the checkpoint has them, two persistent buffers:
+
+    mlp_scale  P (width), which multiplies what the down projection reads
+    mlp_step   a multiplier of each hidden unit's step in training (width)
+"""
+
+import functools
+import json
+from dataclasses import dataclass, field
+
+import torch
+import transformers
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import cached_file
+
+VERSION = 1  # the newest of the block "mlpfusion" that is understood
+
+# Where the matrices of an MLP are within its block: those that make the hidden units, and
+# last the one that reads them. A family that names them otherwise needs a line here.
+LAYOUTS = (
+    ("intermediate.dense", "output.dense"),  # BERT, RoBERTa, MPNet
+    ("lin1", "lin2"),  # DistilBERT
+    ("c_fc", "c_proj"),  # GPT-2
+    ("wi_0", "wi_1", "wo"),  # T5 v1.1
+    ("wi", "wo"),  # T5, Switch Transformers
+    ("gate_proj", "up_proj", "down_proj"),  # Llama and its kin
+    ("gate_up_proj", "down_proj"),  # Phi 3
+)
+HALVES = {"gate_up_proj": ("gate_proj", "up_proj")}  # a matrix that is two, gate upon up
+
+
+class Factored(nn.Module):
+    """A matrix kept as two of lower rank: y = factor_u · (factor_v · x) + bias."""
+
+    def __init__(self, inputs, rank, outputs, bias):
+        super().__init__()
+        self.factor_v = nn.Parameter(torch.empty(rank, inputs))
+        self.factor_u = nn.Parameter(torch.empty(outputs, rank))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        nn.init.normal_(self.factor_v, std=0.02)
+        nn.init.normal_(self.factor_u, std=0.02)
+
+    def forward(self, x):
+        return F.linear(F.linear(x, self.factor_v), self.factor_u, self.bias)
+
+
+class Beside(nn.Module):
+    """In place of a matrix that is two: what the block's two give, one beside the other."""
+
+    def __init__(self, block, names):
+        super().__init__()
+        self.block, self.names = [block], names  # in a list, so that it is no child
+
+    def forward(self, x):
+        return torch.cat([getattr(self.block[0], name)(x) for name in self.names], -1)
+
+
+class Scale:
+    """The hook by which a down projection reads its input multiplied by the block's P."""
+
+    def __init__(self, block):
+        self.block = block
+
+    def __call__(self, module, args):
+        return ((args[0] * self.block.mlp_scale).to(args[0].dtype), *args[1:])
+
+
+@dataclass
+class Block:
+    """A fused MLP of a model."""
+
+    name: str
+    module: nn.Module
+    form: dict  # its entry in config.json
+    matrices: list[nn.Module] = field(default_factory=list)  # the down projection is last
+
+    @property
+    def scale(self):
+        return getattr(self.module, "mlp_scale", None)
+
+    @property
+    def step(self):
+        return getattr(self.module, "mlp_step", None)
+
+
+def forms(config):
+    """The forms of a configuration's fused MLPs, by name."""
+    fused = getattr(config, "mlpfusion", None)
+    if fused is None:
+        return {}
+    if not isinstance(fused, dict) or not isinstance(fused.get("version"), int) or not isinstance(fused.get("layers"), dict):
+        raise ValueError(f'config.json: key "mlpfusion": expected an object with a version and layers, found {str(fused)[:60]}')
+    if fused["version"] > VERSION:
+        raise ValueError(f'config.json: key "mlpfusion": expected version {VERSION} or older, found {fused["version"]}: a newer mlpfusion wrote it')
+    return fused["layers"]
+
+
+def within(module, path):
+    """The module at a path, None if there is none."""
+    for name in path.split("."):
+        module = getattr(module, name, None)
+        if module is None:
+            return None
+    return module
+
+
+def layout(block):
+    """The names of a block's matrices, None if it has none of the known layouts."""
+    return next((names for names in LAYOUTS if all(within(block, name) is not None for name in names)), None)
+
+
+def put(block, path, module):
+    parent, _, name = path.rpartition(".")
+    setattr(within(block, parent) if parent else block, name, module)
+
+
+def resized(old, inputs, outputs, rank):
+    """A matrix like old, of another size or as two factors."""
+    bias = old.bias is not None
+    if rank:
+        return Factored(inputs, rank, outputs, bias)
+    return Conv1D(outputs, inputs) if isinstance(old, Conv1D) else nn.Linear(inputs, outputs, bias=bias)
+
+
+def sizes(matrix):
+    """(inputs, outputs)"""
+    return matrix.weight.shape if isinstance(matrix, Conv1D) else matrix.weight.shape[::-1]
+
+
+class Fused:
+    """What a class of transformers is mixed with to have fused MLPs."""
+
+    def __init__(self, config, *args, tensors=(), **kwargs):
+        """tensors are the names that the checkpoint has: by them alone it tells which
+        blocks have P and step multipliers."""
+        super().__init__(config, *args, **kwargs)
+        fixed = {n.removeprefix(self.base_model_prefix + ".") for n in tensors if n.endswith((".mlp_scale", ".mlp_step"))}
+        blocks = {b.name: b for b in self.fused_blocks()}
+        shared = {}
+        for b in blocks.values():
+            self._reshape(b, fixed)
+            if owner := b.form.get("weights"):
+                if owner not in blocks:
+                    raise ValueError(f"config.json: mlpfusion: layer {b.name}: weights: expected a layer that has its own, found {owner!r}")
+                own = self._path(owner)
+                for name, _ in b.module.named_parameters():
+                    shared[f"{self._path(b.name)}.{name}"] = f"{own}.{name}"
+        if shared:
+            self._shared = shared
+            self._tied_weights_keys = {**(self._tied_weights_keys or {}), **shared}
+            self.all_tied_weights_keys.update(shared)
+            self.tie_weights(recompute_mapping=False)
+
+    def _path(self, name):
+        """Where a block of config.json is in this model: under its name, in a model without
+        a head behind the prefix, or, in T5 with a head for labels, under it."""
+        prefix = self.base_model_prefix + "."
+        return next((n for n in (name, name.removeprefix(prefix), prefix + name) if within(self, n) is not None), name)
+
+    def fused_blocks(self):
+        """The fused MLPs, in the order of config.json."""
+        found = []
+        for name, form in forms(self.config).items():
+            module = within(self, self._path(name))
+            names = module is not None and layout(module)
+            if not names:
+                raise ValueError(f"config.json: mlpfusion: expected MLPs that {type(self).__name__} has, with matrices named like {LAYOUTS[-2]}, found {name}")
+            found.append(Block(name, module, form, [within(module, n) for n in names]))
+        return found
+
+    def _reshape(self, b, fixed):
+        names, width, rank = layout(b.module), b.form["width"], b.form.get("rank", 0)
+        for path, old in zip(names, b.matrices):
+            inputs, outputs = sizes(old)
+            if path == names[-1]:
+                put(b.module, path, resized(old, width, outputs, rank))
+            elif path not in HALVES:
+                put(b.module, path, resized(old, inputs, width, rank))
+            elif rank:
+                for half in HALVES[path]:
+                    put(b.module, half, resized(old, inputs, width, rank))
+                put(b.module, path, Beside(b.module, HALVES[path]))
+            else:
+                put(b.module, path, resized(old, inputs, 2 * width, 0))
+        for what in ("mlp_scale", "mlp_step"):
+            if f"{b.name}.{what}".removeprefix(self.base_model_prefix + ".") in fixed:
+                b.module.register_buffer(what, torch.ones(width, dtype=torch.float32))
+        if b.scale is not None:
+            within(b.module, names[-1]).register_forward_pre_hook(Scale(b.module))
+
+    def get_expanded_tied_weights_keys(self, all_submodels=False):
+        return {**super().get_expanded_tied_weights_keys(all_submodels=all_submodels), **getattr(self, "_shared", {})}
+
+    def _apply(self, fn, recurse=True):
+        """P and step multipliers stay float32: not all cluster sizes above 256 are bfloat16
+        numbers."""
+        kept = [(b.module, what, b.module._buffers[what]) for b in self.fused_blocks() for what in ("mlp_scale", "mlp_step") if what in b.module._buffers]
+        super()._apply(fn, recurse)
+        for module, what, was in kept:
+            now = module._buffers[what]
+            if now.dtype != was.dtype:
+                module._buffers[what] = was.to(now.device)
+        return self
+
+    def save_pretrained(self, save_directory, is_main_process=True, state_dict=None, **kwargs):
+        """As transformers', P and step multipliers under the names of config.json's blocks."""
+        state_dict = dict(self.state_dict() if state_dict is None else state_dict)
+        for b in self.fused_blocks():
+            at = self._path(b.name)
+            for what in (".mlp_scale", ".mlp_step") if at.endswith("." + b.name) else ():
+                if at + what in state_dict:
+                    state_dict[b.name + what] = state_dict.pop(at + what)
+        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, name, *args, **kwargs):
+        return super().from_pretrained(name, *args, tensors=stored(name, kwargs), **kwargs)
+
+
+# What says where a checkpoint is, of from_pretrained's arguments.
+WHERE = ("cache_dir", "force_download", "proxies", "token", "revision", "local_files_only", "subfolder")
+
+
+def stored(name, kwargs):
+    """The names of a checkpoint's tensors."""
+    find = functools.partial(
+        cached_file, name, _raise_exceptions_for_missing_entries=False, **{k: kwargs[k] for k in WHERE if kwargs.get(k) is not None}
+    )
+    if index := find("model.safetensors.index.json"):
+        with open(index, encoding="utf-8") as f:
+            names = list(json.load(f)["weight_map"])
+    elif weights := find("model.safetensors"):
+        with safe_open(weights, "pt") as f:
+            names = list(f.keys())
+    else:
+        return []
+    for quantized in names:
+        if quantized.endswith(".weight_scale"):
+            raise ValueError(f"{name}: expected matrices of floats, found {quantized}, the factors of int8 rows: mlpfusion export --remote-code writes them as float32")
+    return names
+
+
+@functools.cache
+def fused(stock):
+    """The class of transformers with fused MLPs. It bears the same name, which is what
+    config.json's architectures say."""
+    if hasattr(stock, "fused_blocks"):
+        return stock
+    strict = {"mlp_scale", "mlp_step", *(stock._keep_in_fp32_modules_strict or ())}
+    return type(stock.__name__, (Fused, stock), {"__module__": __name__, "__doc__": stock.__doc__, "_keep_in_fp32_modules_strict": strict})
+
+
+def __getattr__(name):
+    stock = None if name.startswith("_") else getattr(transformers, name, None)
+    if not (isinstance(stock, type) and issubclass(stock, transformers.PreTrainedModel)):
+        raise AttributeError(f"module {__name__!r} has no class of transformers named {name!r}")
+    return fused(stock)
