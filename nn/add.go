@@ -43,20 +43,27 @@ func (o *add) backward(t *Tape) {
 	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
-	o.dres = nil
+	o.dx, o.dres = nil, nil
 	if !o.res.noGrad {
 		o.dres, o.addRes = t.gradOf(o.res)
 	}
-	o.dx, o.addX = t.gradOf(o.x)
-	t.Pool.Run(chunks(len(o.dx)), (*addBackward)(o))
-	t.release(o.y)
+	given := o.p == 0 && o.x.Grad == nil && !o.y.watched // to x as it is
+	if !given {
+		o.dx, o.addX = t.gradOf(o.x)
+	}
+	t.Pool.Run(chunks(len(o.y.Grad)), (*addBackward)(o))
+	if given {
+		o.x.Grad, o.y.Grad = o.y.Grad, nil
+	} else {
+		t.release(o.y)
+	}
 }
 
 type addBackward add
 
 func (o *addBackward) Do(i, _ int) {
-	a, b := chunkOf(i, len(o.dx))
-	dy, dx := o.y.Grad[a:b], o.dx[a:b]
+	a, b := chunkOf(i, len(o.y.Grad))
+	dy := o.y.Grad[a:b]
 	switch {
 	case o.dres == nil:
 	case o.addRes:
@@ -64,6 +71,10 @@ func (o *addBackward) Do(i, _ int) {
 	default:
 		copy(o.dres[a:b], dy)
 	}
+	if o.dx == nil {
+		return
+	}
+	dx := o.dx[a:b]
 	switch {
 	case o.addX && o.p > 0:
 		kernel.DropoutApply(dy, dy, o.t.Seed, o.offset+uint64(a), o.p)
