@@ -24,7 +24,7 @@ var carried = []string{
 	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 	"vocab.txt", "vocab.json", "merges.txt",
 	"spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-	"chat_template.jinja", "generation_config.json", "modeling_mlpfusion.py", "trained_rows.json",
+	"chat_template.jinja", "generation_config.json", "modeling_mlpfusion.py", "trained_rows.json", ggufTokenizer,
 }
 
 // Dir is an open model directory.
@@ -35,14 +35,17 @@ type Dir struct {
 	Carry   []string // names of the files to carry along, as found
 }
 
-// OpenDir opens a model directory: its config.json and its weights.
+// OpenDir opens a model directory, its config.json and its weights, or a GGUF file.
 func OpenDir(path string) (*Dir, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%s: expected a model directory, found a file", path)
+		if isGGUF(path) {
+			return openGGUF(path)
+		}
+		return nil, fmt.Errorf("%s: expected a model directory, found a file that is not .gguf either", path)
 	}
 	if !exists(configPath(path)) {
 		return nil, fmt.Errorf("%s: expected a model directory with a config.json, found none", path)
@@ -214,7 +217,14 @@ func clearDir(dir string) error {
 // Carry copies files of a source directory, by name.
 func (o *Output) Carry(from string, names []string) error {
 	for _, name := range names {
-		if err := copyFile(filepath.Join(from, name), filepath.Join(o.Dir, name)); err != nil {
+		to := filepath.Join(o.Dir, name)
+		var err error
+		if isGGUF(from) {
+			err = carryGGUF(from, to)
+		} else {
+			err = copyFile(filepath.Join(from, name), to)
+		}
+		if err != nil {
 			return err
 		}
 	}

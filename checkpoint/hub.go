@@ -46,8 +46,8 @@ var (
 func Resolve(ctx context.Context, nameOrPath string, progress Progress) (string, error) {
 	info, err := os.Stat(nameOrPath)
 	if err == nil {
-		if !info.IsDir() {
-			return "", fmt.Errorf("%s: expected a model directory, found a file", nameOrPath)
+		if !info.IsDir() && !isGGUF(nameOrPath) {
+			return "", fmt.Errorf("%s: expected a model directory, found a file that is not .gguf either", nameOrPath)
 		}
 		return nameOrPath, nil
 	}

@@ -71,9 +71,12 @@ func (f *fuser) storage(t *model.Tensor, was checkpoint.DType) checkpoint.DType 
 	return d
 }
 
-// weightBytes is the size of a directory's weight files.
+// weightBytes is the size of a directory's weight files, or of a GGUF file.
 func weightBytes(dir string) (n int64) {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	if info, err := os.Stat(dir); err == nil && info.Mode().IsRegular() {
+		files = []string{dir}
+	}
 	for _, f := range files {
 		if info, err := os.Stat(f); err == nil {
 			n += info.Size()

@@ -27,8 +27,14 @@ const maxFile = 128 << 20
 // transformers builds anew, lower case, accents, ideographs and the space in
 // front. Special tokens that only they name get the ids behind all others.
 //
+// Where none is there, tokenizer.gguf has a GGUF file's metadata; dir may also be
+// a GGUF file itself.
+//
 // Errors name the file, the key, what was expected and what was found.
 func Load(dir string) (Tokenizer, error) {
+	if isGGUF(dir) {
+		return loadGGUF(dir)
+	}
 	c, err := readConfig(dir)
 	if err != nil {
 		return nil, err
@@ -60,7 +66,15 @@ func Load(dir string) (Tokenizer, error) {
 		}
 		return t, nil
 	}
+	if path := filepath.Join(dir, ggufFile); isFile(path) {
+		return loadGGUF(path)
+	}
 	return nil, fmt.Errorf("%s: expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or spiece.model, found none", dir)
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func readFile(path string) ([]byte, error) {

@@ -97,7 +97,7 @@ centroids (MLP Fusion, arXiv 2307.08941), so that the smaller model's output and
 training stay close to the original's. It fine-tunes and evaluates on the CPU,
 and exports what plain transformers loads.
 
-MODEL is a Hugging Face directory, or org/name of the hub.`,
+MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 		Example: `  mlpfusion demo
   mlpfusion shrink MODEL shrunk --data messages.csv --text message --label category
   mlpfusion fuse MODEL small --ratio 0.25
