@@ -59,7 +59,7 @@ func (s Spec) byName(names []string) (found, missing []int) {
 }
 
 // MatchClasses gives the examples the classes of a checkpoint with these names,
-// which the data set takes over. Where three of four of its own are among them, the
+// which the data set takes over. Where half of its own or more are among them, the
 // names decide; the others are taken for those that are left, in their order.
 // Otherwise, of as many classes, they are taken to be the same in this order, and
 // numbers for the places of classes. notes say what was taken for what. A class
@@ -73,7 +73,7 @@ func (d *Dataset) MatchClasses(names []string) (notes []string, err error) {
 	places, missing := s.byName(names)
 	switch {
 	case len(missing) == 0:
-	case 4*len(missing) <= len(s.Labels):
+	case 2*len(missing) <= len(s.Labels):
 		var left []int
 		for i := range names {
 			if !slices.Contains(places, i) {

@@ -66,6 +66,8 @@ func TestMatchClasses(t *testing.T) {
 		{"text", "bad,good", "good,fair,bad", []float32{2, 0}, ""},
 		{"text", "good", "bad,good", []float32{1}, ""},
 		{"text", "a,b,c,d", "d,c,b,other", []float32{3, 2, 1, 0}, "a, which the model does not know, is taken for its other"},
+		{"text", "bad,good", "good,terrible", []float32{1, 0}, "bad, which the model does not know, is taken for its terrible"},
+		{"text", "a,b,c", "c,x,y", []float32{0, 1, 2}, "the model's classes are called c, x, y, those of the data a, b, c: taken to be the same in this order"},
 		{"text", "a,b,c,d", "d,c,b", nil, "expected classes of the model, which are d, c, b, found a"},
 		{"text", "bad,good", "negative,positive", []float32{0, 1}, "the model's classes are called negative, positive, those of the data bad, good: taken to be the same in this order"},
 		{"text", "bad,good", "a,b,c", nil, "expected classes of the model, which are a, b, c, found bad, good"},

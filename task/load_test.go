@@ -217,6 +217,7 @@ func TestParquetNumbers(t *testing.T) {
 		{"int32", parquet.Int(32), []parquet.Value{parquet.Int32Value(7)}, []float32{7}},
 		{"decimal", parquet.Decimal(2, 9, parquet.Int32Type), []parquet.Value{parquet.Int32Value(-1234)}, []float32{-12.34}},
 		{"decimal of bytes", parquet.Decimal(1, 20, parquet.FixedLenByteArrayType(9)), []parquet.Value{bytes2("\xff\xff\xff\xff\xff\xff\xff\xff\xf1")}, []float32{-1.5}},
+		{"decimal of two bytes", parquet.Decimal(0, 4, parquet.FixedLenByteArrayType(2)), []parquet.Value{bytes2("\x80\x01"), bytes2("\x7f\xff")}, []float32{-32767, 32767}},
 	} {
 		if got := label(c.node, c.values...); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %v, expected %v", c.name, got, c.want)

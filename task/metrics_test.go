@@ -84,12 +84,12 @@ func TestCorrelationInvariance(t *testing.T) {
 func TestConfusion(t *testing.T) {
 	spec := Spec{Labels: []string{"a", "b", "c", "d"}}
 	labels := []float32{0, 0, 0, 1, 1, 2}
-	logits := []float32{2, 1, 0, 0, 0, 1, 0, 0, 3, 1, 2, 0, 0, 1, 0, 0, 5, 1, 2, 0, 0, 0, 0, 1}
+	logits := []float32{2, 1, 0, 0, 0, 1, 0, 0, 3, 1, 2, 0, 0, 1, 0, 0, 0, 5, 2, 0, 0, 0, 0, 1}
 	counts, classes := Confusion(spec, logits, labels)
-	if want := [][]int{{2, 1, 0, 0}, {1, 1, 0, 0}, {0, 0, 0, 1}, {0, 0, 0, 0}}; !reflect.DeepEqual(counts, want) {
+	if want := [][]int{{2, 1, 0, 0}, {0, 2, 0, 0}, {0, 0, 0, 1}, {0, 0, 0, 0}}; !reflect.DeepEqual(counts, want) {
 		t.Errorf("got %v, expected %v", counts, want)
 	}
-	want := []ClassScore{{"a", 3, 2. / 3, 2. / 3, 2. / 3}, {"b", 2, 0.5, 0.5, 0.5}, {"c", 1, 0, 0, 0}, {"d", 0, 0, 0, 0}}
+	want := []ClassScore{{"a", 3, 1, 2. / 3, 0.8}, {"b", 2, 2. / 3, 1, 0.8}, {"c", 1, 0, 0, 0}, {"d", 0, 0, 0, 0}}
 	if !reflect.DeepEqual(classes, want) {
 		t.Errorf("got %v, expected %v", classes, want)
 	}

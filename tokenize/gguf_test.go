@@ -115,3 +115,17 @@ func TestGGUFErrors(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestScoredMerges: by score, and among the ways to one token the longer first part
+// first, as transformers' generate_merges.
+func TestScoredMerges(t *testing.T) {
+	g := GGUF{Tokens: []string{"a", "b", "é", "ab", "bé", "abé", "zz", "z"}, Scores: []float32{0, 0, 0, -2, -1, -3, 5, 0}, Types: []int32{1, 1, 1, 1, 1, 1, ggufUserDefined, 1}}
+	vocab := map[string]int32{}
+	for id, s := range g.Tokens {
+		vocab[s] = int32(id)
+	}
+	want := [][2]string{{"b", "é"}, {"a", "b"}, {"ab", "é"}, {"a", "bé"}}
+	if got := scoredMerges(g, vocab); !slices.Equal(got, want) {
+		t.Errorf("got %q, expected %q", got, want)
+	}
+}

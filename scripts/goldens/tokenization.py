@@ -208,7 +208,7 @@ REGEXES = [
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
     r" ?[^(\s|[.,!?…。，、।۔،])]+", "[0-9][0-9][0-9]", r"\p{N}", r"\p{N}{2}", r"\d+", r"\D+?(?=\d)",
     r"[^\S\n]+|\p{Lu}\p{Ll}*", r"\P{L}{2,4}", r"[\p{^L}\p{M}]", r"(?:a|b)?c|.+?e", r"(?i:[a-k]+)", r"(?i:[^a-kſ]+)",
-    r"\p{P}|\p{S}|\p{Z}", r"[^\]\-a]{1,}[\]x-]", r"a(?!b|\s)|(?=x)xy?",
+    r"\p{P}|\p{S}|\p{Z}", r"[^\]\-a]{1,}[\]x-]", r"a(?!b|\s)|(?=x)xy?", r"[ab]++b|.",
 ]
 
 
@@ -465,6 +465,8 @@ def beside():
     merges = [("a", "b"), ("Ġ", "ab")]
     bytelevel = Tokenizer(models.BPE(letters, merges))
     bytelevel.pre_tokenizer, bytelevel.post_processor = pre_tokenizers.ByteLevel(add_prefix_space=False), processors.ByteLevel()
+    grown = Tokenizer.from_str(bytelevel.to_str())
+    grown.add_tokens([AddedToken("<p>", normalized=False)])
     bert = lambda **more: {"tokenizer.json": wordpiece.to_str(), "config.json": '{"model_type": "bert"}', "tokenizer_config.json": json.dumps(more)}
     vocab = lambda **more: {"vocab.txt": "\n".join(words) + "\n", "config.json": '{"model_type": "bert"}', "tokenizer_config.json": json.dumps(more)}
     gpt2 = lambda **more: {"tokenizer.json": bytelevel.to_str(), "config.json": '{"model_type": "gpt2"}', "tokenizer_config.json": json.dumps(more)}
@@ -491,6 +493,7 @@ def beside():
         yield letter, gpt2(tokenizer_class=cls, add_prefix_space=True)
         yield letter, gpt2(tokenizer_class=cls, additional_special_tokens=["<e1>"], pad_token="<p>")
     yield letter, gpt2(add_prefix_space=True)
+    yield letter, {**gpt2(additional_special_tokens=["<e1>"]), "tokenizer.json": grown.to_str()}
     yield letter, pairs(additional_special_tokens=["<e1>"], pad_token="<p>")
     yield letter, more(pairs(additional_special_tokens=["<e2>"]), **{"added_tokens.json": {"<e1>": 11, "<p>": 10}})
     yield letter, more(pairs(added_tokens_decoder={"10": e1}), **{"added_tokens.json": {"<p>": 10}})
