@@ -56,11 +56,13 @@ type goldenCase struct {
 		LengthPenalty float64 `json:"length_penalty,omitempty"`
 		NoRepeat      int     `json:"no_repeat_ngram_size,omitempty"`
 		EarlyStopping any     `json:"early_stopping,omitempty"`
+		Penalty       float64 `json:"repetition_penalty,omitempty"`
+		MinNewTokens  int     `json:"min_new_tokens,omitempty"`
 	}
 }
 
 func (c *goldenCase) options() generate.Options {
-	o := generate.Options{MaxNewTokens: 12, Stop: c.Stop, Beams: c.Options.Beams, LengthPenalty: c.Options.LengthPenalty, NoRepeatNGram: c.Options.NoRepeat}
+	o := generate.Options{MaxNewTokens: 12, Stop: c.Stop, Beams: c.Options.Beams, LengthPenalty: c.Options.LengthPenalty, NoRepeatNGram: c.Options.NoRepeat, RepetitionPenalty: c.Options.Penalty, MinNewTokens: c.Options.MinNewTokens}
 	switch c.Options.EarlyStopping {
 	case true:
 		o.EarlyStopping = generate.StopFull

@@ -1,11 +1,15 @@
 package generate
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Options say how a text is written. The zero value of a field is off or, where
 // it says so, a default.
 type Options struct {
 	MaxNewTokens int     // at most so many tokens, the stop token counted; no text gets longer than the model's positions
+	MinNewTokens int     // no stop token before so many
 	Stop         []int32 // tokens that end a text
 
 	// Beams > 1 searches for the text of the highest probability, keeping so
@@ -18,6 +22,10 @@ type Options struct {
 
 	// NoRepeatNGram forbids an n-gram of that many tokens to occur twice.
 	NoRepeatNGram int
+	// RepetitionPenalty divides the logits of tokens that the text or its prompt has, or
+	// multiplies those below 0 (arXiv 1909.05858); in a beam search the log-probabilities.
+	// 0 and 1: none.
+	RepetitionPenalty float64
 	// PromptMayRepeat lets the text repeat n-grams of the prompt, as LoRA's code
 	// does, unlike transformers.
 	PromptMayRepeat bool
@@ -48,6 +56,10 @@ func (o *Options) Check() error {
 	switch {
 	case o.MaxNewTokens < 1:
 		return fmt.Errorf("max-new-tokens: expected at least 1, found %d", o.MaxNewTokens)
+	case o.MinNewTokens < 0 || o.MinNewTokens > o.MaxNewTokens:
+		return fmt.Errorf("min-new-tokens: expected 0 to max-new-tokens, %d, found %d", o.MaxNewTokens, o.MinNewTokens)
+	case !(o.RepetitionPenalty >= 0) || math.IsInf(o.RepetitionPenalty, 0):
+		return fmt.Errorf("repetition-penalty: expected a number above 0, found %v", o.RepetitionPenalty)
 	case o.Beams < 0:
 		return fmt.Errorf("beam: expected at least 1, found %d", o.Beams)
 	case o.NoRepeatNGram < 0:

@@ -24,6 +24,8 @@ type picker struct {
 	opt    *Options
 	banned [][]int32     // by worker
 	order  [][]candidate // by worker, for sampling
+	exps   [][]float32   // by worker, for the norm of a beam search
+	seen   [][]bool      // by worker, which tokens have been penalised
 }
 
 // row says whose logits a row holds.
@@ -44,6 +46,7 @@ func (p *picker) run(pool *kernel.Pool, logits *nn.Tensor, texts []*text, opt *O
 	}
 	for len(p.banned) < pool.Workers() {
 		p.banned, p.order = append(p.banned, nil), append(p.order, nil)
+		p.exps, p.seen = append(p.exps, nil), append(p.seen, nil)
 	}
 	p.logits, p.opt = logits, opt
 	pool.Run(len(p.rows), p)
@@ -58,11 +61,21 @@ func (p *picker) Do(i, w int) {
 		from = r.text.prompt
 	}
 	p.banned[w] = repeats(p.banned[w][:0], r.ids[from:], p.opt.NoRepeatNGram)
+	if len(r.ids)-r.text.prompt < p.opt.MinNewTokens {
+		p.banned[w] = append(p.banned[w], p.opt.Stop...)
+	}
+	var norm float32 // what log-probabilities are less than the logits of a beam search
+	if r.text.search != nil {
+		p.exps[w] = append(p.exps[w][:0], x...)
+		top := kernel.MaxScaled(x, 1)
+		norm = top + float32(math.Log(float64(kernel.ExpSum(p.exps[w], 1, top))))
+	}
+	if q := float32(p.opt.RepetitionPenalty); q != 0 && q != 1 {
+		p.seen[w] = penalise(x, r.ids, norm, q, p.seen[w])
+	}
 	switch {
 	case r.text.search != nil:
 		p.picked[i] = mostProbable(p.picked[i][:0], x, kept(p.opt), p.banned[w])
-		top := kernel.MaxScaled(x, 1)
-		norm := top + float32(math.Log(float64(kernel.ExpSum(x, 1, top))))
 		for j := range p.picked[i] {
 			p.picked[i][j].score -= norm
 		}
@@ -76,6 +89,29 @@ func (p *picker) Do(i, w int) {
 	default:
 		p.picked[i] = mostProbable(p.picked[i][:0], x, 1, p.banned[w])
 	}
+}
+
+// penalise makes the logits of ids, less norm, smaller by a factor. seen is memory of as
+// many elements as there are logits, or nil, and is returned.
+func penalise(logits []float32, ids []int32, norm, factor float32, seen []bool) []bool {
+	if seen == nil {
+		seen = make([]bool, len(logits))
+	}
+	for _, id := range ids {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if x := logits[id] - norm; x < 0 {
+			logits[id] = norm + x*factor
+		} else {
+			logits[id] = norm + x/factor
+		}
+	}
+	for _, id := range ids {
+		seen[id] = false
+	}
+	return seen
 }
 
 // repeats appends the tokens that would complete an n-gram which ids has already.

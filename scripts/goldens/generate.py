@@ -27,13 +27,15 @@ WAYS = [
     dict(num_beams=4, length_penalty=-0.5, early_stopping="never"),
     dict(num_beams=4, length_penalty=2.0, early_stopping="never"),
     dict(num_beams=2, length_penalty=0.0),
+    dict(repetition_penalty=1.4, min_new_tokens=9),
+    dict(num_beams=3, length_penalty=1.0, repetition_penalty=1.3, min_new_tokens=6, no_repeat_ngram_size=3),
 ]
 
 
 def main():
     torch.set_num_threads(1)
     cases = []
-    for name in "gpt2", "gpt2-options", "t5", "t5-gated", "switch":
+    for name in "gpt2", "gpt2-options", "t5", "t5-gated", "switch", "llama", "gemma3":
         path = ROOT / "model" / "testdata" / name
         config = AutoConfig.from_pretrained(path)
         seq2seq = config.is_encoder_decoder
