@@ -83,7 +83,7 @@ as WikiText-2's published tables do: the file is one string, in windows of
 	arrange(c,
 		section{"Data", "task data split dev-rows"},
 		section{"Perplexity", "perplexity stride"},
-		section{"Writing texts", "generate output dev beam length-penalty early-stopping max-new-tokens no-repeat-ngram batch precision"},
+		section{"Writing texts", "generate output dev beam length-penalty early-stopping max-new-tokens min-new-tokens no-repeat-ngram repetition-penalty batch precision"},
 		columnSection,
 		section{"Help", "help"})
 	return c

@@ -27,18 +27,23 @@ type writing struct {
 	earlyStopping string
 	precision     string
 	greedy        bool
+	// flags are those of a command that writes as the model's generation_config.json
+	// says where they are not given; nil if it does not.
+	flags *pflag.FlagSet
 }
 
 // precisions are what the flag precision may be where text is written.
 var precisions = map[string]kernel.Precision{"fp32": kernel.FP32, "bf16": kernel.BF16, "int8": kernel.INT8}
 
 // writingFlags are those that only mean something where text is written.
-var writingFlags = []string{"max-new-tokens", "beam", "length-penalty", "no-repeat-ngram", "early-stopping", "precision", "batch", "dev", "output"}
+var writingFlags = []string{"max-new-tokens", "min-new-tokens", "repetition-penalty", "beam", "length-penalty", "no-repeat-ngram", "early-stopping", "precision", "batch", "dev", "output"}
 
 // add adds the flags, with the options of now as defaults.
 func (w *writing) add(f *pflag.FlagSet) {
 	o := &w.options
 	f.IntVar(&o.MaxNewTokens, "max-new-tokens", o.MaxNewTokens, "write at most so many tokens")
+	f.IntVar(&o.MinNewTokens, "min-new-tokens", 0, "no text ends before so many tokens")
+	f.Float64Var(&o.RepetitionPenalty, "repetition-penalty", 1, "divide the logits of tokens that were there before by this, or multiply those below 0")
 	f.IntVar(&o.Beams, "beam", o.Beams, "beam search of this width; 1 takes the most probable token each time")
 	f.Float64Var(&o.LengthPenalty, "length-penalty", o.LengthPenalty, "a finished text's log-probability is divided by length to this power (beam search)")
 	f.IntVar(&o.NoRepeatNGram, "no-repeat-ngram", o.NoRepeatNGram, "no n-gram of this length occurs twice; 0: any may")
@@ -82,7 +87,8 @@ func (a *app) generateCommand() *cobra.Command {
 		Short: "Write text with a language model",
 		Long: `Go on with a prompt, or with each line of a file or of standard input, with the
 tokens of transformers' generate: the most probable one each time, by beam
-search, or drawn at random where --temperature, --top-k or --top-p is given.
+search, or drawn at random where --temperature, --top-k or --top-p is given. As
+there, MODEL's generation_config.json says what is done where no flag does.
 
 Prints the new text as it comes; for several prompts a line each, in which a line
 end is written as a space; or JSON objects, a line each.`,
@@ -93,6 +99,7 @@ end is written as a space; or JSON objects, a line each.`,
 		Args: exactly("MODEL"),
 		RunE: func(c *cobra.Command, args []string) error {
 			f := c.Flags()
+			w.flags = f
 			w.options.Sample = f.Changed("temperature") || f.Changed("top-k") || f.Changed("top-p")
 			switch {
 			case f.Changed("prompt") && f.Changed("input"):
@@ -127,8 +134,8 @@ end is written as a space; or JSON objects, a line each.`,
 	w.add(f)
 	arrange(c,
 		section{"Prompts", "prompt input end-prompt"},
-		section{"Choice of tokens", "beam temperature top-k top-p greedy no-repeat-ngram length-penalty early-stopping"},
-		section{"The run", "max-new-tokens batch precision help"})
+		section{"Choice of tokens", "beam temperature top-k top-p greedy repetition-penalty no-repeat-ngram length-penalty early-stopping"},
+		section{"The run", "max-new-tokens min-new-tokens batch precision help"})
 	return c
 }
 
@@ -191,6 +198,21 @@ func (a *app) newWriter(name string, w *writing) (*writer, error) {
 	for _, id := range m.Config.EndIDs {
 		if id >= 0 && id < m.Config.Vocab {
 			w.options.Stop = append(w.options.Stop, int32(id))
+		}
+	}
+	cfg, err := generate.ReadConfig(dir.Path)
+	if err != nil {
+		return nil, err
+	}
+	if cfg != nil && cfg.EndIDs != nil {
+		w.options.Stop = cfg.EndIDs
+	}
+	if cfg != nil && w.flags != nil {
+		if err := cfg.Apply(&w.options, w.flags.Changed); err != nil {
+			return nil, fmt.Errorf("%s: %w", dir.Path, err)
+		}
+		if len(cfg.Ignored) > 0 {
+			a.ui.say("generation_config.json: not followed: %s", strings.Join(cfg.Ignored, ", "))
 		}
 	}
 	return &writer{g, tok, m.Config, m.MaxLength()}, nil
