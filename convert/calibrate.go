@@ -219,7 +219,7 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 			} else {
 				stream = c.tape.Add(b.MLP.Y, stream, 0)
 			}
-			if b.MLP.Residual != nil {
+			if b.MLP.Residual != nil || b.MLP.Normed {
 				next.weights = appendWeights(next.weights, stream)
 			}
 			if err := next.after.write(x); err != nil {
@@ -246,8 +246,9 @@ func (c *Calibrator) run(s *side, block int) (err error) {
 	return nil
 }
 
-// appendWeights adds those of the rows of a stream that a norm is to read: one through
-// the mean square of its values, by which the norm divides the square of an error.
+// appendWeights adds those of the rows of a stream, or of an MLP's outputs, that a norm
+// is to read: one through the mean square of its values, by which the norm divides the
+// square of an error.
 func appendWeights(weights []float32, stream *nn.Tensor) []float32 {
 	for r := range stream.Rows {
 		square := kernel.SumSquares(stream.Data[r*stream.Cols : (r+1)*stream.Cols])

@@ -62,6 +62,18 @@ func TestPairs(t *testing.T) {
 				if paired != (block > 0) {
 					t.Fatalf("%s: paired %v", b.Name, paired)
 				}
+				weights := inputs.(fusion.WeightedInputs).Weights()
+				if family == "bert" {
+					if weights != nil {
+						t.Errorf("%s: found weights of tokens where no norm reads the stream", b.Name)
+					}
+				} else {
+					squares := make([]float32, len(made)/b.Hidden)
+					for r := range squares {
+						squares[r] = float32(kernel.SumSquares(made[r*b.Hidden:(r+1)*b.Hidden])) / float32(b.Hidden) * weights[r]
+					}
+					golden.Near(t, b.Name+": weights times mean squares", squares, slices.Repeat([]float32{1}, len(squares)), 1e-5)
+				}
 				calls := 0
 				check := func(got, want []float32, _ int) error {
 					if calls++; calls > 1 {
