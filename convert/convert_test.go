@@ -239,9 +239,43 @@ func TestResume(t *testing.T) {
 	if _, err := os.Stat(parts + ".fuse"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the working folder is still there: %v", err)
 	}
-	// Another recipe must not take up these blocks.
-	if err := os.Mkdir(filepath.Join(dir, "x.fuse"), 0o777); err != nil {
+}
+
+// TestResumeOther refuses finished blocks of another recipe, and of weights that
+// were replaced since.
+func TestResumeOther(t *testing.T) {
+	dir := t.TempDir()
+	from, out := filepath.Join(dir, "model"), filepath.Join(dir, "out")
+	if err := os.CopyFS(from, os.DirFS(filepath.Join(testdata, "bert"))); err != nil {
 		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	opt := FuseOptions{Plan: Plan{Layers: "0-2", Ratio: 0.25}, Method: "fusion", Threads: 1, Progress: func(s Step) {
+		if s.Done {
+			cancel()
+		}
+	}}
+	opt.Fusion.Clustering = "ward"
+	if _, err := Fuse(ctx, openDir(t, from), out, opt); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a stopped run ended with %v", err)
+	}
+	opt.Resume, opt.Progress = true, nil
+	opt.Fusion.Seed = 9
+	if _, err := Fuse(context.Background(), openDir(t, from), out, opt); err == nil || !strings.Contains(err.Error(), "found another one: seed=0 in place of seed=9") {
+		t.Errorf("another seed gave %v", err)
+	}
+	opt.Fusion.Seed = 0
+	path := filepath.Join(from, "model.safetensors")
+	weights, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights[len(weights)-4] ^= 1
+	if err := os.WriteFile(path, weights, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fuse(context.Background(), openDir(t, from), out, opt); err == nil || !strings.Contains(err.Error(), "they were replaced since") {
+		t.Errorf("other weights gave %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,8 +25,10 @@ type finished struct {
 
 // blockState is what a finished block's file says besides its tensors.
 type blockState struct {
-	Recipe string           `json:"recipe"`
-	Info   checkpoint.Layer `json:"info"`
+	Recipe string `json:"recipe"`
+	// Source are the weights that it was made of, as checkpoint.Dir.SHA256 has them.
+	Source map[string]string `json:"source"`
+	Info   checkpoint.Layer  `json:"info"`
 }
 
 // recipe says how a finished block was made, so that a resumed run does not mix
@@ -35,6 +38,18 @@ func (f *fuser) recipe(b *model.Block) string {
 	i := slices.Index(f.blocks, b)
 	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d balance=%t calibration=%s experts=%d",
 		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, o.Balance, f.opt.CalibrationName, o.Experts)
+}
+
+// otherwise names what differs between two recipes.
+func otherwise(was, is string) string {
+	var list []string
+	now := strings.Fields(is)
+	for i, old := range strings.Fields(was) {
+		if i < len(now) && old != now[i] {
+			list = append(list, fmt.Sprintf("%s in place of %s", old, now[i]))
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func (f *fuser) path(place int) string {
@@ -54,7 +69,7 @@ func (f *fuser) save(place int, done finished) error {
 		}
 	}
 	slices.SortFunc(sections, func(a, b checkpoint.Section) int { return strings.Compare(a.Name, b.Name) })
-	return checkpoint.SaveSnapshot(f.path(place), blockState{f.recipe(f.blocks[place]), done.info}, sections)
+	return checkpoint.SaveSnapshot(f.path(place), blockState{f.recipe(f.blocks[place]), f.sums, done.info}, sections)
 }
 
 // load reads a finished block; the error is fs.ErrNotExist when there is none.
@@ -68,8 +83,11 @@ func (f *fuser) load(path string, b *model.Block) (info checkpoint.Layer, _ *fus
 		return info, nil, err
 	}
 	defer r.Close()
+	if !maps.Equal(s.Source, f.sums) {
+		return info, nil, fmt.Errorf("%s: expected a block of the weights in %s, found one of others: they were replaced since; remove the folder to begin anew", path, f.src.Path)
+	}
 	if want := f.recipe(b); s.Recipe != want {
-		return info, nil, fmt.Errorf("%s: expected a block made by the same command (%s), found %s", path, want, s.Recipe)
+		return info, nil, fmt.Errorf("%s: expected a block made by the same command, found another one: %s", path, otherwise(s.Recipe, want))
 	}
 	block := &fusion.Block{MLP: fusion.MLP{Hidden: b.Hidden, Width: s.Info.Width, Act: b.Act}, Masked: s.Info.Masked, Inertia: s.Info.Inertia, InputInertia: s.Info.Total}
 	if s.Info.Rank > 0 {

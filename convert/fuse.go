@@ -88,6 +88,9 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 	if err := os.MkdirAll(f.work, 0o777); err != nil {
 		return nil, err
 	}
+	if f.sums, err = src.SHA256(ctx, nil); err != nil {
+		return nil, err
+	}
 	defer func() { _ = os.Remove(f.work) }() // unless it holds finished blocks
 	if opt.Budget != 0 {
 		if err := f.allocate(ctx); err != nil {
@@ -116,7 +119,8 @@ type fuser struct {
 	src    *checkpoint.Dir
 	opt    FuseOptions
 	method *fusion.Method
-	work   string // folder of finished blocks
+	work   string            // folder of finished blocks
+	sums   map[string]string // of the source's weights
 	model  *model.Source
 	blocks []*model.Block
 	widths map[int]int

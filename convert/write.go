@@ -12,10 +12,6 @@ import (
 // write puts the new checkpoint together: the compressed blocks in the storage
 // type of what they replace, all else byte for byte.
 func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
-	sums, err := f.src.SHA256(ctx, nil)
-	if err != nil {
-		return err
-	}
 	var blocks []replacement
 	for _, i := range f.chosen {
 		b := f.blocks[i]
@@ -40,7 +36,7 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 	cfg := f.src.Config.Clone()
 	if err := cfg.SetFusion(checkpoint.Fusion{
 		Method: f.opt.Method, Scale: checkpoint.ScaleKeep, Layers: f.layers, Seed: f.opt.Fusion.Seed,
-		Source: checkpoint.Source{Name: f.opt.Name, SHA256: sums},
+		Source: checkpoint.Source{Name: f.opt.Name, SHA256: f.sums},
 	}); err != nil {
 		return err
 	}

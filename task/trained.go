@@ -75,6 +75,9 @@ func (d Digests) JSON() []byte {
 // ReadDigests reads a checkpoint's TrainedFile; without one the set is empty.
 func ReadDigests(dir string) (Digests, error) {
 	path := filepath.Join(dir, TrainedFile)
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, nil // a GGUF file
+	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

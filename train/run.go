@@ -132,6 +132,9 @@ type Runner struct {
 	// Load makes the model as it is before training; called once for each
 	// learning rate.
 	Load func() (*model.Model, error)
+	// Model tells the weights that Load reads from others; a run goes on only with the
+	// same. It may be left empty.
+	Model string
 	// Objective is what the model learns; nil: Labels.
 	Objective Objective
 	// Dir holds snapshot, best weights and metrics; it is made when absent.
@@ -230,10 +233,7 @@ func (r *Runner) last() (*model.Model, error) {
 
 // open makes the folder, or takes up the state in it.
 func (r *Runner) open() error {
-	want, err := json.Marshal(struct {
-		Config
-		Objective Objective `json:"objective"`
-	}{r.Config, r.Objective})
+	want, err := r.settings()
 	if err != nil {
 		return err
 	}
@@ -250,8 +250,8 @@ func (r *Runner) open() error {
 			return err
 		}
 		old.Close()
-		if found := string(r.state.Settings); found != string(want) {
-			return fmt.Errorf("%s: expected the settings of the run to be resumed, %s, found %s", snapshot, found, want)
+		if string(r.state.Settings) != string(want) {
+			return fmt.Errorf("%s: expected the settings of the run to be resumed, found others: %s", snapshot, changed(r.state.Settings, want))
 		}
 	default:
 		if err := os.MkdirAll(r.Dir, 0o777); err != nil {

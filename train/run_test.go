@@ -292,7 +292,8 @@ func killedChild(t *testing.T, dir string) {
 	}
 }
 
-// TestOtherSettings refuses to go on with another run's snapshot.
+// TestOtherSettings refuses to go on with another run's snapshot, another model or
+// other data, and says what it is.
 func TestOtherSettings(t *testing.T) {
 	r := tinyRunner(t, t.TempDir(), 2)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -300,11 +301,34 @@ func TestOtherSettings(t *testing.T) {
 	if _, _, err := r.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	again := tinyRunner(t, r.Dir, 2)
-	again.Resume = true
-	again.Config.Batch = 4
-	if _, _, err := again.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "expected the settings") {
-		t.Errorf("another batch size gave %v", err)
+	for _, c := range []struct {
+		change func(*Runner)
+		say    string
+	}{
+		{func(r *Runner) { r.Config.Batch = 4 }, "found others: batch was 8 and is 4"},
+		{func(r *Runner) { r.Config.MaxSteps, r.Config.Seed = 9, 77 }, "found others: max_steps was not set and is 9, seed was 3 and is 77"},
+		{func(r *Runner) { r.Config.Optimizer.WeightDecay = 0.5 }, "found others: optimizer.WeightDecay was 0.1 and is 0.5"},
+		{func(r *Runner) { r.Model = "another" }, "found others: the weights of MODEL changed"},
+		{func(r *Runner) {
+			other := *r.Data.Train
+			other.IDs = slices.Clone(other.IDs)
+			other.IDs[len(other.IDs)-1]++
+			r.Data.Train = &other
+		}, "found others: the training set changed"},
+		{func(r *Runner) {
+			other := *r.Data.Dev
+			other.Labels = slices.Clone(other.Labels)
+			other.Labels[0] = 1 - other.Labels[0]
+			r.Data.Dev = &other
+		}, "found others: the dev set changed"},
+	} {
+		again := tinyRunner(t, r.Dir, 2)
+		again.Resume = true
+		c.change(again)
+		_, _, err := again.Run(context.Background())
+		if err == nil || !strings.Contains(err.Error(), "expected the settings of the run to be resumed") || !strings.Contains(err.Error(), c.say) || strings.Contains(err.Error(), "{") {
+			t.Errorf("gave %v, expected %s", err, c.say)
+		}
 	}
 	broken := tinyRunner(t, r.Dir, 2)
 	broken.Resume = true

@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -288,8 +290,12 @@ func (a *app) train(t *training) error {
 	steps := a.ui.progress(bar, "step", 0)
 	var evals *progress
 	dropped := "" // tokens, for the eye
+	weights, err := digest(a.ctx, dir)
+	if err != nil {
+		return err
+	}
 	r := &train.Runner{
-		Config: cfg, Data: encoded, Pool: a.pool, Objective: objective, Dir: work, Resume: t.resume,
+		Model: weights, Config: cfg, Data: encoded, Pool: a.pool, Objective: objective, Dir: work, Resume: t.resume,
 		Load: func() (*model.Model, error) {
 			if first != nil { // the one that was loaded to learn its sizes
 				m, first = first, nil
@@ -403,4 +409,20 @@ func metricsText(metrics []task.Metric) string {
 		parts[i] = fmt.Sprintf("%s %.4f", m.Name, m.Value)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// digest is a hash of a directory's weights; none for a model made from nothing.
+func digest(ctx context.Context, dir *checkpoint.Dir) (string, error) {
+	if dir.Weights == nil {
+		return "", nil
+	}
+	sums, err := dir.SHA256(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	var all strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		all.WriteString(sums[name])
+	}
+	return all.String(), nil
 }

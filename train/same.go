@@ -1,0 +1,99 @@
+package train
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"mlpfusion/task"
+)
+
+// settings are what has to be the same when a run goes on.
+type settings struct {
+	Config
+	Objective Objective `json:"objective"`
+	Model     string    `json:"model,omitempty"` // Runner.Model
+	Train     string    `json:"train"`           // digests of the data
+	Dev       string    `json:"dev"`
+}
+
+func (r *Runner) settings() (json.RawMessage, error) {
+	return json.Marshal(settings{r.Config, r.Objective, r.Model, digest(r.Data.Train), digest(r.Data.Dev)})
+}
+
+// inputs are the settings whose values say nothing to a reader.
+var inputs = map[string]string{"model": "the weights of MODEL", "train": "the training set", "dev": "the dev set"}
+
+// digest is a hash of all that is read of a set's rows.
+func digest(e *task.Encoded) string {
+	sum := sha256.New()
+	for _, part := range []any{int64s(e.Offsets), e.IDs, e.Types, e.Labels, e.Targets, e.LabelWords, e.DecoderIDs, int64s(e.DecoderOffsets)} {
+		_ = binary.Write(sum, binary.LittleEndian, int64(binary.Size(part)))
+		_ = binary.Write(sum, binary.LittleEndian, part) // a hash takes all
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+func int64s(v []int) []int64 {
+	w := make([]int64, len(v))
+	for i, x := range v {
+		w[i] = int64(x)
+	}
+	return w
+}
+
+// changed names the settings that differ, in words.
+func changed(was, is json.RawMessage) string {
+	a, b := flat(was), flat(is)
+	all := map[string]bool{}
+	for key := range a {
+		all[key] = true
+	}
+	for key := range b {
+		all[key] = true
+	}
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		switch old, now := a[key], b[key]; {
+		case old == now:
+		case inputs[key] != "":
+			list = append(list, inputs[key]+" changed")
+		default:
+			list = append(list, fmt.Sprintf("%s was %s and is %s", key, orNone(old), orNone(now)))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+func orNone(v string) string {
+	if v == "" {
+		return "not set"
+	}
+	return v
+}
+
+// flat lists the values of a JSON object, those of objects in it by their path.
+func flat(raw json.RawMessage) map[string]string {
+	values := map[string]string{}
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &fields) // no object: it has no fields
+	for key, v := range fields {
+		if inner := flat(v); len(inner) > 0 {
+			for k, v := range inner {
+				values[key+"."+k] = v
+			}
+			continue
+		}
+		var line bytes.Buffer
+		if json.Compact(&line, v) == nil {
+			values[key] = line.String()
+		}
+	}
+	return values
+}
