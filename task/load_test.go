@@ -225,6 +225,21 @@ func TestParquetNumbers(t *testing.T) {
 	}
 }
 
+// TestParquetMismatch: a logical type that does not fit the physical one, as only a
+// broken file has it, is left aside.
+func TestParquetMismatch(t *testing.T) {
+	for _, l := range []format.LogicalTypeValue{&format.Float16Type{}, &format.DecimalType{Scale: 1}, &format.IntType{}} {
+		for _, v := range []parquet.Value{parquet.BooleanValue(true), parquet.FloatValue(1), parquet.DoubleValue(2.5), parquet.ByteArrayValue([]byte("abc")), parquet.Int32Value(7)} {
+			_, isFloat16 := l.(*format.Float16Type)
+			if isFloat16 || v.Kind() != parquet.Int32 && v.Kind() != parquet.ByteArray {
+				if got, ok := valueText(l)(v); got != v.String() || !ok {
+					t.Errorf("%v of %v: got %q, expected %q", l, v.Kind(), got, v.String())
+				}
+			}
+		}
+	}
+}
+
 // float16Type is Parquet's, which the library reads but has no constructor for.
 type float16Type struct{ parquet.Type }
 
@@ -309,7 +324,7 @@ func TestRealData(t *testing.T) {
 
 func FuzzReaders(f *testing.F) {
 	for _, s := range []string{"sentence\tlabel\na\t1\n", "a\tb\tc\td\te\tf\tg\n", "gj04\t1\t\tOne.\n", "\uFEFFtext,label\n\"a\",1\n",
-		`{"text":"a","label":1}`, "1\t2.5\tgood\n", "PAR1\x00\x00\x00\x00\x00\x00\x00\x00PAR1"} {
+		`{"text":"a","label":1}`, `[{"text":"a","label":1},{"text":"b"}]`, "text,label\na \"b\" c,1\n\"d\"\"e\",0\n", "1\t2.5\tgood\n", "PAR1\x00\x00\x00\x00\x00\x00\x00\x00PAR1"} {
 		f.Add([]byte(s))
 	}
 	var b bytes.Buffer

@@ -315,13 +315,13 @@ func valueText(logical format.LogicalTypeValue) func(parquet.Value) (string, boo
 	return func(v parquet.Value) (string, bool) {
 		switch l := logical.(type) {
 		case *format.Float16Type:
-			if b := v.ByteArray(); len(b) == halfBytes {
+			if b := bytesOf(v); len(b) == halfBytes {
 				return number(float16(binary.LittleEndian.Uint16(b)), 32)
 			}
 		case *format.DecimalType:
-			if l.Scale >= 0 && l.Scale <= mostScale {
+			if n := unscaled(v); n != nil && l.Scale >= 0 && l.Scale <= mostScale {
 				scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(l.Scale)), nil)
-				return new(big.Rat).SetFrac(unscaled(v), scale).FloatString(int(l.Scale)), true
+				return new(big.Rat).SetFrac(n, scale).FloatString(int(l.Scale)), true
 			}
 		case *format.IntType:
 			switch {
@@ -342,8 +342,16 @@ func valueText(logical format.LogicalTypeValue) func(parquet.Value) (string, boo
 	}
 }
 
+// bytesOf are the bytes of a value that has some.
+func bytesOf(v parquet.Value) []byte {
+	if v.Kind() == parquet.ByteArray || v.Kind() == parquet.FixedLenByteArray {
+		return v.ByteArray()
+	}
+	return nil
+}
+
 // unscaled is the whole number of a decimal: of bytes, big endian in two's
-// complement.
+// complement; nil for a type that no decimal has.
 func unscaled(v parquet.Value) *big.Int {
 	switch v.Kind() {
 	case parquet.Int32:
@@ -351,9 +359,12 @@ func unscaled(v parquet.Value) *big.Int {
 	case parquet.Int64:
 		return big.NewInt(v.Int64())
 	}
-	b := v.ByteArray()
+	b := bytesOf(v)
+	if len(b) == 0 {
+		return nil
+	}
 	n := new(big.Int).SetBytes(b)
-	if len(b) > 0 && b[0] >= 0x80 {
+	if b[0] >= 0x80 {
 		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
 	}
 	return n
