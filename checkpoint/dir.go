@@ -16,10 +16,10 @@ import (
 	"mlpfusion/internal/disk"
 )
 
-// carried are the files that go along unchanged from a model directory to one
-// made from it: the tokenizer's, the defaults of generation, the file by which
-// transformers loads compressed blocks and, as package task names it, which rows the
-// model was trained on.
+// carried are the files that a model of the hub is fetched with, and that a new one
+// takes from a tokenizer's folder: the tokenizer's, the defaults of generation, the file
+// by which transformers loads compressed blocks and, as package task names it, which
+// rows the model was trained on.
 var carried = []string{
 	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 	"vocab.txt", "vocab.json", "merges.txt",
@@ -59,7 +59,10 @@ func OpenDir(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{Path: path, Config: config, Weights: weights}
-	d.carry()
+	if d.Carry, err = others(path); err != nil {
+		_ = d.Close() // the first error says it
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -78,16 +81,12 @@ func NewDir(path, configFile string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{Path: path, Config: config}
-	d.carry()
-	return d, nil
-}
-
-func (d *Dir) carry() {
 	for _, name := range carried {
-		if exists(filepath.Join(d.Path, name)) {
+		if exists(filepath.Join(path, name)) {
 			d.Carry = append(d.Carry, name)
 		}
 	}
+	return d, nil
 }
 
 // Close closes the weights.
@@ -200,7 +199,7 @@ func mayWrite(path, given string, overwrite bool) (replace bool, err error) {
 	if !overwrite {
 		return false, fmt.Errorf("%s: it exists already; give --overwrite to replace it, or choose another name", given)
 	}
-	if i := slices.IndexFunc(entries, fs.DirEntry.IsDir); i >= 0 {
+	if i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && !folders.MatchString(e.Name()) }); i >= 0 {
 		return false, fmt.Errorf("%s: it holds the folder %s, which overwriting would remove; remove it first or choose another name", given, entries[i].Name())
 	}
 	return true, nil
@@ -218,10 +217,14 @@ func clearDir(dir string) error {
 func (o *Output) Carry(from string, names []string) error {
 	for _, name := range names {
 		to := filepath.Join(o.Dir, name)
-		var err error
-		if isGGUF(from) {
+		err := disk.MkdirAll(filepath.Dir(to))
+		switch {
+		case err != nil:
+		case isGGUF(from):
 			err = carryGGUF(from, to)
-		} else {
+		case name == "README.md":
+			err = carryCard(filepath.Join(from, name), to)
+		default:
 			err = copyFile(filepath.Join(from, name), to)
 		}
 		if err != nil {

@@ -91,3 +91,38 @@ print(h.snapshot_download("org/name", local_files_only=True))
 		t.Errorf("Python finds %s, expected %s", out, fmt.Sprint(want))
 	}
 }
+
+// The command that is told for a folder with pytorch_model.bin only works when
+// followed: head and tokenizer are there.
+func TestPeerFromPickle(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's a model")
+	python(t, `
+import os, sys, torch, transformers as t
+t.BertForSequenceClassification(t.BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, num_labels=3)).save_pretrained(sys.argv[1])
+from safetensors.torch import load_file
+w = sys.argv[1] + "/model.safetensors"
+torch.save(load_file(w), sys.argv[1] + "/pytorch_model.bin")
+os.remove(w)
+open(sys.argv[1] + "/vocab.txt", "w").write("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
+`, dir)
+	_, err := OpenDir(dir)
+	if err == nil {
+		t.Fatal("a folder without safetensors was opened")
+	}
+	_, command, ok := strings.Cut(err.Error(), "in Python: python3 ")
+	if !ok {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", os.Getenv("MLPFUSION_PYTHON")+" "+command)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if _, ok := d.Weights.Tensor("classifier.weight"); !ok || !slices.Contains(d.Carry, "vocab.txt") {
+		t.Errorf("found the tensors %q and the files %q", d.Weights.Names(), d.Carry)
+	}
+}

@@ -232,10 +232,18 @@ func (r *Reader) openDir(dir string) error {
 		return r.openShards(path)
 	}
 	if old, _ := filepath.Glob(filepath.Join(dir, "pytorch_model*.bin")); len(old) > 0 {
-		return fmt.Errorf("%s: only the pickle file %s is there, which can run code when read; convert it once in Python: AutoModel.from_pretrained(%q).save_pretrained(%q)",
-			dir, filepath.Base(old[0]), dir, strings.TrimRight(dir, "/")+"-safetensors")
+		return fmt.Errorf("%s: only the pickle file %s is there, which can run code when read; give the folder a %s once, in Python: %s",
+			dir, filepath.Base(old[0]), weightsFile, fromPickle(dir))
 	}
 	return fmt.Errorf("%s: expected %s or %s, found neither", dir, weightsFile, indexFile)
+}
+
+// fromPickle is the command that writes a folder's weights once more, as safetensors:
+// by the class that config.json names, so that the head stays, and into the same
+// folder, so that all other files do.
+func fromPickle(dir string) string {
+	const script = `import sys, transformers as t; d = sys.argv[1]; a = t.AutoConfig.from_pretrained(d).architectures; getattr(t, a[0] if a else "AutoModel").from_pretrained(d).save_pretrained(d)`
+	return fmt.Sprintf("python3 -c '%s' '%s'", script, strings.ReplaceAll(dir, "'", `'\''`))
 }
 
 func exists(path string) bool {
