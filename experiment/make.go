@@ -219,13 +219,7 @@ func (m *maker) keep(best *model.Model) error {
 		return err
 	}
 	defer o.Abort()
-	if err := best.Save(o, dir.Config); err != nil {
-		return err
-	}
-	if err := o.Carry(dir.Path, dir.Carry); err != nil {
-		return err
-	}
-	if err := (&train.Data{Train: m.rows}).Record(o, dir.Path); err != nil {
+	if err := (&train.Data{Train: m.rows}).Save(best, o, dir); err != nil {
 		return err
 	}
 	if err := o.Commit(); err != nil {

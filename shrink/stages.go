@@ -169,13 +169,7 @@ func (r *Runner) train(ctx context.Context, name string, from *checkpoint.Dir, h
 		return nil, err
 	}
 	defer o.Abort()
-	if err := best.Save(o, from.Config); err != nil {
-		return nil, err
-	}
-	if err := o.Carry(from.Path, from.Carry); err != nil {
-		return nil, err
-	}
-	if err := r.Data.Record(o, from.Path); err != nil {
+	if err := r.Data.Save(best, o, from); err != nil {
 		return nil, err
 	}
 	if err := o.Commit(); err != nil {

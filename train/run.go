@@ -71,11 +71,18 @@ type Data struct {
 	Dev   *task.Encoded
 }
 
-// Record writes into a checkpoint's folder which rows it was trained on: these, and
-// those that the checkpoint in the folder from was.
-func (d *Data) Record(o *checkpoint.Output, from string) error {
-	before, err := task.ReadDigests(from)
+// Save writes a model trained on the data, made of the one in from: its weights and
+// config.json, the files that go along, and which rows it was trained on, with those
+// that from was.
+func (d *Data) Save(m *model.Model, o *checkpoint.Output, from *checkpoint.Dir) error {
+	before, err := task.ReadDigests(from.Path)
 	if err != nil {
+		return err
+	}
+	if err := m.Save(o, from.Config); err != nil {
+		return err
+	}
+	if err := o.Carry(from.Path, from.Carry); err != nil {
 		return err
 	}
 	return checkpoint.WriteFileAtomic(filepath.Join(o.Dir, task.TrainedFile), before.With(d.Train.Digests).JSON())

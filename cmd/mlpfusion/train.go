@@ -190,12 +190,87 @@ func (t *training) start(dir *checkpoint.Dir, opt model.LoadOptions) (*model.Mod
 	return m, &model.Report{}, err
 }
 
-// train fine-tunes the model. With the name of a teacher it does so with that
-// one's logits, when it says how, and otherwise tunes the model's
-// MLPs to its hidden states.
+// loader returns what makes the model as it is before training, and says once which
+// head is new.
+func (t *training) loader(a *app, dir *checkpoint.Dir, head model.LoadOptions, why string) func() (*model.Model, error) {
+	told := false
+	return func() (*model.Model, error) {
+		m, report, err := t.start(dir, head)
+		if err == nil && len(report.New) > 0 && !told {
+			told = true
+			a.ui.say("%s head made anew (%s)%s", map[bool]string{false: "classification", true: "regression"}[head.Head == model.Regression], strings.Join(report.New, ", "), why)
+			if len(report.Unused) > 0 {
+				a.ui.say("not used: %s", strings.Join(report.Unused, ", "))
+			}
+		}
+		return m, err
+	}
+}
+
+// objective is what the model learns: the labels, with a teacher also that one's logits
+// when it says how, and otherwise its hidden states.
+func (t *training) objective(a *app, spec task.Spec, head model.LoadOptions) (train.Objective, error) {
+	if t.teacher == "" {
+		return train.Labels{}, nil
+	}
+	dir, err := a.open(t.teacher)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if t.distill != nil {
+		if err := sameClasses(spec, dir); err != nil {
+			return nil, err
+		}
+		head.NewHead, head.OtherClasses = false, false // it must have learnt the task
+	}
+	teacher, _, err := model.Load(dir, head)
+	if err != nil {
+		return nil, err
+	}
+	if t.distill == nil {
+		return &train.Tuning{Teacher: teacher}, nil
+	}
+	t.distill.Model = teacher
+	return t.distill, nil
+}
+
+// encode tokenizes both parts of the data.
+func (t *training) encode(a *app, path string, set *task.Dataset, cfg *model.Config) (d train.Data, err error) {
+	d.Spec = set.Spec
+	length := t.data.length(set.Spec)
+	if d.Train, err = a.encode("train", path, set.Spec, cfg, set.Train, t.data.trainRows, length); err != nil {
+		return d, err
+	}
+	d.Dev, err = a.encode("dev", path, set.Spec, cfg, set.Dev, t.data.devRows, length)
+	return d, err
+}
+
+// watch shows a run of training on a bar, and its evaluations.
+func (a *app) watch(steps *progress) train.Observer {
+	evals := &stages{u: &a.ui}
+	dropped := "" // tokens, for the eye
+	return train.Observer{
+		Step: func(done, total int, loss float64) { steps.set(done, total, fmt.Sprintf("loss %.3f", loss)+dropped) },
+		Eval: func(done, total int) {
+			evals.set("evaluate", "example", done, total, "")
+			if done == total {
+				evals.end()
+			}
+		},
+		Point: func(p train.Point) {
+			dropped = droppedText(p.Dropped)
+			if p.Metrics != nil {
+				a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s%s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics), dropped)
+			}
+		},
+		Note: a.ui.say,
+	}
+}
+
+// train runs the training that is asked for and writes what it came to.
 func (a *app) train(t *training) error {
-	name, out, cfg, data := t.model, t.out, t.config, &t.data
-	if err := apart(out, name, t.teacher); err != nil {
+	if err := apart(t.out, t.model, t.teacher); err != nil {
 		return err
 	}
 	dir, err := t.source(a)
@@ -203,15 +278,12 @@ func (a *app) train(t *training) error {
 		return err
 	}
 	defer dir.Close()
-	set, err := a.load(data)
+	set, err := a.load(&t.data)
 	if err != nil {
 		return err
 	}
 	if len(set.Train) == 0 {
-		return fmt.Errorf("%s: expected a train file, found none", data.dir)
-	}
-	if set.Spec.Generation && !t.batchGiven {
-		cfg.Batch = 8 // the paper's
+		return fmt.Errorf("%s: expected a train file, found none", t.data.dir)
 	}
 	head, why := train.HeadFor(set.Spec), ""
 	if t.scratch == "" {
@@ -220,110 +292,58 @@ func (a *app) train(t *training) error {
 		}
 	}
 	head.Seed = a.seed
-	if t.teacher != "" && t.distill == nil {
+	tuning := t.teacher != "" && t.distill == nil
+	name := "train"
+	if tuning {
+		name = "tune"
 		why += "; tuning does not use it, and train teaches it"
 	}
-	told := false
-	load := func() (*model.Model, error) {
-		m, report, err := t.start(dir, head)
-		if err == nil && len(report.New) > 0 && !told {
-			told = true
-			a.ui.say("%s head made anew (%s)%s", map[bool]string{false: "classification", true: "regression"}[set.Spec.Regression], strings.Join(report.New, ", "), why)
-			if len(report.Unused) > 0 {
-				a.ui.say("not used: %s", strings.Join(report.Unused, ", "))
-			}
-		}
-		return m, err
-	}
-	m, err := load()
+	load := t.loader(a, dir, head, why)
+	first, err := load()
 	if err != nil {
 		return err
 	}
-	encoded := train.Data{Spec: set.Spec}
-	if encoded.Train, err = a.encode("train", dir.Path, set.Spec, m.Config, set.Train, data.trainRows, data.length(set.Spec)); err != nil {
-		return err
-	}
-	if encoded.Dev, err = a.encode("dev", dir.Path, set.Spec, m.Config, set.Dev, data.devRows, data.length(set.Spec)); err != nil {
-		return err
-	}
-	cfg = cfg.For(m.Config)
-	first := m
-	work, bar := filepath.Clean(out)+".train", "train"
-	var objective train.Objective = train.Labels{}
-	if t.teacher != "" {
-		head := head
-		if t.distill == nil {
-			work, bar = filepath.Clean(out)+".tune", "tune"
-		} else {
-			head.NewHead, head.OtherClasses = false, false // it must have learnt the task
-		}
-		from, err := a.open(t.teacher)
-		if err != nil {
-			return err
-		}
-		defer from.Close()
-		if t.distill != nil {
-			if err := sameClasses(set.Spec, from); err != nil {
-				return err
-			}
-		}
-		teacher, _, err := model.Load(from, head)
-		if err != nil {
-			return err
-		}
-		objective = &train.Tuning{Teacher: teacher}
-		if t.distill != nil {
-			t.distill.Model = teacher
-			objective = t.distill
-		}
-	}
-	a.kept, a.resume = work, "--resume"
-	o, err := checkpoint.CreateOutput(out, t.overwrite)
+	data, err := t.encode(a, dir.Path, set, first.Config)
 	if err != nil {
 		return err
 	}
-	defer o.Abort()
-	report := &trained{Task: set.Spec.Name, Model: name, Examples: encoded.Train.Len()}
-	for _, p := range m.Params {
-		report.Parameters += len(p.Data)
+	objective, err := t.objective(a, set.Spec, head)
+	if err != nil {
+		return err
 	}
-	steps := a.ui.progress(bar, "step", 0)
-	var evals *progress
-	dropped := "" // tokens, for the eye
 	weights, err := digest(a.ctx, dir)
 	if err != nil {
 		return err
 	}
-	r := &train.Runner{
-		Model: weights, Config: cfg, Data: encoded, Pool: a.pool, Objective: objective, Dir: work, Resume: t.resume,
-		Load: func() (*model.Model, error) {
-			if first != nil { // the one that was loaded to learn its sizes
-				m, first = first, nil
-				return m, nil
-			}
-			return load()
-		},
-		Observer: train.Observer{
-			Step: func(done, total int, loss float64) { steps.set(done, total, fmt.Sprintf("loss %.3f", loss)+dropped) },
-			Eval: func(done, total int) {
-				if evals == nil {
-					evals = a.ui.progress("evaluate", "example", total)
-				}
-				evals.set(done, total, "")
-				if done == total {
-					evals.end()
-					evals = nil
-				}
-			},
-			Point: func(p train.Point) {
-				dropped = droppedText(p.Dropped)
-				if p.Metrics != nil {
-					a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s%s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics), dropped)
-				}
-			},
-			Note: a.ui.say,
-		},
+	r := &train.Runner{Model: weights, Config: t.config, Data: data, Pool: a.pool, Objective: objective, Dir: filepath.Clean(t.out) + "." + name, Resume: t.resume}
+	if set.Spec.Generation && !t.batchGiven {
+		r.Config.Batch = 8 // the paper's
 	}
+	r.Config = r.Config.For(first.Config)
+	report := &trained{Task: set.Spec.Name, Model: t.model, Examples: data.Train.Len()}
+	for _, p := range first.Params {
+		report.Parameters += len(p.Data)
+	}
+	r.Load = func() (*model.Model, error) {
+		if m := first; m != nil { // the one that was loaded to learn its sizes
+			first = nil
+			return m, nil
+		}
+		return load()
+	}
+	a.kept, a.resume = r.Dir, "--resume"
+	return a.runTraining(t, r, dir, name, report)
+}
+
+// runTraining runs a training, writes the best weights and reports.
+func (a *app) runTraining(t *training, r *train.Runner, dir *checkpoint.Dir, name string, report *trained) error {
+	o, err := checkpoint.CreateOutput(t.out, t.overwrite)
+	if err != nil {
+		return err
+	}
+	defer o.Abort()
+	steps := a.ui.progress(name, "step", 0)
+	r.Observer = a.watch(steps)
 	best, result, err := r.Run(a.ctx)
 	if err != nil {
 		steps.stop()
@@ -333,28 +353,22 @@ func (a *app) train(t *training) error {
 	if report.Points, err = train.ReadPoints(r.Dir); err != nil { // those before a stop too
 		return err
 	}
-	if err := best.Save(o, dir.Config); err != nil {
-		return err
-	}
-	if err := o.Carry(dir.Path, dir.Carry); err != nil {
+	if err := r.Data.Save(best, o, dir); err != nil {
 		return err
 	}
 	if err := o.Carry(r.Dir, []string{train.MetricsFile}); err != nil {
-		return err
-	}
-	if err := encoded.Record(o, dir.Path); err != nil {
 		return err
 	}
 	if err := o.Commit(); err != nil {
 		return err
 	}
 	report.Result, report.PeakMemory = result, peak.Bytes()
-	report.SecondsPerEpoch = result.SecondsPerStep * float64((encoded.Train.Len()+cfg.Batch-1)/cfg.Batch)
+	report.SecondsPerEpoch = result.SecondsPerStep * float64((r.Data.Train.Len()+r.Config.Batch-1)/r.Config.Batch)
 	if err := os.RemoveAll(r.Dir); err != nil {
 		return err
 	}
 	return a.ui.result(report, func(w io.Writer) {
-		fmt.Fprintf(w, "  %s: best of %d evaluations at lr %g, step %d: %s\n", out, evaluations(report.Points), result.LR, result.Step, metricsText(result.Metrics))
+		fmt.Fprintf(w, "  %s: best of %d evaluations at lr %g, step %d: %s\n", t.out, evaluations(report.Points), result.LR, result.Step, metricsText(result.Metrics))
 		fmt.Fprintf(w, "  %s for an epoch of %d examples (%s tokens/s), peak memory %s\n", clock(report.SecondsPerEpoch), report.Examples,
 			significant(result.TokensPerSecond), bytesText(report.PeakMemory))
 	})
