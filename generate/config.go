@@ -41,8 +41,12 @@ var configKeys = []string{
 	"return_dict_in_generate", "output_attentions", "output_hidden_states", "output_scores", "output_logits", "num_return_sequences",
 }
 
-// ReadConfig reads the generation_config.json of a model's folder; nil if it has none.
+// ReadConfig reads the generation_config.json of a model's folder; nil if it has none,
+// as a GGUF file, which is no folder, has not.
 func ReadConfig(dir string) (*Config, error) {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, nil
+	}
 	path := filepath.Join(dir, "generation_config.json")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

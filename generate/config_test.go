@@ -69,3 +69,14 @@ func TestConfig(t *testing.T) {
 		t.Errorf("without a file: %v, %v", cfg, err)
 	}
 }
+
+// TestConfigOfFile: a model that is one file has no such thing.
+func TestConfigOfFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(path, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := generate.ReadConfig(path); c != nil || err != nil {
+		t.Errorf("gave %v, %v", c, err)
+	}
+}
