@@ -1,12 +1,14 @@
 package shrink
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
+	"mlpfusion/internal/golden"
 	"mlpfusion/task"
 )
 
@@ -63,9 +65,7 @@ func TestLost(t *testing.T) {
 		{made(task.Accuracy, 0.9, 8), made(task.Accuracy, 0.95, 4), -5},
 		{made(task.Perplexity, 20, 8), made(task.Perplexity, 21, 4), 5},
 	} {
-		if got := lost(c.original, c.small); math.Abs(got-c.want) > 1e-9 {
-			t.Errorf("%v to %v lost %g, want %g", c.original.Metrics, c.small.Metrics, got, c.want)
-		}
+		golden.NearValue(t, fmt.Sprint("lost from ", c.original.Metrics, " to ", c.small.Metrics), lost(c.original, c.small), c.want, 1e-9)
 	}
 	r := &Runner{Name: "m", Goal: Goal{Within: 1}, work: "w"}
 	err := r.missed(made(task.Accuracy, 0.9, 8), []*Made{made(task.Accuracy, 0.7, 2), made(task.Accuracy, 0.87, 6), made(task.Accuracy, 0.8, 4)})

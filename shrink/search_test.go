@@ -43,7 +43,7 @@ func TestSearch(t *testing.T) {
 		}
 		trials += len(seen)
 	}
-	if mean := float64(trials) / draws; mean > 3.7 { // halving needs log2(13)
+	if mean := float64(trials) / draws; !(mean <= 3.7) { // halving needs log2(13)
 		t.Errorf("%.2f trials on average", mean)
 	} else {
 		t.Logf("%.2f trials on average", mean)

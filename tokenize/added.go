@@ -2,7 +2,6 @@ package tokenize
 
 import (
 	"bytes"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -35,11 +34,6 @@ func (a *addedTokens) add(t addedToken, content string) error {
 	a.first[content[0]] = true
 	a.tokens = append(a.tokens, t)
 	return a.find.insert(content, int32(len(a.tokens)-1))
-}
-
-// holds says whether a token of this content is among them.
-func (a *addedTokens) holds(content string) bool {
-	return slices.ContainsFunc(a.tokens, func(t addedToken) bool { return t.Content == content })
 }
 
 // split calls part for each stretch of text with id -1, and for each token
