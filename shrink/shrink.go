@@ -6,9 +6,6 @@ package shrink
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,8 +29,8 @@ const WorkSuffix = ".shrink"
 // Config says how models are trained and compressed. Stages made with another are
 // not taken up.
 type Config struct {
-	Method      string       `json:"method"` // see fusion.Methods
-	Train       train.Config `json:"train"`  // of the original and of each compressed model
+	Method      string       `json:"method"`   // see fusion.Methods
+	Train       train.Config `json:"training"` // of the original and of each compressed model
 	Distill     float64      `json:"distill"`
 	Temperature float64      `json:"temperature"`
 }
@@ -63,6 +60,7 @@ type Runner struct {
 	Goal   Goal
 	Source *checkpoint.Dir
 	Name   string // of Source, for the record
+	Model  string // tells Source's weights from others, as train.Runner.Model
 	Head   model.LoadOptions
 	Data   Data
 	// Sample is the batch on which what is written is compared, see convert.Export.
@@ -226,9 +224,10 @@ func (r *Runner) open() (done func(), err error) {
 	o.Abort()
 	settings, err := json.Marshal(struct {
 		Config
-		Model string `json:"model"`
-		Data  string `json:"data"`
-	}{r.Config, r.Name, fingerprint(&r.Data)})
+		Model string `json:"model,omitempty"`
+		Train string `json:"train"`
+		Dev   string `json:"dev"`
+	}{r.Config, r.Model, train.Digest(r.Data.Train), train.Digest(r.Data.Dev)})
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +243,7 @@ func (r *Runner) open() (done func(), err error) {
 	case !r.Resume:
 		return nil, fmt.Errorf("%s: expected no earlier run, found its stages: give --resume to go on with them or remove the folder", r.work)
 	case string(found) != string(settings):
-		return nil, fmt.Errorf("%s: expected the settings of the stages that are there, %s, found %s: give these or remove the folder", r.work, found, settings)
+		return nil, fmt.Errorf("%s: expected the settings of the stages that are there, found others: %s; give those or remove the folder", r.work, train.Changed(found, settings))
 	}
 	lock, err := checkpoint.CreateAtomic(filepath.Join(r.work, "lock")) // held while this process lives
 	if err != nil {
@@ -255,17 +254,6 @@ func (r *Runner) open() (done func(), err error) {
 		return nil, err
 	}
 	return lock.Abort, nil
-}
-
-// fingerprint tells data sets apart.
-func fingerprint(d *Data) string {
-	h := sha256.New()
-	for _, e := range []*task.Encoded{d.Train, d.Dev} {
-		for _, v := range []any{int64(e.Len()), e.IDs, e.Labels} {
-			_ = binary.Write(h, binary.LittleEndian, v) // a hash takes everything
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // fuseOptions are those of convert for this run's method.

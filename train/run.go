@@ -258,7 +258,7 @@ func (r *Runner) open() error {
 		}
 		old.Close()
 		if string(r.state.Settings) != string(want) {
-			return fmt.Errorf("%s: expected the settings of the run to be resumed, found others: %s", snapshot, changed(r.state.Settings, want))
+			return fmt.Errorf("%s: expected the settings of the run to be resumed, found others: %s", snapshot, Changed(r.state.Settings, want))
 		}
 	default:
 		if err := os.MkdirAll(r.Dir, 0o777); err != nil {

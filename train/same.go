@@ -24,14 +24,14 @@ type settings struct {
 }
 
 func (r *Runner) settings() (json.RawMessage, error) {
-	return json.Marshal(settings{r.Config, r.Objective, r.Model, digest(r.Data.Train), digest(r.Data.Dev)})
+	return json.Marshal(settings{r.Config, r.Objective, r.Model, Digest(r.Data.Train), Digest(r.Data.Dev)})
 }
 
 // inputs are the settings whose values say nothing to a reader.
 var inputs = map[string]string{"model": "the weights of MODEL", "train": "the training set", "dev": "the dev set"}
 
-// digest is a hash of all that is read of a set's rows.
-func digest(e *task.Encoded) string {
+// Digest is a hash of all that is read of a set's rows.
+func Digest(e *task.Encoded) string {
 	sum := sha256.New()
 	for _, part := range []any{int64s(e.Offsets), e.IDs, e.Types, e.Labels, e.Targets, e.LabelWords, e.DecoderIDs, int64s(e.DecoderOffsets)} {
 		_ = binary.Write(sum, binary.LittleEndian, int64(binary.Size(part)))
@@ -48,8 +48,9 @@ func int64s(v []int) []int64 {
 	return w
 }
 
-// changed names the settings that differ, in words.
-func changed(was, is json.RawMessage) string {
+// Changed names the settings that differ between two JSON objects, in words: "model",
+// "train" and "dev" are taken for digests.
+func Changed(was, is json.RawMessage) string {
 	a, b := flat(was), flat(is)
 	all := map[string]bool{}
 	for key := range a {

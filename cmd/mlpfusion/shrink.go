@@ -150,6 +150,9 @@ func (a *app) shrink(s *shrinking) (*shrink.Result, error) {
 	if err := a.shrinkData(s, r); err != nil {
 		return nil, err
 	}
+	if r.Model, err = digest(a.ctx, dir); err != nil {
+		return nil, err
+	}
 	line := &stages{u: &a.ui}
 	r.Observer = shrink.Observer{Note: a.ui.say, Progress: line.set}
 	a.kept, a.resume = filepath.Clean(s.out)+shrink.WorkSuffix, "--resume"
