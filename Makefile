@@ -21,10 +21,13 @@ TOOLS   := $(CACHE)/tools
 LINTER  := $(TOOLS)/golangci-lint-v2.15.0
 VULN    := $(TOOLS)/govulncheck-v1.9.0
 
+# What `make wheel` makes wheels for.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-race test-peers test-python fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-race test-peers test-python wheel fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +57,12 @@ test-peers: $(PEER) $(SCORER) $(MINILM) ## remake the goldens and compare live w
 
 test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python $(PEER) -m pytest -c python/pyproject.toml python/tests
+
+wheel: ## wheels of the Python package with the command in them, in bin/ (PLATFORMS=… for some)
+	@for p in $(PLATFORMS); do \
+		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -ldflags="-s -w -buildid=" -o bin/wheel ./cmd/mlpfusion && \
+		$(PYTHON) python/wheel.py $$p bin/wheel bin || exit 1; \
+	done; rm bin/wheel
 
 fuzz: ## fuzz the readers of untrusted files, a minute each
 	bash scripts/fuzz.sh 60s

@@ -3,14 +3,17 @@ the command makes of them."""
 
 import copy
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
+import venv
 
 import pytest
 import torch
 import transformers
-from conftest import TESTDATA
+from conftest import ROOT, TESTDATA
 from safetensors.torch import load_file
 
 import mlpfusion
@@ -184,3 +187,20 @@ def test_int8(fused, command, tmp_path):
     stored = tensors(folder)
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     assert torch.equal(model.get_parameter(name), stored[name] * stored[name + "_scale"][:, None])
+
+
+def test_wheel(tmp_path):
+    """The wheel of this platform, twice the same bytes, gives an empty environment the command."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("the wheel that is tested is linux/amd64's")
+    binary = os.environ.get("MLPFUSION_BIN", ROOT / "bin" / "mlpfusion")
+    wheels = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        subprocess.run([sys.executable, ROOT / "python" / "wheel.py", "linux/amd64", binary, tmp_path / name], check=True)
+        wheels += (tmp_path / name).iterdir()
+    assert wheels[0].name == wheels[1].name and wheels[0].read_bytes() == wheels[1].read_bytes()
+    venv.create(tmp_path / "empty", with_pip=True)
+    bin = tmp_path / "empty" / "bin"
+    subprocess.run([bin / "python", "-m", "pip", "install", "--quiet", "--no-index", wheels[0]], check=True, env={})
+    assert "mlpfusion" in subprocess.run([bin / "mlpfusion", "--version"], check=True, capture_output=True, text=True, env={}).stdout
