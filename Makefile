@@ -95,14 +95,14 @@ $(VULN):
 	GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.9.0
 	mv $(TOOLS)/govulncheck $@
 
-$(PEER): $(REQS)
+$(PEER): | $(REQS)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(REQS) || { rm -rf $(VENV); exit 1; }
 
 $(PYTEST): python/requirements.txt | $(PEER)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< || { rm -rf $@; exit 1; }
 
-$(SCORER): bench/peers/metrics.txt
+$(SCORER): | bench/peers/metrics.txt
 	$(PYTHON) -m venv $(SCORERS)
 	$(SCORERS)/bin/pip install --quiet --disable-pip-version-check -r bench/peers/metrics.txt || { rm -rf $(SCORERS); exit 1; }
 

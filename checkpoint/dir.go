@@ -152,6 +152,8 @@ func CreateOutput(path string, overwrite bool) (*Output, error) {
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // a link to a directory stays, what it points to is replaced
+	} else if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return nil, fmt.Errorf("%s: expected a directory or a free name, found a link to nothing", given)
 	}
 	replace, err := mayWrite(path, given, overwrite)
 	if err != nil {

@@ -181,3 +181,15 @@ func TestOutputThroughLink(t *testing.T) {
 	}
 	open(t, link)
 }
+
+// A link that leads nowhere is refused before anything is computed.
+func TestOutputThroughDeadLink(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("gone", link); err != nil {
+		t.Fatal(err)
+	}
+	_, err := CreateOutput(link, true)
+	if want := link + ": expected a directory or a free name, found a link to nothing"; err == nil || err.Error() != want {
+		t.Errorf("found %v, want %s", err, want)
+	}
+}
