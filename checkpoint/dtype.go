@@ -10,7 +10,7 @@ import (
 // DType is the storage type of a tensor, by its name in safetensors headers.
 type DType string
 
-// The storage types. Float32 values are read from and written to F32, F16 and
+// The storage types. Float32 values are read from and written to F64, F32, F16 and
 // BF16; the others are carried as raw bytes.
 const (
 	F32  DType = "F32"
@@ -41,8 +41,8 @@ var dtypes = map[DType]struct{ size, place int }{
 // Size returns the bytes of one element, 0 for an unknown type.
 func (d DType) Size() int { return dtypes[d].size }
 
-// IsFloat32 reports whether the type converts to and from float32.
-func (d DType) IsFloat32() bool { return d == F32 || d == F16 || d == BF16 }
+// IsFloat reports whether the type converts to and from float32.
+func (d DType) IsFloat() bool { return d == F64 || d == F32 || d == F16 || d == BF16 }
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
@@ -61,6 +61,10 @@ func decodeFloat32(dst []float32, src []byte, d DType) {
 		}
 		for i := range dst {
 			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+		}
+	case F64:
+		for i := range dst {
+			dst[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:])))
 		}
 	case BF16:
 		src = src[:2*len(dst)]
@@ -86,6 +90,10 @@ func encodeFloat32(dst []byte, src []float32, d DType) int {
 		}
 		for i, v := range src {
 			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(v))
+		}
+	case F64:
+		for i, v := range src {
+			binary.LittleEndian.PutUint64(dst[8*i:], math.Float64bits(float64(v)))
 		}
 	case BF16:
 		for i, v := range src {

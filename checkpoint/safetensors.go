@@ -70,11 +70,11 @@ func (t *Tensor) readAt(dst []byte, offset int) error {
 	return nil
 }
 
-// ReadFloat32 converts an F32, F16 or BF16 tensor to float32, exactly. dst must
-// have Elements() elements.
+// ReadFloat32 converts an F64, F32, F16 or BF16 tensor to float32: F64 is rounded to
+// the nearest, the others are exact. dst must have Elements() elements.
 func (t *Tensor) ReadFloat32(dst []float32) error {
-	if !t.DType.IsFloat32() {
-		return fmt.Errorf("%s: tensor %q: expected dtype F32, F16 or BF16, found %s", t.File, t.Name, t.DType)
+	if !t.DType.IsFloat() {
+		return fmt.Errorf("%s: tensor %q: expected dtype F64, F32, F16 or BF16, found %s", t.File, t.Name, t.DType)
 	}
 	if len(dst) != t.Elements() {
 		return fmt.Errorf("%s: tensor %q: expected %d elements, found shape %v", t.File, t.Name, len(dst), t.Shape)

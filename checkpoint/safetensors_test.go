@@ -443,7 +443,7 @@ func FuzzSafetensors(f *testing.F) {
 			if err != nil || size != len(raw) {
 				t.Fatalf("%q: %s %v with %d bytes: %v", tensor.Name, tensor.DType, tensor.Shape, len(raw), err)
 			}
-			if tensor.DType.IsFloat32() {
+			if tensor.DType.IsFloat() {
 				float32Of(t, tensor)
 			}
 		}

@@ -251,15 +251,15 @@ const chunk = 1 << 20
 // buffers are of a chunk each, for those who convert and copy.
 var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
-// WriteFloat32 writes an F32, F16 or BF16 tensor, rounding to nearest even. A
+// WriteFloat32 writes an F64, F32, F16 or BF16 tensor, rounding to nearest even. A
 // finite value that the type cannot hold is an error.
 func (w *Writer) WriteFloat32(name string, src []float32) error {
 	s, err := w.slot(name)
 	if err != nil {
 		return err
 	}
-	if !s.DType.IsFloat32() {
-		return fmt.Errorf("%s: tensor %q: expected dtype F32, F16 or BF16, found %s", s.file.path, name, s.DType)
+	if !s.DType.IsFloat() {
+		return fmt.Errorf("%s: tensor %q: expected dtype F64, F32, F16 or BF16, found %s", s.file.path, name, s.DType)
 	}
 	size := s.DType.Size()
 	if len(src)*size != s.bytes {

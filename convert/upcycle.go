@@ -226,8 +226,8 @@ func (u *upcycler) specs() ([]checkpoint.Spec, error) {
 			s.Name = plainName(name)
 			specs = append(specs, s)
 			continue
-		case !s.DType.IsFloat32():
-			return nil, fmt.Errorf("%s: %s: expected F32, F16 or BF16, found %s", u.src.Path, name, s.DType)
+		case !s.DType.IsFloat():
+			return nil, fmt.Errorf("%s: %s: expected F64, F32, F16 or BF16, found %s", u.src.Path, name, s.DType)
 		case len(s.Shape) != 2:
 			return nil, fmt.Errorf("%s: %s: expected a matrix, found shape %v", u.src.Path, name, s.Shape)
 		case !sparse:

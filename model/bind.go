@@ -143,13 +143,13 @@ func (s *Source) bind(newHead bool) error {
 				used[scale.Name] = true
 				scale = (&Tensor{Shape: t.Shape[:1], Place: t.Place}).cut(scale)
 			}
-			if !ok || scale == nil || !scale.DType.IsFloat32() {
+			if !ok || scale == nil || !scale.DType.IsFloat() {
 				problems = append(problems, fmt.Sprintf("%s: expected a factor for each of the %d rows of the int8 matrix, found none", Int8Scale(src.Name), src.Shape[0]))
 				break
 			}
 			s.found[t.Name] = &Stored{part, scale}
-		case part != nil && !part.DType.IsFloat32():
-			problems = append(problems, fmt.Sprintf("%s: expected F32, F16, BF16 or I8, found %s", src.Name, src.DType))
+		case part != nil && !part.DType.IsFloat():
+			problems = append(problems, fmt.Sprintf("%s: expected F64, F32, F16, BF16 or I8, found %s", src.Name, src.DType))
 		case part != nil:
 			s.found[t.Name] = &Stored{Tensor: part}
 		case t.Head && newHead:

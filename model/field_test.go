@@ -23,6 +23,7 @@ type object = map[string]any
 type changed struct {
 	config  object
 	tensors map[string]floats
+	stored  checkpoint.DType
 }
 
 type floats struct {
@@ -39,7 +40,7 @@ func variant(t *testing.T, name string, change func(c *changed)) *checkpoint.Dir
 		t.Fatal(err)
 	}
 	defer src.Close()
-	c := &changed{tensors: map[string]floats{}}
+	c := &changed{tensors: map[string]floats{}, stored: checkpoint.F32}
 	if err := json.Unmarshal(src.Config.Bytes(), &c.config); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func variant(t *testing.T, name string, change func(c *changed)) *checkpoint.Dir
 	var specs []checkpoint.Spec
 	names := slices.Sorted(maps.Keys(c.tensors))
 	for _, n := range names {
-		specs = append(specs, checkpoint.Spec{Name: n, DType: checkpoint.F32, Shape: c.tensors[n].shape})
+		specs = append(specs, checkpoint.Spec{Name: n, DType: c.stored, Shape: c.tensors[n].shape})
 	}
 	w, err := checkpoint.Create(to, specs, checkpoint.WriteOptions{})
 	if err != nil {
@@ -154,6 +155,7 @@ func TestSameModel(t *testing.T) {
 		"the decoder's embeddings alone":      {"t5-untied", func(c *changed) { c.rename("shared.weight", "decoder.embed_tokens.weight") }},
 		"the encoder's embeddings alone":      {"t5", func(c *changed) { c.rename("shared.weight", "encoder.embed_tokens.weight") }},
 		"a copy of the head":                  {"gpt2", func(c *changed) { c.tensors["lm_head.weight"] = c.tensors["transformer.wte.weight"] }},
+		"weights in float64":                  {"bert", func(c *changed) { c.stored = checkpoint.F64 }},
 		"a buffer of positions": {"distilbert", func(c *changed) {
 			c.tensors["distilbert.embeddings.position_ids"] = floats{[]int{1, 2}, []float32{0, 1}}
 		}},
