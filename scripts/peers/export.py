@@ -65,7 +65,7 @@ def main(exported, predictions, sentences):
             tokens = tokenizer(text, return_tensors="pt")
             logits = model.eval()(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits[0]
             theirs = logits.double().log_softmax(-1).tolist()
-            worst = max(worst, *(abs(math.log(a) - b) for a, b in zip(ours["scores"], theirs, strict=True)))
+            worst = max(worst, *(abs(math.log(ours["scores"][model.config.id2label[i]]) - b) for i, b in enumerate(theirs)))
             if ours["label"] != model.config.id2label[int(logits.argmax())]:
                 sys.exit(f"{text!r}: transformers says {model.config.id2label[int(logits.argmax())]}, we say {ours['label']}")
     if worst > 1e-4:
