@@ -290,6 +290,7 @@ func (r *Reader) openShards(index string) error {
 	return nil
 }
 
+// listed joins sentences' parts, cutting long lists short.
 func listed(parts []string) string {
 	const most = 8
 	if len(parts) > most {

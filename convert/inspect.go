@@ -59,6 +59,16 @@ type BlockContents struct {
 	Dead  int   `json:"dead_units,omitempty"` // added by export
 }
 
+// InspectPath is Inspect of the directory at a path.
+func InspectPath(path string) (*Contents, error) {
+	dir, err := checkpoint.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return Inspect(dir)
+}
+
 // Inspect reads a directory's configuration and headers, and of the weights the
 // cluster sizes and those behind masks only.
 func Inspect(dir *checkpoint.Dir) (*Contents, error) {

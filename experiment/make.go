@@ -272,12 +272,7 @@ func (r *Runner) compress(ctx context.Context, d *taskData, v *Variant, k Key) (
 
 // inspect notes what a model directory says of its blocks.
 func (c *Cell) inspect(path string) error {
-	dir, err := checkpoint.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	contents, err := convert.Inspect(dir)
+	contents, err := convert.InspectPath(path)
 	if err != nil {
 		return err
 	}

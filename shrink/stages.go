@@ -180,12 +180,7 @@ func (r *Runner) train(ctx context.Context, name string, from *checkpoint.Dir, h
 
 // inspect notes the size of a model that was written.
 func (r *Runner) inspect(m *Made, path string) error {
-	dir, err := checkpoint.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	c, err := convert.Inspect(dir)
+	c, err := convert.InspectPath(path)
 	if err != nil {
 		return err
 	}
