@@ -1,9 +1,12 @@
 package kernel
 
 // Mat is a matrix operand: row r, column c of the stored matrix is
-// Data[r*Stride+c]. With T set the operand is the transpose of what is stored.
+// Data[r*Stride+c]. With T set the operand is the transpose of what is stored. Half, in
+// the place of Data, holds bfloat16 bits: of a right operand only, which is then the same
+// product as with the values in float32.
 type Mat struct {
 	Data   []float32
+	Half   []uint16
 	Stride int
 	T      bool
 }
@@ -125,7 +128,7 @@ func (g *gemmJob) do(i int, s *Scratch, more bool) {
 	i0, j0 := i/g.strips*g.rows, i%g.strips*g.cols
 	i1, j1 := min(i0+g.rows, g.m), min(j0+g.cols, g.n)
 	if g.kernel == nil {
-		gemmPortable(i0, i1, g, grow(&s.c, g.n))
+		gemmPortable(i0, i1, g, s)
 		return
 	}
 	s.block(g.kernel, g, i0, i1, j0, j1, more)
@@ -155,11 +158,13 @@ func checkGemm(m, n, k int, a, b *Mat, c []float32, ldc int, ep *Epilogue) {
 		if x.T {
 			rows, cols = cols, rows
 		}
-		return x.Stride < cols && rows > 1 || len(x.Data) < need(rows, cols, x.Stride)
+		return x.Stride < cols && rows > 1 || x.len() < need(rows, cols, x.Stride)
 	}
 	switch {
 	case m < 0 || n < 0 || k < 0:
 		panic("kernel: Gemm: negative size")
+	case a != nil && a.Half != nil:
+		panic("kernel: Gemm: A is bfloat16")
 	case short(a, m, k):
 		panic("kernel: Gemm: A is too short")
 	case short(b, k, n):

@@ -218,7 +218,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		args.fetch = 4 * (height + 8) * (1 - args.stream)
 		tile[height](args)
 	}
-	direct := !g.b.T && g.prec != BF16 // what is as the microkernel reads it
+	direct := !g.b.T && g.b.Half == nil && g.prec != BF16 // what is as the microkernel reads it
 	// Streamed lines become visible with the next atomic operation of the worker.
 	whole := g.ep.Stream && args.accum == 0 && k == g.k && g.ldc%16 == 0 && uintptr(unsafe.Pointer(&g.c[0]))%64 == 0
 	for j := j0; j < j1; j += t.nr {
@@ -255,14 +255,17 @@ func (s *Scratch) point(data []float32, stride, n int) *[16]*float32 {
 	return &s.rows
 }
 
+// place is what the microkernel asks for at once, in bytes.
+const place = 128
+
 // ahead returns where k rows of n columns of B lie.
 func (g *gemmJob) ahead(k0, k, j0, n int) ahead {
-	row := g.b.Stride * 4
+	row := g.b.Stride * g.b.size()
 	if g.b.T {
-		const column = 32 // floats in 128 bytes
-		return ahead{uintptr(unsafe.Pointer(&g.b.Data[j0*g.b.Stride+k0])), row, n, n, column*4 - n*row, n * ((k + column - 1) / column)}
+		column := place / g.b.size()
+		return ahead{g.b.address(j0*g.b.Stride + k0), row, n, n, place - n*row, n * ((k + column - 1) / column)}
 	}
-	return ahead{uintptr(unsafe.Pointer(&g.b.Data[k0*g.b.Stride+j0])), row, k, k, 0, k}
+	return ahead{g.b.address(k0*g.b.Stride + j0), row, k, k, 0, k}
 }
 
 // later returns where that lies, in the order of memory, which will be packed after the
@@ -281,9 +284,9 @@ func (g *gemmJob) later(k0, kc, j0, j1 int, more bool) ahead {
 	if g.b.T {
 		rows, columns, at = n, rows, j0*g.b.Stride+k0
 	}
-	const place = 32 // floats in 128 bytes
-	across := (columns + place - 1) / place
-	return ahead{uintptr(unsafe.Pointer(&g.b.Data[at])), place * 4, across, across, (g.b.Stride - across*place) * 4, rows * across}
+	column := place / g.b.size()
+	across := (columns + column - 1) / column
+	return ahead{g.b.address(at), place, across, across, g.b.Stride*g.b.size() - across*place, rows * across}
 }
 
 // packB packs k rows of columns j0 ≤ j < j1 of B.
@@ -301,12 +304,12 @@ func (s *Scratch) packPanels(t *gemmKernel, dst []float32, b Mat, prec Precision
 		s.transposePairs(t, dst, b, k0, k, j0, n)
 		return
 	case t.pairs:
-		copyPairs(t, dst, b, k0, k, j0, n)
+		s.copyPairs(t, dst, b, k0, k, j0, n)
 		return
 	case b.T:
 		s.transposePanels(t, dst, b, k0, k, j0, n)
 	default:
-		copyPanels(t, dst, b, k0, k, j0, n)
+		s.copyPanels(t, dst, b, k0, k, j0, n)
 	}
 	if prec == BF16 {
 		t.round(&dst[0], part(n, 1, t.nr)*k)
@@ -315,22 +318,32 @@ func (s *Scratch) packPanels(t *gemmKernel, dst []float32, b Mat, prec Precision
 
 const panelGroup = 4 // panels copied at a time: their places in dst share cache sets
 
-func copyPanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
+func (s *Scratch) copyPanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	for j := 0; j < n; j += panelGroup * t.nr {
 		w := min(panelGroup*t.nr, n-j)
 		var mask *int32
 		if w%t.nr != 0 {
 			mask = maskFor(w % t.nr)
 		}
-		t.copyPanels(&dst[j*k], &b.Data[k0*b.Stride+j0+j], b.Stride*4, k*t.nr*4, w/t.nr, k, mask)
+		lines := b.lines(k)
+		for l := 0; l < k; l += lines {
+			n := min(lines, k-l)
+			src, stride := s.read(&b, k0+l, j0+j, n, w)
+			t.copyPanels(&dst[j*k+l*t.nr], &src[0], stride*4, k*t.nr*4, w/t.nr, n, mask)
+		}
 	}
 }
 
-func copyPairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
+func (s *Scratch) copyPairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0, n int) {
 	words := t.words(k)
 	for j := 0; j < n; j += panelGroup * t.nr {
 		w := min(panelGroup*t.nr, n-j)
-		t.pairPanels(&dst[j*words], &b.Data[k0*b.Stride+j0+j], b.Stride*4, words*t.nr*4, k, w)
+		lines := b.lines(k)
+		for l := 0; l < k; l += lines {
+			n := min(lines, k-l)
+			src, stride := s.read(&b, k0+l, j0+j, n, w)
+			t.pairPanels(&dst[j*words+l/2*t.nr], &src[0], stride*4, words*t.nr*4, n, w)
+		}
 	}
 	clearRest(t, dst, k, n)
 }
@@ -351,7 +364,9 @@ func (s *Scratch) transposePairs(t *gemmKernel, dst []float32, b Mat, k0, k, j0,
 	for j := 0; j < n; j += t.nr {
 		for h := 0; h < t.nr; h += len(s.rows) {
 			first := min(j+h, n-1)
-			t.pairColumns(&dst[j*words+h], s.point(b.Data[(j0+first)*b.Stride+k0:], b.Stride, n-first), k)
+			have := min(len(s.rows), n-first)
+			src, stride := s.read(&b, j0+first, k0, have, k)
+			t.pairColumns(&dst[j*words+h], s.point(src, stride, have), k)
 		}
 	}
 	clearRest(t, dst, k, n)
@@ -361,8 +376,9 @@ func (s *Scratch) transposePanels(t *gemmKernel, dst []float32, b Mat, k0, k, j0
 	for j := 0; j < n; j += t.nr {
 		for h := 0; h < t.nr; h += 8 {
 			first := min(j+h, n-1)
-			rows := s.point(b.Data[(j0+first)*b.Stride+k0:], b.Stride, n-first)
-			t.transpose(&dst[j*k+h], t.nr*4, rows, k, maskFor(k%8))
+			have := min(8, n-first)
+			src, stride := s.read(&b, j0+first, k0, have, k)
+			t.transpose(&dst[j*k+h], t.nr*4, s.point(src, stride, have), k, maskFor(k%8))
 		}
 	}
 }

@@ -162,10 +162,14 @@ func (p *packJob) Do(i, worker int) {
 func (p *packJob) portable(i int) {
 	w := p.w
 	at := func(l, j int) float32 {
+		i := l*p.b.Stride + j
 		if p.b.T {
-			return p.b.Data[j*p.b.Stride+l]
+			i = j*p.b.Stride + l
 		}
-		return p.b.Data[l*p.b.Stride+j]
+		if p.b.Half != nil {
+			return FromBF16(p.b.Half[i])
+		}
+		return p.b.Data[i]
 	}
 	if w.prec != INT8 {
 		for j := range w.n {

@@ -1,28 +1,30 @@
 package kernel
 
 // gemmPortable computes rows i0 ≤ i < i1 in plain Go. It is the oracle of the
-// others. sum has n elements to work in.
-func gemmPortable(i0, i1 int, g *gemmJob, sum []float32) {
+// others.
+func gemmPortable(i0, i1 int, g *gemmJob, s *Scratch) {
+	sum := grow(&s.c, g.n)
 	ars, acs := g.a.Stride, 1
 	if g.a.T {
 		ars, acs = 1, g.a.Stride
 	}
-	a, b, ep := g.a.Data, g.b.Data, &g.ep
+	a, ep := g.a.Data, &g.ep
 	for i := i0; i < i1; i++ {
 		clear(sum)
 		if g.b.T && g.k > 0 {
 			for j := range sum {
-				var s float32
-				row := b[j*g.b.Stride:]
+				var x float32
+				row, _ := s.read(&g.b, j, 0, 1, g.k)
 				for l := range g.k {
-					s += round(g.prec, a[i*ars+l*acs]) * round(g.prec, row[l])
+					x += round(g.prec, a[i*ars+l*acs]) * round(g.prec, row[l])
 				}
-				sum[j] = s
+				sum[j] = x
 			}
 		} else {
 			for l := range g.k {
 				x := round(g.prec, a[i*ars+l*acs])
-				for j, y := range b[l*g.b.Stride : l*g.b.Stride+g.n] {
+				row, _ := s.read(&g.b, l, 0, 1, g.n)
+				for j, y := range row[:g.n] {
 					sum[j] += x * round(g.prec, y)
 				}
 			}

@@ -286,7 +286,7 @@ func TestGemmEdges(t *testing.T) {
 // poison fills a worker's memory with NaN: what a product reads of it without having
 // written it must not count.
 func poison(s *Scratch) {
-	for _, m := range [][]float32{s.a, s.b, s.c, s.copied} {
+	for _, m := range [][]float32{s.a, s.b, s.c, s.copied, s.wide} {
 		m = m[:cap(m)]
 		for i := range m {
 			m[i] = float32(math.NaN())
@@ -412,6 +412,7 @@ func TestGemmPanics(t *testing.T) {
 		"b":    func(p *Pool) { p.Gemm(FP32, 3, 4, 4, ok, ok, x, 4, Epilogue{}) },
 		"c":    func(p *Pool) { p.Gemm(FP32, 3, 4, 3, ok, ok, x, 5, Epilogue{}) },
 		"bias": func(p *Pool) { p.Gemm(FP32, 3, 4, 3, ok, ok, x, 4, Epilogue{Bias: x[:3]}) },
+		"half": func(p *Pool) { p.Gemm(FP32, 3, 4, 3, Mat{Half: make([]uint16, 12), Stride: 4}, ok, x, 4, Epilogue{}) },
 		"act":  func(p *Pool) { p.Gemm(FP32, 3, 4, 3, ok, ok, x, 4, Epilogue{Act: GELU, Accumulate: true}) },
 		"size": func(p *Pool) { p.Gemm(FP32, -1, 4, 3, ok, ok, x, 4, Epilogue{}) },
 	} {

@@ -789,6 +789,15 @@ func (a *assembler) vectorInstruction(opcode string, zero bool, o []operand) ins
 			}
 			c.put(&d, lanes, &r, allLanes, false)
 		}
+	case "VPMOVZXWD":
+		return func(c *processor) {
+			v := c.vector(sb, lanes/2, allLanes)
+			var r [16]uint32
+			for l := range lanes {
+				r[l] = v[l/2] >> (16 * (l % 2)) & 0xffff
+			}
+			c.put(&d, lanes, &r, allLanes, false)
+		}
 	case "VPTESTNMD":
 		return compare(sa.lanes, func(a, b uint32) bool { return a&b == 0 })
 	case "VPMOVD2M":

@@ -198,6 +198,7 @@ func (s *share) take(first bool) (i int, ok bool) {
 // Scratch is memory that one worker reuses from call to call.
 type Scratch struct {
 	a, b, c []float32
+	wide    []float32 // rows of bfloat16, see read
 	copied  []float32
 	gemm    gemmJob
 	args    tileArgs

@@ -200,6 +200,11 @@ func tanhGatedGradAVX2(dgate []float32, dup []float32, gate []float32, up []floa
 //go:noescape
 func dropApplyAVX2(k [4]uint32, dst []float32, src []float32, at uint32)
 
+// widenAVX2 writes the values of bfloat16 bits to the whole vectors of dst.
+//
+//go:noescape
+func widenAVX2(dst []float32, src []uint16)
+
 // dotAVX512 returns Σ x_i·y_i.
 //
 //go:noescape
@@ -395,3 +400,8 @@ func tanhGatedGradAVX512(dgate []float32, dup []float32, gate []float32, up []fl
 //
 //go:noescape
 func dropApplyAVX512(k [4]uint32, dst []float32, src []float32, at uint32)
+
+// widenAVX512 writes the values of bfloat16 bits to the whole vectors of dst.
+//
+//go:noescape
+func widenAVX512(dst []float32, src []uint16)

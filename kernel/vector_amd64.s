@@ -5065,6 +5065,48 @@ DATA const00000008<>+56(SB)/4, $0x00000008
 DATA const00000008<>+60(SB)/4, $0x00000008
 GLOBL const00000008<>(SB), RODATA|NOPTR, $64
 
+// func widenAVX2(dst []float32, src []uint16)
+// Requires: AVX, AVX2
+TEXT ·widenAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	XORQ BX, BX
+
+loop195:
+	CMPQ      DX, $0x00000020
+	JLT       end196
+	VPMOVZXWD (CX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)(BX*4)
+	VPMOVZXWD 16(CX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(AX)(BX*4)
+	VPMOVZXWD 32(CX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 64(AX)(BX*4)
+	VPMOVZXWD 48(CX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 96(AX)(BX*4)
+	ADDQ      $0x00000020, BX
+	SUBQ      $0x00000020, DX
+	JMP       loop195
+
+end196:
+loop197:
+	CMPQ      DX, $0x00000008
+	JLT       end198
+	VPMOVZXWD (CX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)(BX*4)
+	ADDQ      $0x00000008, BX
+	SUBQ      $0x00000008, DX
+	JMP       loop197
+
+end198:
+	VZEROUPPER
+	RET
+
 // func dotAVX512(x []float32, y []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
@@ -5077,9 +5119,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop195:
+loop199:
 	CMPQ        DX, $0x00000040
-	JLT         end196
+	JLT         end200
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -5094,22 +5136,22 @@ loop195:
 	VFMADD231PS Z4, Z5, Z3
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop195
+	JMP         loop199
 
-end196:
-loop197:
+end200:
+loop201:
 	CMPQ        DX, $0x00000010
-	JLT         end198
+	JLT         end202
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop197
+	JMP         loop201
 
-end198:
+end202:
 	TESTQ       DX, DX
-	JZ          done199
+	JZ          done203
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -5117,7 +5159,7 @@ end198:
 	VMOVUPS.Z   (AX)(BX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-done199:
+done203:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -5142,9 +5184,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_len+16(FP), DX
 	XORQ         BX, BX
 
-loop200:
+loop204:
 	CMPQ        DX, $0x00000040
-	JLT         end201
+	JLT         end205
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -5163,23 +5205,23 @@ loop200:
 	VMOVUPS     Z1, 192(CX)(BX*4)
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop200
+	JMP         loop204
 
-end201:
-loop202:
+end205:
+loop206:
 	CMPQ        DX, $0x00000010
-	JLT         end203
+	JLT         end207
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop202
+	JMP         loop206
 
-end203:
+end207:
 	TESTQ       DX, DX
-	JZ          done204
+	JZ          done208
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -5188,7 +5230,7 @@ end203:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done204:
+done208:
 	VZEROUPPER
 	RET
 
@@ -5200,9 +5242,9 @@ TEXT ·mulAVX512(SB), NOSPLIT, $0-48
 	MOVQ x_len+32(FP), DX
 	XORQ BX, BX
 
-loop205:
+loop209:
 	CMPQ    DX, $0x00000040
-	JLT     end206
+	JLT     end210
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
@@ -5221,23 +5263,23 @@ loop205:
 	VMOVUPS Z0, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop205
+	JMP     loop209
 
-end206:
-loop207:
+end210:
+loop211:
 	CMPQ    DX, $0x00000010
-	JLT     end208
+	JLT     end212
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop207
+	JMP     loop211
 
-end208:
+end212:
 	TESTQ     DX, DX
-	JZ        done209
+	JZ        done213
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -5246,7 +5288,7 @@ end208:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done209:
+done213:
 	VZEROUPPER
 	RET
 
@@ -5259,9 +5301,9 @@ TEXT ·addToAVX512(SB), NOSPLIT, $0-72
 	MOVQ x_len+32(FP), BX
 	XORQ SI, SI
 
-loop210:
+loop214:
 	CMPQ    BX, $0x00000040
-	JLT     end211
+	JLT     end215
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -5280,23 +5322,23 @@ loop210:
 	VMOVUPS Z0, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop210
+	JMP     loop214
 
-end211:
-loop212:
+end215:
+loop216:
 	CMPQ    BX, $0x00000010
-	JLT     end213
+	JLT     end217
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop212
+	JMP     loop216
 
-end213:
+end217:
 	TESTQ     BX, BX
-	JZ        done214
+	JZ        done218
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -5305,7 +5347,7 @@ end213:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done214:
+done218:
 	VZEROUPPER
 	RET
 
@@ -5322,9 +5364,9 @@ TEXT ·addRows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst_len+8(FP), DI
 	XORQ R8, R8
 
-loop215:
+loop219:
 	CMPQ    DI, $0x00000010
-	JLT     end216
+	JLT     end220
 	VMOVUPS (AX)(R8*4), Z0
 	VMOVUPS (DX)(R8*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -5337,11 +5379,11 @@ loop215:
 	VMOVUPS Z0, (AX)(R8*4)
 	ADDQ    $0x00000010, R8
 	SUBQ    $0x00000010, DI
-	JMP     loop215
+	JMP     loop219
 
-end216:
+end220:
 	TESTQ     DI, DI
-	JZ        done217
+	JZ        done221
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -5356,7 +5398,7 @@ end216:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 
-done217:
+done221:
 	VZEROUPPER
 	RET
 
@@ -5371,9 +5413,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	MOVQ   x_len+8(FP), CX
 	XORQ   DX, DX
 
-loop218:
+loop222:
 	CMPQ          CX, $0x00000020
-	JLT           end219
+	JLT           end223
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5388,12 +5430,12 @@ loop218:
 	VFMADD231PD   Z5, Z5, Z3
 	ADDQ          $0x00000020, DX
 	SUBQ          $0x00000020, CX
-	JMP           loop218
+	JMP           loop222
 
-end219:
-loop220:
+end223:
+loop224:
 	CMPQ          CX, $0x00000010
-	JLT           end221
+	JLT           end225
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5402,11 +5444,11 @@ loop220:
 	VFMADD231PD   Z5, Z5, Z1
 	ADDQ          $0x00000010, DX
 	SUBQ          $0x00000010, CX
-	JMP           loop220
+	JMP           loop224
 
-end221:
+end225:
 	TESTQ         CX, CX
-	JZ            done222
+	JZ            done226
 	MOVL          $0xffffffff, BX
 	BZHIL         CX, BX, BX
 	KMOVW         BX, K1
@@ -5417,7 +5459,7 @@ end221:
 	VFMADD231PD   Z4, Z4, Z0
 	VFMADD231PD   Z5, Z5, Z1
 
-done222:
+done226:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -5443,9 +5485,9 @@ TEXT ·sumSquaresColumnsAVX512(SB), NOSPLIT, $0-56
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop223:
+loop227:
 	CMPQ          DX, $0x00000020
-	JLT           end224
+	JLT           end228
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5472,12 +5514,12 @@ loop223:
 	VFMADD231PD   Z5, Z7, Z3
 	ADDQ          $0x00000020, BX
 	SUBQ          $0x00000020, DX
-	JMP           loop223
+	JMP           loop227
 
-end224:
-loop225:
+end228:
+loop229:
 	CMPQ          DX, $0x00000010
-	JLT           end226
+	JLT           end230
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5492,11 +5534,11 @@ loop225:
 	VFMADD231PD   Z5, Z7, Z1
 	ADDQ          $0x00000010, BX
 	SUBQ          $0x00000010, DX
-	JMP           loop225
+	JMP           loop229
 
-end226:
+end230:
 	TESTQ         DX, DX
-	JZ            done227
+	JZ            done231
 	MOVL          $0xffffffff, SI
 	BZHIL         DX, SI, SI
 	KMOVW         SI, K1
@@ -5513,7 +5555,7 @@ end226:
 	VMULPD        Z5, Z7, Z7
 	VFMADD231PD   Z5, Z7, Z1
 
-done227:
+done231:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -5540,9 +5582,9 @@ TEXT ·maxScaledAVX512(SB), NOSPLIT, $0-36
 	VMOVAPS      Z1, Z5
 	XORQ         DX, DX
 
-loop228:
+loop232:
 	CMPQ    CX, $0x00000040
-	JLT     end229
+	JLT     end233
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
@@ -5557,22 +5599,22 @@ loop228:
 	VMAXPS  Z6, Z5, Z5
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop228
+	JMP     loop232
 
-end229:
-loop230:
+end233:
+loop234:
 	CMPQ    CX, $0x00000010
-	JLT     end231
+	JLT     end235
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop230
+	JMP     loop234
 
-end231:
+end235:
 	TESTQ     CX, CX
-	JZ        done232
+	JZ        done236
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -5581,7 +5623,7 @@ end231:
 	VBLENDMPS Z6, Z1, K1, Z6
 	VMAXPS    Z6, Z2, Z2
 
-done232:
+done236:
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z3, Z2, Z2
@@ -5608,9 +5650,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VPXORD       Z3, Z3, Z3
 	XORQ         DX, DX
 
-loop233:
+loop237:
 	CMPQ         CX, $0x00000020
-	JLT          end234
+	JLT          end238
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -5655,12 +5697,12 @@ loop233:
 	VADDPS       Z4, Z3, Z3
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop233
+	JMP          loop237
 
-end234:
-loop235:
+end238:
+loop239:
 	CMPQ         CX, $0x00000010
-	JLT          end236
+	JLT          end240
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -5684,11 +5726,11 @@ loop235:
 	VADDPS       Z4, Z2, Z2
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop235
+	JMP          loop239
 
-end236:
+end240:
 	TESTQ        CX, CX
-	JZ           done237
+	JZ           done241
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -5715,7 +5757,7 @@ end236:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z2, Z2
 
-done237:
+done241:
 	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y2
@@ -5738,7 +5780,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	LEAQ    (AX)(CX*4), CX
 	VMOVUPS constff800000<>+0(SB), Z0
 	CMPQ    DX, $0x00000010
-	JG      more238
+	JG      more242
 	LEAQ    (DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5746,7 +5788,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	VMOVAPS Z0, Z1
 	VMOVUPS (AX), K1, Z1
 
-row239:
+row243:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -5798,13 +5840,13 @@ row239:
 	VMOVUPS       Z2, K1, (AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row239
+	JLT           row243
 	VZEROUPPER
 	RET
 
-more238:
+more242:
 	CMPQ    DX, $0x00000020
-	JG      more240
+	JG      more244
 	LEAQ    -16(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5813,7 +5855,7 @@ more238:
 	VMOVAPS Z0, Z2
 	VMOVUPS 64(AX), K1, Z2
 
-row241:
+row245:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -5889,13 +5931,13 @@ row241:
 	VMOVUPS       Z4, K1, 64(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row241
+	JLT           row245
 	VZEROUPPER
 	RET
 
-more240:
+more244:
 	CMPQ    DX, $0x00000030
-	JG      more242
+	JG      more246
 	LEAQ    -32(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5905,7 +5947,7 @@ more240:
 	VMOVAPS Z0, Z3
 	VMOVUPS 128(AX), K1, Z3
 
-row243:
+row247:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -6005,13 +6047,13 @@ row243:
 	VMOVUPS       Z6, K1, 128(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row243
+	JLT           row247
 	VZEROUPPER
 	RET
 
-more242:
+more246:
 	CMPQ    DX, $0x00000040
-	JG      more244
+	JG      more248
 	LEAQ    -48(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -6022,7 +6064,7 @@ more242:
 	VMOVAPS Z0, Z4
 	VMOVUPS 192(AX), K1, Z4
 
-row245:
+row249:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -6146,12 +6188,12 @@ row245:
 	VMOVUPS       Z8, K1, 192(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row245
+	JLT           row249
 	VZEROUPPER
 	RET
 
-more244:
-row246:
+more248:
+row250:
 	LEAQ    (AX)(DX*4), BX
 	VMOVUPS constff800000<>+0(SB), Z0
 	VMOVAPS Z0, Z3
@@ -6161,9 +6203,9 @@ row246:
 	MOVQ    DX, SI
 	XORQ    DI, DI
 
-loop247:
+loop251:
 	CMPQ    SI, $0x00000040
-	JLT     end248
+	JLT     end252
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	VMOVUPS 64(AX)(DI*4), Z7
@@ -6174,21 +6216,21 @@ loop247:
 	VMAXPS  Z7, Z6, Z6
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop247
+	JMP     loop251
 
-end248:
-loop249:
+end252:
+loop253:
 	CMPQ    SI, $0x00000010
-	JLT     end250
+	JLT     end254
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop249
+	JMP     loop253
 
-end250:
+end254:
 	TESTQ     SI, SI
-	JZ        done251
+	JZ        done255
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -6196,7 +6238,7 @@ end250:
 	VBLENDMPS Z7, Z0, K1, Z7
 	VMAXPS    Z7, Z3, Z3
 
-done251:
+done255:
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z6, Z4, Z4
 	VMAXPS        Z4, Z3, Z3
@@ -6214,9 +6256,9 @@ done251:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop252:
+loop256:
 	CMPQ         SI, $0x00000020
-	JLT          end253
+	JLT          end257
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -6261,12 +6303,12 @@ loop252:
 	VADDPS       Z3, Z2, Z2
 	ADDQ         $0x00000020, DI
 	SUBQ         $0x00000020, SI
-	JMP          loop252
+	JMP          loop256
 
-end253:
-loop254:
+end257:
+loop258:
 	CMPQ         SI, $0x00000010
-	JLT          end255
+	JLT          end259
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -6290,11 +6332,11 @@ loop254:
 	VADDPS       Z3, Z1, Z1
 	ADDQ         $0x00000010, DI
 	SUBQ         $0x00000010, SI
-	JMP          loop254
+	JMP          loop258
 
-end255:
+end259:
 	TESTQ        SI, SI
-	JZ           done256
+	JZ           done260
 	MOVL         $0xffffffff, R8
 	BZHIL        SI, R8, R8
 	KMOVW        R8, K1
@@ -6321,7 +6363,7 @@ end255:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z1, Z1
 
-done256:
+done260:
 	VADDPS        Z2, Z1, Z1
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VADDPS        Y0, Y1, Y1
@@ -6337,9 +6379,9 @@ done256:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop257:
+loop261:
 	CMPQ    SI, $0x00000040
-	JLT     end258
+	JLT     end262
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
@@ -6354,22 +6396,22 @@ loop257:
 	VMOVUPS Z3, 192(AX)(DI*4)
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop257
+	JMP     loop261
 
-end258:
-loop259:
+end262:
+loop263:
 	CMPQ    SI, $0x00000010
-	JLT     end260
+	JLT     end264
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop259
+	JMP     loop263
 
-end260:
+end264:
 	TESTQ     SI, SI
-	JZ        done261
+	JZ        done265
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -6377,10 +6419,10 @@ end260:
 	VMULPS    Z3, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DI*4)
 
-done261:
+done265:
 	MOVQ BX, AX
 	CMPQ AX, CX
-	JLT  row246
+	JLT  row250
 	VZEROUPPER
 	RET
 
@@ -6392,9 +6434,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop262:
+loop266:
 	CMPQ    CX, $0x00000040
-	JLT     end263
+	JLT     end267
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
@@ -6409,22 +6451,22 @@ loop262:
 	VMOVUPS Z1, 192(AX)(DX*4)
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop262
+	JMP     loop266
 
-end263:
-loop264:
+end267:
+loop268:
 	CMPQ    CX, $0x00000010
-	JLT     end265
+	JLT     end269
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop264
+	JMP     loop268
 
-end265:
+end269:
 	TESTQ     CX, CX
-	JZ        done266
+	JZ        done270
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -6432,7 +6474,7 @@ end265:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done266:
+done270:
 	VZEROUPPER
 	RET
 
@@ -6446,9 +6488,9 @@ TEXT ·softmaxGradAVX512(SB), NOSPLIT, $0-56
 	MOVQ         p_len+32(FP), DX
 	XORQ         BX, BX
 
-loop267:
+loop271:
 	CMPQ    DX, $0x00000040
-	JLT     end268
+	JLT     end272
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -6475,12 +6517,12 @@ loop267:
 	VMOVUPS Z2, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop267
+	JMP     loop271
 
-end268:
-loop269:
+end272:
+loop273:
 	CMPQ    DX, $0x00000010
-	JLT     end270
+	JLT     end274
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -6489,11 +6531,11 @@ loop269:
 	VMOVUPS Z2, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop269
+	JMP     loop273
 
-end270:
+end274:
 	TESTQ     DX, DX
-	JZ        done271
+	JZ        done275
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -6504,7 +6546,7 @@ end270:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done271:
+done275:
 	VZEROUPPER
 	RET
 
@@ -6525,9 +6567,9 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-132
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop272:
+loop276:
 	CMPQ    R8, $0x00000040
-	JLT     end273
+	JLT     end277
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	VMOVUPS 64(DX)(R9*4), Z5
@@ -6538,28 +6580,28 @@ loop272:
 	VADDPS  Z5, Z4, Z4
 	ADDQ    $0x00000040, R9
 	SUBQ    $0x00000040, R8
-	JMP     loop272
+	JMP     loop276
 
-end273:
-loop274:
+end277:
+loop278:
 	CMPQ    R8, $0x00000010
-	JLT     end275
+	JLT     end279
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	ADDQ    $0x00000010, R9
 	SUBQ    $0x00000010, R8
-	JMP     loop274
+	JMP     loop278
 
-end275:
+end279:
 	TESTQ     R8, R8
-	JZ        done276
+	JZ        done280
 	MOVL      $0xffffffff, R10
 	BZHIL     R8, R10, R10
 	KMOVW     R10, K1
 	VMOVUPS.Z (DX)(R9*4), K1, Z5
 	VADDPS    Z5, Z1, Z1
 
-done276:
+done280:
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z4, Z2, Z2
 	VADDPS        Z2, Z1, Z1
@@ -6580,9 +6622,9 @@ done276:
 	MOVQ          DI, R8
 	XORQ          R9, R9
 
-loop277:
+loop281:
 	CMPQ        R8, $0x00000040
-	JLT         end278
+	JLT         end282
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
@@ -6597,22 +6639,22 @@ loop277:
 	VFMADD231PS Z2, Z2, Z9
 	ADDQ        $0x00000040, R9
 	SUBQ        $0x00000040, R8
-	JMP         loop277
+	JMP         loop281
 
-end278:
-loop279:
+end282:
+loop283:
 	CMPQ        R8, $0x00000010
-	JLT         end280
+	JLT         end284
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop279
+	JMP         loop283
 
-end280:
+end284:
 	TESTQ       R8, R8
-	JZ          done281
+	JZ          done285
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -6621,7 +6663,7 @@ end280:
 	VMOVAPS.Z   Z2, K1, Z2
 	VFMADD231PS Z2, Z2, Z6
 
-done281:
+done285:
 	VADDPS        Z8, Z6, Z6
 	VADDPS        Z9, Z7, Z7
 	VADDPS        Z7, Z6, Z6
@@ -6641,12 +6683,12 @@ done281:
 	MOVSS         X2, ret+128(FP)
 	VBROADCASTSS  X2, Z0
 	TESTQ         CX, CX
-	JZ            without282
+	JZ            without286
 	XORQ          R8, R8
 
-loop283:
+loop287:
 	CMPQ        DI, $0x00000020
-	JLT         end284
+	JLT         end288
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6665,12 +6707,12 @@ loop283:
 	VMOVUPS     Z3, 64(AX)(R8*4)
 	ADDQ        $0x00000020, R8
 	SUBQ        $0x00000020, DI
-	JMP         loop283
+	JMP         loop287
 
-end284:
-loop285:
+end288:
+loop289:
 	CMPQ        DI, $0x00000010
-	JLT         end286
+	JLT         end290
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6681,11 +6723,11 @@ loop285:
 	VMOVUPS     Z3, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop285
+	JMP         loop289
 
-end286:
+end290:
 	TESTQ       DI, DI
-	JZ          done287
+	JZ          done291
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -6698,17 +6740,17 @@ end286:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 
-done287:
+done291:
 	VZEROUPPER
 	RET
 
-without282:
+without286:
 	MOVQ DI, CX
 	XORQ DI, DI
 
-loop288:
+loop292:
 	CMPQ        CX, $0x00000020
-	JLT         end289
+	JLT         end293
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6725,12 +6767,12 @@ loop288:
 	VMOVUPS     Z3, 64(AX)(DI*4)
 	ADDQ        $0x00000020, DI
 	SUBQ        $0x00000020, CX
-	JMP         loop288
+	JMP         loop292
 
-end289:
-loop290:
+end293:
+loop294:
 	CMPQ        CX, $0x00000010
-	JLT         end291
+	JLT         end295
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6740,11 +6782,11 @@ loop290:
 	VMOVUPS     Z3, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, CX
-	JMP         loop290
+	JMP         loop294
 
-end291:
+end295:
 	TESTQ       CX, CX
-	JZ          done292
+	JZ          done296
 	MOVL        $0xffffffff, R8
 	BZHIL       CX, R8, R8
 	KMOVW       R8, K1
@@ -6756,7 +6798,7 @@ end291:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(DI*4)
 
-done292:
+done296:
 	VZEROUPPER
 	RET
 
@@ -6777,9 +6819,9 @@ TEXT ·layerNormGradAVX512(SB), NOSPLIT, $0-152
 	MOVQ   R8, R9
 	XORQ   R10, R10
 
-loop293:
+loop297:
 	CMPQ        R9, $0x00000020
-	JLT         end294
+	JLT         end298
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -6806,12 +6848,12 @@ loop293:
 	VFMADD231PS Z5, Z4, Z3
 	ADDQ        $0x00000020, R10
 	SUBQ        $0x00000020, R9
-	JMP         loop293
+	JMP         loop297
 
-end294:
-loop295:
+end298:
+loop299:
 	CMPQ        R9, $0x00000010
-	JLT         end296
+	JLT         end300
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -6826,11 +6868,11 @@ loop295:
 	VFMADD231PS Z5, Z4, Z2
 	ADDQ        $0x00000010, R10
 	SUBQ        $0x00000010, R9
-	JMP         loop295
+	JMP         loop299
 
-end296:
+end300:
 	TESTQ       R9, R9
-	JZ          done297
+	JZ          done301
 	MOVL        $0xffffffff, R11
 	BZHIL       R9, R11, R11
 	KMOVW       R11, K1
@@ -6847,7 +6889,7 @@ end296:
 	VADDPS      Z4, Z0, Z0
 	VFMADD231PS Z5, Z4, Z2
 
-done297:
+done301:
 	VBROADCASTSS  inverse+148(FP), Z4
 	VBROADCASTSS  rstd+144(FP), Z5
 	VADDPS        Z1, Z0, Z0
@@ -6875,9 +6917,9 @@ done297:
 	MOVQ          R8, CX
 	XORQ          DX, DX
 
-loop298:
+loop302:
 	CMPQ         CX, $0x00000020
-	JLT          end299
+	JLT          end303
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -6894,12 +6936,12 @@ loop298:
 	VMOVUPS      Z2, 64(AX)(DX*4)
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop298
+	JMP          loop302
 
-end299:
-loop300:
+end303:
+loop304:
 	CMPQ         CX, $0x00000010
-	JLT          end301
+	JLT          end305
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -6909,11 +6951,11 @@ loop300:
 	VMOVUPS      Z2, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop300
+	JMP          loop304
 
-end301:
+end305:
 	TESTQ        CX, CX
-	JZ           done302
+	JZ           done306
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -6925,7 +6967,7 @@ end301:
 	VMULPS       Z5, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done302:
+done306:
 	VZEROUPPER
 	RET
 
@@ -6939,9 +6981,9 @@ TEXT ·rmsNormAVX512(SB), NOSPLIT, $0-76
 	MOVQ         x_len+32(FP), BX
 	XORQ         SI, SI
 
-loop303:
+loop307:
 	CMPQ    BX, $0x00000040
-	JLT     end304
+	JLT     end308
 	VMOVUPS (CX)(SI*4), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS (DX)(SI*4), Z2
@@ -6964,12 +7006,12 @@ loop303:
 	VMOVUPS Z1, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop303
+	JMP     loop307
 
-end304:
-loop305:
+end308:
+loop309:
 	CMPQ    BX, $0x00000010
-	JLT     end306
+	JLT     end310
 	VMOVUPS (CX)(SI*4), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS (DX)(SI*4), Z2
@@ -6977,11 +7019,11 @@ loop305:
 	VMOVUPS Z1, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop305
+	JMP     loop309
 
-end306:
+end310:
 	TESTQ     BX, BX
-	JZ        done307
+	JZ        done311
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -6991,7 +7033,7 @@ end306:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done307:
+done311:
 	VZEROUPPER
 	RET
 
@@ -7010,9 +7052,9 @@ TEXT ·rmsNormGradAVX512(SB), NOSPLIT, $0-128
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop308:
+loop312:
 	CMPQ        R8, $0x00000020
-	JLT         end309
+	JLT         end313
 	VMOVUPS     (BX)(R9*4), Z3
 	VMULPS      Z0, Z3, Z3
 	VMOVUPS     (DX)(R9*4), Z4
@@ -7033,12 +7075,12 @@ loop308:
 	VFMADD231PS Z4, Z3, Z2
 	ADDQ        $0x00000020, R9
 	SUBQ        $0x00000020, R8
-	JMP         loop308
+	JMP         loop312
 
-end309:
-loop310:
+end313:
+loop314:
 	CMPQ        R8, $0x00000010
-	JLT         end311
+	JLT         end315
 	VMOVUPS     (BX)(R9*4), Z3
 	VMULPS      Z0, Z3, Z3
 	VMOVUPS     (DX)(R9*4), Z4
@@ -7050,11 +7092,11 @@ loop310:
 	VFMADD231PS Z4, Z3, Z1
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop310
+	JMP         loop314
 
-end311:
+end315:
 	TESTQ       R8, R8
-	JZ          done312
+	JZ          done316
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -7068,7 +7110,7 @@ end311:
 	VMOVUPS.Z   (SI)(R9*4), K1, Z4
 	VFMADD231PS Z4, Z3, Z1
 
-done312:
+done316:
 	VADDPS        Z2, Z1, Z1
 	VEXTRACTF64X4 $0x01, Z1, Y2
 	VADDPS        Y2, Y1, Y1
@@ -7085,9 +7127,9 @@ done312:
 	MOVQ          DI, CX
 	XORQ          DI, DI
 
-loop313:
+loop317:
 	CMPQ         CX, $0x00000020
-	JLT          end314
+	JLT          end318
 	VMOVUPS      (SI)(DI*4), Z2
 	VMOVUPS      (DX)(DI*4), Z3
 	VMULPS       Z3, Z2, Z2
@@ -7104,12 +7146,12 @@ loop313:
 	VMOVUPS      Z2, 64(AX)(DI*4)
 	ADDQ         $0x00000020, DI
 	SUBQ         $0x00000020, CX
-	JMP          loop313
+	JMP          loop317
 
-end314:
-loop315:
+end318:
+loop319:
 	CMPQ         CX, $0x00000010
-	JLT          end316
+	JLT          end320
 	VMOVUPS      (SI)(DI*4), Z2
 	VMOVUPS      (DX)(DI*4), Z3
 	VMULPS       Z3, Z2, Z2
@@ -7119,11 +7161,11 @@ loop315:
 	VMOVUPS      Z2, (AX)(DI*4)
 	ADDQ         $0x00000010, DI
 	SUBQ         $0x00000010, CX
-	JMP          loop315
+	JMP          loop319
 
-end316:
+end320:
 	TESTQ        CX, CX
-	JZ           done317
+	JZ           done321
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -7135,7 +7177,7 @@ end316:
 	VMULPS       Z0, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DI*4)
 
-done317:
+done321:
 	VZEROUPPER
 	RET
 
@@ -7157,9 +7199,9 @@ TEXT ·adamStepAVX512(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+64(FP), SI
 	XORQ         DI, DI
 
-loop318:
+loop322:
 	CMPQ        SI, $0x00000010
-	JLT         end319
+	JLT         end323
 	VMOVUPS     (CX)(DI*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(DI*4), Z9
@@ -7180,11 +7222,11 @@ loop318:
 	VMOVUPS     Z8, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, SI
-	JMP         loop318
+	JMP         loop322
 
-end319:
+end323:
 	TESTQ       SI, SI
-	JZ          done320
+	JZ          done324
 	MOVL        $0xffffffff, R8
 	BZHIL       SI, R8, R8
 	KMOVW       R8, K1
@@ -7207,7 +7249,7 @@ end319:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(DI*4)
 
-done320:
+done324:
 	VZEROUPPER
 	RET
 
@@ -7230,9 +7272,9 @@ TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-152
 	MOVQ         grad_len+64(FP), DI
 	XORQ         R8, R8
 
-loop321:
+loop325:
 	CMPQ        DI, $0x00000010
-	JLT         end322
+	JLT         end326
 	VMOVUPS     (CX)(R8*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(R8*4), Z9
@@ -7255,11 +7297,11 @@ loop321:
 	VMOVUPS     Z8, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop321
+	JMP         loop325
 
-end322:
+end326:
 	TESTQ       DI, DI
-	JZ          done323
+	JZ          done327
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -7284,7 +7326,7 @@ end322:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(R8*4)
 
-done323:
+done327:
 	VZEROUPPER
 	RET
 
@@ -7307,9 +7349,9 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 	MOVQ    v_len+8(FP), CX
 	XORQ    DX, DX
 
-loop324:
+loop328:
 	CMPQ        CX, $0x00000010
-	JLT         end325
+	JLT         end329
 	VMOVUPS     (AX)(DX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7339,11 +7381,11 @@ loop324:
 	VMOVUPS     Z15, (AX)(DX*4)
 	ADDQ        $0x00000010, DX
 	SUBQ        $0x00000010, CX
-	JMP         loop324
+	JMP         loop328
 
-end325:
+end329:
 	TESTQ       CX, CX
-	JZ          done326
+	JZ          done330
 	MOVL        $0xffffffff, BX
 	BZHIL       CX, BX, BX
 	KMOVW       BX, K1
@@ -7375,7 +7417,7 @@ end325:
 	VADDPS      Z15, Z12, K2, Z15
 	VMOVUPS     Z15, K1, (AX)(DX*4)
 
-done326:
+done330:
 	VZEROUPPER
 	RET
 
@@ -7629,9 +7671,9 @@ TEXT ·geluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ    v_len+8(FP), DX
 	XORQ    BX, BX
 
-loop327:
+loop331:
 	CMPQ        DX, $0x00000010
-	JLT         end328
+	JLT         end332
 	VMOVUPS     (AX)(BX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7669,11 +7711,11 @@ loop327:
 	VMOVUPS     Z12, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop327
+	JMP         loop331
 
-end328:
+end332:
 	TESTQ       DX, DX
-	JZ          done329
+	JZ          done333
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -7713,7 +7755,7 @@ end328:
 	VMOVUPS     Z15, K1, (AX)(BX*4)
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done329:
+done333:
 	VZEROUPPER
 	RET
 
@@ -7738,9 +7780,9 @@ TEXT ·geluGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ    gate_len+32(FP), BX
 	XORQ    SI, SI
 
-loop330:
+loop334:
 	CMPQ        BX, $0x00000010
-	JLT         end331
+	JLT         end335
 	VMOVUPS     (CX)(SI*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7772,11 +7814,11 @@ loop330:
 	VMOVUPS     Z12, (AX)(SI*4)
 	ADDQ        $0x00000010, SI
 	SUBQ        $0x00000010, BX
-	JMP         loop330
+	JMP         loop334
 
-end331:
+end335:
 	TESTQ       BX, BX
-	JZ          done332
+	JZ          done336
 	MOVL        $0xffffffff, DI
 	BZHIL       BX, DI, DI
 	KMOVW       DI, K1
@@ -7810,7 +7852,7 @@ end331:
 	VMULPS      Z0, Z15, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*4)
 
-done332:
+done336:
 	VZEROUPPER
 	RET
 
@@ -7837,9 +7879,9 @@ TEXT ·geluGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ    gate_len+56(FP), DI
 	XORQ    R8, R8
 
-loop333:
+loop337:
 	CMPQ        DI, $0x00000010
-	JLT         end334
+	JLT         end338
 	VMOVUPS     (DX)(R8*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7882,11 +7924,11 @@ loop333:
 	VMOVUPS     Z15, (CX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop333
+	JMP         loop337
 
-end334:
+end338:
 	TESTQ       DI, DI
-	JZ          done335
+	JZ          done339
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -7931,7 +7973,7 @@ end334:
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 	VMOVUPS     Z15, K1, (CX)(R8*4)
 
-done335:
+done339:
 	VZEROUPPER
 	RET
 
@@ -7954,9 +7996,9 @@ TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ    v_len+8(FP), CX
 	XORQ    DX, DX
 
-loop336:
+loop340:
 	CMPQ        CX, $0x00000010
-	JLT         end337
+	JLT         end341
 	VMOVUPS     (AX)(DX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7986,11 +8028,11 @@ loop336:
 	VMOVUPS     Z15, (AX)(DX*4)
 	ADDQ        $0x00000010, DX
 	SUBQ        $0x00000010, CX
-	JMP         loop336
+	JMP         loop340
 
-end337:
+end341:
 	TESTQ       CX, CX
-	JZ          done338
+	JZ          done342
 	MOVL        $0xffffffff, BX
 	BZHIL       CX, BX, BX
 	KMOVW       BX, K1
@@ -8022,7 +8064,7 @@ end337:
 	VADDPS      Z15, Z12, K2, Z15
 	VMOVUPS     Z15, K1, (AX)(DX*4)
 
-done338:
+done342:
 	VZEROUPPER
 	RET
 
@@ -8240,9 +8282,9 @@ TEXT ·geluTanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ    v_len+8(FP), DX
 	XORQ    BX, BX
 
-loop339:
+loop343:
 	CMPQ        DX, $0x00000010
-	JLT         end340
+	JLT         end344
 	VMOVUPS     (AX)(BX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8280,11 +8322,11 @@ loop339:
 	VMOVUPS     Z12, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop339
+	JMP         loop343
 
-end340:
+end344:
 	TESTQ       DX, DX
-	JZ          done341
+	JZ          done345
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -8324,7 +8366,7 @@ end340:
 	VMOVUPS     Z15, K1, (AX)(BX*4)
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done341:
+done345:
 	VZEROUPPER
 	RET
 
@@ -8349,9 +8391,9 @@ TEXT ·geluTanhGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ    gate_len+32(FP), BX
 	XORQ    SI, SI
 
-loop342:
+loop346:
 	CMPQ        BX, $0x00000010
-	JLT         end343
+	JLT         end347
 	VMOVUPS     (CX)(SI*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8383,11 +8425,11 @@ loop342:
 	VMOVUPS     Z12, (AX)(SI*4)
 	ADDQ        $0x00000010, SI
 	SUBQ        $0x00000010, BX
-	JMP         loop342
+	JMP         loop346
 
-end343:
+end347:
 	TESTQ       BX, BX
-	JZ          done344
+	JZ          done348
 	MOVL        $0xffffffff, DI
 	BZHIL       BX, DI, DI
 	KMOVW       DI, K1
@@ -8421,7 +8463,7 @@ end343:
 	VMULPS      Z0, Z15, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*4)
 
-done344:
+done348:
 	VZEROUPPER
 	RET
 
@@ -8448,9 +8490,9 @@ TEXT ·geluTanhGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ    gate_len+56(FP), DI
 	XORQ    R8, R8
 
-loop345:
+loop349:
 	CMPQ        DI, $0x00000010
-	JLT         end346
+	JLT         end350
 	VMOVUPS     (DX)(R8*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8493,11 +8535,11 @@ loop345:
 	VMOVUPS     Z15, (CX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop345
+	JMP         loop349
 
-end346:
+end350:
 	TESTQ       DI, DI
-	JZ          done347
+	JZ          done351
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -8542,7 +8584,7 @@ end346:
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 	VMOVUPS     Z15, K1, (CX)(R8*4)
 
-done347:
+done351:
 	VZEROUPPER
 	RET
 
@@ -8553,20 +8595,20 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop348:
+loop352:
 	CMPQ    CX, $0x00000010
-	JLT     end349
+	JLT     end353
 	VMOVUPS (AX)(DX*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
 	VMOVUPS Z0, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop348
+	JMP     loop352
 
-end349:
+end353:
 	TESTQ     CX, CX
-	JZ        done350
+	JZ        done354
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -8575,7 +8617,7 @@ end349:
 	VMAXPS    Z0, Z2, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done350:
+done354:
 	VZEROUPPER
 	RET
 
@@ -8587,9 +8629,9 @@ TEXT ·reluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop351:
+loop355:
 	CMPQ      DX, $0x00000010
-	JLT       end352
+	JLT       end356
 	VMOVUPS   (AX)(BX*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -8601,11 +8643,11 @@ loop351:
 	VMOVUPS   Z0, (CX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop351
+	JMP       loop355
 
-end352:
+end356:
 	TESTQ     DX, DX
-	JZ        done353
+	JZ        done357
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -8619,7 +8661,7 @@ end352:
 	VMOVUPS   Z1, K1, (AX)(BX*4)
 	VMOVUPS   Z0, K1, (CX)(BX*4)
 
-done353:
+done357:
 	VZEROUPPER
 	RET
 
@@ -8632,9 +8674,9 @@ TEXT ·reluGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ gate_len+32(FP), BX
 	XORQ SI, SI
 
-loop354:
+loop358:
 	CMPQ    BX, $0x00000010
-	JLT     end355
+	JLT     end359
 	VMOVUPS (CX)(SI*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
@@ -8643,11 +8685,11 @@ loop354:
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop354
+	JMP     loop358
 
-end355:
+end359:
 	TESTQ     BX, BX
-	JZ        done356
+	JZ        done360
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -8658,7 +8700,7 @@ end355:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done356:
+done360:
 	VZEROUPPER
 	RET
 
@@ -8673,9 +8715,9 @@ TEXT ·reluGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ gate_len+56(FP), DI
 	XORQ R8, R8
 
-loop357:
+loop361:
 	CMPQ      DI, $0x00000010
-	JLT       end358
+	JLT       end362
 	VMOVUPS   (DX)(R8*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -8692,11 +8734,11 @@ loop357:
 	VMOVUPS   Z1, (CX)(R8*4)
 	ADDQ      $0x00000010, R8
 	SUBQ      $0x00000010, DI
-	JMP       loop357
+	JMP       loop361
 
-end358:
+end362:
 	TESTQ     DI, DI
-	JZ        done359
+	JZ        done363
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -8715,7 +8757,7 @@ end358:
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 	VMOVUPS   Z1, K1, (CX)(R8*4)
 
-done359:
+done363:
 	VZEROUPPER
 	RET
 
@@ -8726,9 +8768,9 @@ TEXT ·siluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop360:
+loop364:
 	CMPQ         CX, $0x00000010
-	JLT          end361
+	JLT          end365
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -8763,11 +8805,11 @@ loop360:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop360
+	JMP          loop364
 
-end361:
+end365:
 	TESTQ        CX, CX
-	JZ           done362
+	JZ           done366
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -8804,7 +8846,7 @@ end361:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done362:
+done366:
 	VZEROUPPER
 	RET
 
@@ -8816,9 +8858,9 @@ TEXT ·siluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop363:
+loop367:
 	CMPQ         DX, $0x00000010
-	JLT          end364
+	JLT          end368
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -8859,11 +8901,11 @@ loop363:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop363
+	JMP          loop367
 
-end364:
+end368:
 	TESTQ        DX, DX
-	JZ           done365
+	JZ           done369
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -8906,7 +8948,7 @@ end364:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done365:
+done369:
 	VZEROUPPER
 	RET
 
@@ -8919,9 +8961,9 @@ TEXT ·siluGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ gate_len+32(FP), BX
 	XORQ SI, SI
 
-loop366:
+loop370:
 	CMPQ         BX, $0x00000010
-	JLT          end367
+	JLT          end371
 	VMOVUPS      (CX)(SI*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -8958,11 +9000,11 @@ loop366:
 	VMOVUPS      Z0, (AX)(SI*4)
 	ADDQ         $0x00000010, SI
 	SUBQ         $0x00000010, BX
-	JMP          loop366
+	JMP          loop370
 
-end367:
+end371:
 	TESTQ        BX, BX
-	JZ           done368
+	JZ           done372
 	MOVL         $0xffffffff, DI
 	BZHIL        BX, DI, DI
 	KMOVW        DI, K1
@@ -9001,7 +9043,7 @@ end367:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(SI*4)
 
-done368:
+done372:
 	VZEROUPPER
 	RET
 
@@ -9016,9 +9058,9 @@ TEXT ·siluGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ gate_len+56(FP), DI
 	XORQ R8, R8
 
-loop369:
+loop373:
 	CMPQ         DI, $0x00000010
-	JLT          end370
+	JLT          end374
 	VMOVUPS      (DX)(R8*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -9064,11 +9106,11 @@ loop369:
 	VMOVUPS      Z0, (CX)(R8*4)
 	ADDQ         $0x00000010, R8
 	SUBQ         $0x00000010, DI
-	JMP          loop369
+	JMP          loop373
 
-end370:
+end374:
 	TESTQ        DI, DI
-	JZ           done371
+	JZ           done375
 	MOVL         $0xffffffff, R9
 	BZHIL        DI, R9, R9
 	KMOVW        R9, K1
@@ -9116,7 +9158,7 @@ end370:
 	VMOVUPS      Z3, K1, (AX)(R8*4)
 	VMOVUPS      Z0, K1, (CX)(R8*4)
 
-done371:
+done375:
 	VZEROUPPER
 	RET
 
@@ -9127,9 +9169,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop372:
+loop376:
 	CMPQ         CX, $0x00000010
-	JLT          end373
+	JLT          end377
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9171,11 +9213,11 @@ loop372:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop372
+	JMP          loop376
 
-end373:
+end377:
 	TESTQ        CX, CX
-	JZ           done374
+	JZ           done378
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -9219,7 +9261,7 @@ end373:
 	VORPS        Z0, Z6, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done374:
+done378:
 	VZEROUPPER
 	RET
 
@@ -9231,9 +9273,9 @@ TEXT ·tanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop375:
+loop379:
 	CMPQ         DX, $0x00000010
-	JLT          end376
+	JLT          end380
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9278,11 +9320,11 @@ loop375:
 	VMOVUPS      Z1, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop375
+	JMP          loop379
 
-end376:
+end380:
 	TESTQ        DX, DX
-	JZ           done377
+	JZ           done381
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -9329,7 +9371,7 @@ end376:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z1, K1, (CX)(BX*4)
 
-done377:
+done381:
 	VZEROUPPER
 	RET
 
@@ -9342,9 +9384,9 @@ TEXT ·tanhGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ gate_len+32(FP), BX
 	XORQ SI, SI
 
-loop378:
+loop382:
 	CMPQ         BX, $0x00000010
-	JLT          end379
+	JLT          end383
 	VMOVUPS      (CX)(SI*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9388,11 +9430,11 @@ loop378:
 	VMOVUPS      Z0, (AX)(SI*4)
 	ADDQ         $0x00000010, SI
 	SUBQ         $0x00000010, BX
-	JMP          loop378
+	JMP          loop382
 
-end379:
+end383:
 	TESTQ        BX, BX
-	JZ           done380
+	JZ           done384
 	MOVL         $0xffffffff, DI
 	BZHIL        BX, DI, DI
 	KMOVW        DI, K1
@@ -9438,7 +9480,7 @@ end379:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(SI*4)
 
-done380:
+done384:
 	VZEROUPPER
 	RET
 
@@ -9453,9 +9495,9 @@ TEXT ·tanhGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ gate_len+56(FP), DI
 	XORQ R8, R8
 
-loop381:
+loop385:
 	CMPQ         DI, $0x00000010
-	JLT          end382
+	JLT          end386
 	VMOVUPS      (DX)(R8*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9505,11 +9547,11 @@ loop381:
 	VMOVUPS      Z0, (CX)(R8*4)
 	ADDQ         $0x00000010, R8
 	SUBQ         $0x00000010, DI
-	JMP          loop381
+	JMP          loop385
 
-end382:
+end386:
 	TESTQ        DI, DI
-	JZ           done383
+	JZ           done387
 	MOVL         $0xffffffff, R9
 	BZHIL        DI, R9, R9
 	KMOVW        R9, K1
@@ -9561,7 +9603,7 @@ end382:
 	VMOVUPS      Z1, K1, (AX)(R8*4)
 	VMOVUPS      Z0, K1, (CX)(R8*4)
 
-done383:
+done387:
 	VZEROUPPER
 	RET
 
@@ -9582,9 +9624,9 @@ TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-68
 	MOVQ         src_len+48(FP), DX
 	XORQ         BX, BX
 
-loop384:
+loop388:
 	CMPQ      DX, $0x00000020
-	JLT       end385
+	JLT       end389
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -9625,12 +9667,12 @@ loop384:
 	VMOVUPS   Z8, 64(AX)(BX*4)
 	ADDQ      $0x00000020, BX
 	SUBQ      $0x00000020, DX
-	JMP       loop384
+	JMP       loop388
 
-end385:
-loop386:
+end389:
+loop390:
 	CMPQ      DX, $0x00000010
-	JLT       end387
+	JLT       end391
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -9652,11 +9694,11 @@ loop386:
 	VMOVUPS   Z8, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop386
+	JMP       loop390
 
-end387:
+end391:
 	TESTQ     DX, DX
-	JZ        done388
+	JZ        done392
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -9680,7 +9722,7 @@ end387:
 	VMOVAPS.Z Z1, K2, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done388:
+done392:
 	VZEROUPPER
 	RET
 
@@ -9701,3 +9743,45 @@ DATA const00000010<>+52(SB)/4, $0x00000010
 DATA const00000010<>+56(SB)/4, $0x00000010
 DATA const00000010<>+60(SB)/4, $0x00000010
 GLOBL const00000010<>(SB), RODATA|NOPTR, $64
+
+// func widenAVX512(dst []float32, src []uint16)
+// Requires: AVX, AVX512F
+TEXT ·widenAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	XORQ BX, BX
+
+loop393:
+	CMPQ      DX, $0x00000040
+	JLT       end394
+	VPMOVZXWD (CX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (AX)(BX*4)
+	VPMOVZXWD 32(CX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 64(AX)(BX*4)
+	VPMOVZXWD 64(CX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 128(AX)(BX*4)
+	VPMOVZXWD 96(CX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 192(AX)(BX*4)
+	ADDQ      $0x00000040, BX
+	SUBQ      $0x00000040, DX
+	JMP       loop393
+
+end394:
+loop395:
+	CMPQ      DX, $0x00000010
+	JLT       end396
+	VPMOVZXWD (CX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (AX)(BX*4)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, DX
+	JMP       loop395
+
+end396:
+	VZEROUPPER
+	RET

@@ -16,7 +16,6 @@ type attendOne struct {
 	t       *Tape
 	q, x, y *Tensor
 	kv      *Linear
-	w       []float32 // kv's matrix, while products go on
 	off     []int32
 	prec    kernel.Precision
 	longest int
@@ -68,26 +67,34 @@ func (t *Tape) AttendOne(q, x *Tensor, kv *Linear, offsets []int32, opt Attentio
 	if op.Drop > 0 {
 		op.kept = t.floats(len(op.p))
 	}
-	op.w = t.values(kv.W)
 	t.Pool.Run(opt.Heads, (*attendOneKeys)(op))
 	t.Pool.Run(q.Rows, (*attendOneScores)(op))
 	t.Pool.Run(opt.Heads, (*attendOneValues)(op))
-	t.doneValues()
 	t.record(op)
 	return y
 }
 
 // keys and values are the rows of a matrix of kv (dim × hidden) that query head h
 // attends to.
-func (o *attendOne) keys(w []float32, h int) kernel.Mat { return o.rows(w, h/o.group()) }
+func (o *attendOne) keys(w kernel.Mat, h int) kernel.Mat { return o.rows(w, h/o.group()) }
 
-func (o *attendOne) values(w []float32, h int) kernel.Mat {
+func (o *attendOne) values(w kernel.Mat, h int) kernel.Mat {
 	return o.rows(w, o.KVHeads+h/o.group())
 }
 
-func (o *attendOne) rows(w []float32, head int) kernel.Mat {
-	c := o.kv.W.Cols
-	return kernel.Mat{Data: w[head*o.Dim*c:][:o.Dim*c], Stride: c}
+func (o *attendOne) rows(w kernel.Mat, head int) kernel.Mat {
+	from, to := head*o.Dim*w.Stride, (head+1)*o.Dim*w.Stride
+	if w.Half != nil {
+		w.Half = w.Half[from:to]
+	} else {
+		w.Data = w.Data[from:to]
+	}
+	return w
+}
+
+// grad is the gradient of kv's matrix.
+func (o *attendOne) grad() kernel.Mat {
+	return kernel.Mat{Data: o.kv.W.Grad, Stride: o.kv.W.Cols}
 }
 
 // ofHead are a head's columns of q, y or their gradients (sequences × dim).
@@ -134,7 +141,7 @@ type attendOneKeys attendOne
 
 func (f *attendOneKeys) Do(h, w int) {
 	o := (*attendOne)(f)
-	o.t.Pool.Scratch(w).Gemm(o.prec, o.q.Rows, o.x.Cols, o.Dim, o.ofHead(o.q.Data, h), o.keys(o.w, h), o.hidden(o.r, h).Data, o.stride, kernel.Epilogue{Alpha: o.Scale})
+	o.t.Pool.Scratch(w).Gemm(o.prec, o.q.Rows, o.x.Cols, o.Dim, o.ofHead(o.q.Data, h), o.keys(o.kv.W.mat(), h), o.hidden(o.r, h).Data, o.stride, kernel.Epilogue{Alpha: o.Scale})
 }
 
 type attendOneScores attendOne
@@ -165,7 +172,7 @@ type attendOneValues attendOne
 func (f *attendOneValues) Do(h, w int) {
 	o := (*attendOne)(f)
 	y := o.ofHead(o.y.Data, h)
-	o.t.Pool.Scratch(w).Gemm(o.prec, o.y.Rows, o.Dim, o.x.Cols, o.hidden(o.z, h), transposed(o.values(o.w, h)), y.Data, y.Stride, kernel.Epilogue{})
+	o.t.Pool.Scratch(w).Gemm(o.prec, o.y.Rows, o.Dim, o.x.Cols, o.hidden(o.z, h), transposed(o.values(o.kv.W.mat(), h)), y.Data, y.Stride, kernel.Epilogue{})
 	if o.kv.B != nil {
 		for i := range o.y.Rows {
 			kernel.Axpy(o.sum[i*o.Heads+h], o.bias(o.kv.B.Data, h), y.Data[i*y.Stride:][:o.Dim])
@@ -192,11 +199,9 @@ func (o *attendOne) backward(t *Tape) {
 		}
 	}
 	t.workspace(o.Heads * o.longest)
-	o.w = t.values(o.kv.W)
 	t.Pool.Run(o.KVHeads, (*attendOneValuesGrad)(o))
 	t.Pool.Run(o.q.Rows, (*attendOneScoresGrad)(o))
 	t.Pool.Run(o.KVHeads, (*attendOneKeysGrad)(o))
-	t.doneValues()
 	t.release(o.y)
 }
 
@@ -211,14 +216,14 @@ func (f *attendOneValuesGrad) Do(kv, w int) {
 		h := kv*o.group() + g
 		dy, z := o.ofHead(o.y.Grad, h), o.hidden(o.z, h)
 		if !o.kv.W.Frozen {
-			scratch.Gemm(o.prec, o.Dim, c, o.y.Rows, transposed(dy), z, o.values(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Accumulate: o.addW || g > 0, Stream: true})
+			scratch.Gemm(o.prec, o.Dim, c, o.y.Rows, transposed(dy), z, o.values(o.grad(), h).Data, c, kernel.Epilogue{Accumulate: o.addW || g > 0, Stream: true})
 		}
 		if b := o.kv.B; b != nil && !b.Frozen {
 			for i := range o.y.Rows {
 				kernel.Axpy(o.sum[i*o.Heads+h], dy.Data[i*dy.Stride:][:o.Dim], o.bias(b.Grad, h))
 			}
 		}
-		scratch.Gemm(o.prec, o.y.Rows, c, o.Dim, dy, o.values(o.w, h), z.Data, z.Stride, kernel.Epilogue{})
+		scratch.Gemm(o.prec, o.y.Rows, c, o.Dim, dy, o.values(o.kv.W.mat(), h), z.Data, z.Stride, kernel.Epilogue{})
 	}
 }
 
@@ -268,9 +273,9 @@ func (f *attendOneKeysGrad) Do(kv, w int) {
 	for g := range o.group() {
 		h := kv*o.group() + g
 		dr, dq := o.hidden(o.r, h), o.ofHead(o.dq, h)
-		scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.w, h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
+		scratch.Gemm(o.prec, o.q.Rows, o.Dim, c, dr, transposed(o.keys(o.kv.W.mat(), h)), dq.Data, dq.Stride, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addQ})
 		if !o.kv.W.Frozen {
-			scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.kv.W.Grad, h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW || g > 0, Stream: true})
+			scratch.Gemm(o.prec, o.Dim, c, o.q.Rows, transposed(o.ofHead(o.q.Data, h)), dr, o.keys(o.grad(), h).Data, c, kernel.Epilogue{Alpha: o.Scale, Accumulate: o.addW || g > 0, Stream: true})
 		}
 	}
 }

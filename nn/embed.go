@@ -41,7 +41,7 @@ func (o *embedForward) Do(i, worker int) {
 			var row []float32
 			if w.Half != nil {
 				row = tmp[:c]
-				widenRow(row, w.Half[at:at+c])
+				kernel.Widen(row, w.Half[at:at+c])
 			} else {
 				row = w.Data[at : at+c]
 			}

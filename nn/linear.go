@@ -40,7 +40,6 @@ type linear struct {
 func (t *Tape) Linear(x *Tensor, l *Linear, act kernel.Activation, scale []float32) *Tensor {
 	op := t.linears.next()
 	t.Pool.GemmGroup(t.Prec, []kernel.Product{op.forward(t, x, l, act, scale)})
-	t.doneValues()
 	t.record(op)
 	op.sides(t, act, scale)
 	return op.y
@@ -94,7 +93,7 @@ func (o *linear) forward(t *Tape, x *Tensor, l *Linear, act kernel.Activation, s
 	if l.W.packed != nil && !t.Train {
 		p.Packed = l.W.packed
 	} else {
-		p.B = kernel.Mat{Data: t.values(l.W), Stride: l.W.Cols, T: true}
+		p.B = transposed(l.W.mat())
 	}
 	return p
 }
@@ -106,7 +105,6 @@ func (o *linear) backward(t *Tape) {
 	}
 	if !o.x.noGrad {
 		t.Pool.GemmGroup(o.prec, []kernel.Product{o.toInput(t, dy)})
-		t.doneValues()
 	}
 	if !o.l.W.Frozen {
 		t.Pool.GemmGroup(o.prec, []kernel.Product{o.toWeight(dy)})
@@ -132,7 +130,7 @@ func (o *linear) toInput(t *Tape, dy []float32) kernel.Product {
 		ep.Mul = x.Deriv
 		x.derivDone = true
 	}
-	return kernel.Product{M: x.Rows, N: w.Cols, K: w.Rows, A: kernel.Mat{Data: dy, Stride: w.Rows}, B: kernel.Mat{Data: t.values(w), Stride: w.Cols},
+	return kernel.Product{M: x.Rows, N: w.Cols, K: w.Rows, A: kernel.Mat{Data: dy, Stride: w.Rows}, B: w.mat(),
 		C: dx, LDC: w.Cols, Epilogue: ep}
 }
 

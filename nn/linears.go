@@ -28,7 +28,6 @@ func (t *Tape) Linears(ys, xs []*Tensor, ls []*Linear, act kernel.Activation, sc
 		ys = append(ys, op.of[i].y)
 	}
 	t.Pool.GemmGroup(t.Prec, op.products)
-	t.doneValues()
 	t.record(op)
 	for i := range op.of {
 		var scale []float32
@@ -63,7 +62,6 @@ func (o *linears) backward(t *Tape) {
 		return
 	}
 	t.Pool.GemmGroup(o.of[0].prec, o.products)
-	t.doneValues()
 	for _, l := range o.waiting {
 		t.Pool.GemmGroup(l.prec, append(o.products[:0], l.toWeight(l.y.Grad)))
 	}

@@ -69,12 +69,7 @@ func (w *Weight) makeGrad() []float32 {
 // Pack lays the weight out as products read it. Until Unpack inference multiplies
 // by the values of now, at the precision given.
 func (w *Weight) Pack(pool *kernel.Pool, prec kernel.Precision) {
-	data := w.Data
-	if w.Half != nil {
-		data = make([]float32, len(w.Half))
-		pool.Run(chunks(len(data)), &widen{data, w.Half})
-	}
-	w.packed = pool.PackB(prec, w.Cols, w.Rows, kernel.Mat{Data: data, Stride: w.Cols, T: true})
+	w.packed = pool.PackB(prec, w.Cols, w.Rows, transposed(w.mat()))
 }
 
 // Unpack forgets what Pack laid out.

@@ -60,8 +60,6 @@ type Tape struct {
 	work       [][]float32
 	columns    addColumns
 	multiply   multiply
-	widen      widen
-	widened    [][]float32 // what values has made
 	activate   activate
 	ones       []int32 // 0, 1, 2 …: sequences of one query each
 	distance   squaredDistance

@@ -88,23 +88,18 @@ func (t *Tape) vocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 	if t.Train && !x.noGrad {
 		dx, add = t.gradOf(x)
 	}
-	values := t.values(w)
-	var theirs []float32
-	if teacher != nil {
-		theirs = t.values(teacher.W)
-	}
 	var sum float64
 	for from := 0; from < x.Rows; from += held {
 		n := min(held, x.Rows-from)
 		v.targets = targets[from : from+n]
 		rows := kernel.Mat{Data: x.Data[from*hidden:], Stride: hidden}
-		matrix := kernel.Mat{Data: values, Stride: hidden}
+		matrix := w.mat()
 		logits := kernel.Mat{Data: v.logits, Stride: words}
 		t.Pool.Gemm(t.Prec, n, words, hidden, rows, transposed(matrix), v.logits, words, kernel.Epilogue{})
 		if teacher != nil {
 			size := teacher.W.Cols
 			t.Pool.Gemm(t.Prec, n, words, size, kernel.Mat{Data: teacher.X.Data[from*size:], Stride: size},
-				transposed(kernel.Mat{Data: theirs, Stride: size}), v.theirs, words, kernel.Epilogue{})
+				transposed(teacher.W.mat()), v.theirs, words, kernel.Epilogue{})
 		}
 		t.Pool.Run(n, v)
 		for _, l := range v.losses[:n] {
@@ -118,7 +113,6 @@ func (t *Tape) vocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 			t.Pool.Gemm(t.Prec, words, hidden, n, transposed(logits), rows, grad, hidden, kernel.Epilogue{Accumulate: add})
 		}
 	}
-	t.doneValues()
 	v.targets, v.teacher = nil, nil
 	return share * sum
 }

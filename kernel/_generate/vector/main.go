@@ -37,6 +37,7 @@ func main() {
 			gatedGrad(w, a)
 		}
 		dropout(w)
+		widen(w)
 	}
 	Generate()
 }
