@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -50,9 +49,9 @@ func lockTemporary(name string, wait bool, open func(string) (*disk.File, error)
 		if err != nil {
 			return nil, err
 		}
-		if disk.Lock(f, wait) != nil {
+		if err := disk.Lock(f, wait); err != nil {
 			_ = f.Close()
-			return nil, fmt.Errorf("%s: it is being written already, perhaps by another process", name)
+			return nil, err
 		}
 		// Between opening and locking its last owner may have renamed it.
 		opened, err1 := f.Stat()

@@ -14,6 +14,7 @@ import (
 // weightEndings end the names of files of weights, and of training's state.
 var weightEndings = []string{
 	".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".npz", ".tflite", ".gguf", ".index.json",
+	".mlmodel", ".nemo", ".pkl", ".tar", ".gz", ".zip",
 }
 
 // carries tells whether a file beside a model's weights goes along to a model made

@@ -16,10 +16,9 @@ import (
 	"mlpfusion/internal/disk"
 )
 
-// carried are the files that a model of the hub is fetched with, and that a new one
-// takes from a tokenizer's folder: the tokenizer's, the defaults of generation, the file
-// by which transformers loads compressed blocks and, as package task names it, which
-// rows the model was trained on.
+// carried are the files that a new model takes from a tokenizer's folder: the
+// tokenizer's, the defaults of generation, the file by which transformers loads
+// compressed blocks and, as package task names it, which rows the model was trained on.
 var carried = []string{
 	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 	"vocab.txt", "vocab.json", "merges.txt",

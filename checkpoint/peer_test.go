@@ -126,3 +126,20 @@ open(sys.argv[1] + "/vocab.txt", "w").write("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
 		t.Errorf("found the tensors %q and the files %q", d.Weights.Names(), d.Carry)
 	}
 }
+
+// Python finds in the cache what was fetched, and nothing wrong with it.
+func TestPeerReadsCache(t *testing.T) {
+	s := newStandIn(t)
+	s.files["1_Pooling/config.json"] = []byte("{}")
+	dir := s.resolve("org/name")
+	got := python(t, `
+import huggingface_hub, sys
+print(huggingface_hub.snapshot_download("org/name", local_files_only=True))
+print(huggingface_hub.hf_hub_download("org/name", "1_Pooling/config.json", local_files_only=True))
+scan = huggingface_hub.scan_cache_dir()
+print([str(w) for w in scan.warnings], [len(r.files) for repo in scan.repos for r in repo.revisions])
+`)
+	if want := fmt.Sprintf("%s\n%s\n[] [%d]\n", dir, filepath.Join(dir, "1_Pooling", "config.json"), len(s.files)); got != want {
+		t.Errorf("Python says\n%sexpected\n%s", got, want)
+	}
+}

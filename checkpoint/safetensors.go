@@ -24,6 +24,7 @@ import (
 const (
 	weightsFile = "model.safetensors"
 	indexFile   = "model.safetensors.index.json"
+	pickleFile  = "pytorch_model.bin" // of PyTorch, which is not read
 )
 
 // maxHeader is the reference reader's limit on a header's bytes.

@@ -159,6 +159,14 @@ func Rename(from, to string) error {
 	return os.Rename(from, to)
 }
 
+// Symlink makes a symbolic link.
+func Symlink(target, path string) error {
+	if _, err := fault(OpCreate, path, 0); err != nil {
+		return err
+	}
+	return os.Symlink(target, path)
+}
+
 // Exchange swaps two names at once. Not every system and file system can.
 func Exchange(a, b string) error {
 	if _, err := fault(OpRename, b, 0); err != nil {
@@ -213,7 +221,7 @@ func SyncDir(path string) error {
 }
 
 // ErrLocked tells that another process, or another part of this one, has the lock.
-var ErrLocked = errors.New("it is locked")
+var ErrLocked = errors.New("it is being written already, perhaps by another process")
 
 // Lock takes the lock of an open file or directory, which goes when it is closed
 // or the process ends. Where another has it, it waits or returns ErrLocked. File
