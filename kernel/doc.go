@@ -7,18 +7,18 @@
 // # Implementations
 //
 // Every function has a portable implementation in plain Go, which is always
-// compiled and is the oracle that the assembly is tested against. On amd64 there
-// is assembly too, written by the generators in _generate, a module of its own:
+// compiled and is the oracle that the assembly is tested against. On amd64 and arm64
+// there is assembly too, written by the generators in _generate, a module of its own:
 // `make generate` runs them again and must change nothing. A build with the tag
 // noasm has none of it.
 //
 // Each function's implementations are registered with the extensions of the
-// instruction set that they need (forms_amd64.go), and the best that the processor
+// instruction set that they need (forms_amd64.go, forms_arm64.go), and the best that the processor
 // and the operating system can run is in use from the start; [Kernels] names them.
 // Products of bfloat16 are never slower than float32's: where VDPBF16PS is, as on
 // Intel's processors without AMX, inputs are rounded to bfloat16 and multiplied as
 // float32. The environment variable MLPFUSION_ISA (portable, avx2, avx512,
-// avx512bf16, amx) holds back what goes beyond that level.
+// avx512bf16, amx, neon) holds back what goes beyond that level.
 //
 // The vector functions have one source for AVX2 and AVX-512 with the vector width as
 // a parameter: 8 or 16 lanes, the last elements under a mask, so that nothing outside

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -133,22 +134,27 @@ func TestChoose(t *testing.T) {
 // float32's instruction, bfloat16 is multiplied as float32.
 func TestKernels(t *testing.T) {
 	if len(gemms[FP32].forms) == 1 {
-		t.Skip("this build has no assembly for amd64")
+		t.Skip("this build has no assembly")
 	}
 	const amd = AVX2 | AVX512 | AVX512BF16 | fastBF16
 	const widened = ", inputs rounded to bfloat16 and multiplied as float32"
-	for _, c := range []struct {
+	type processor struct {
 		name               string
 		isa                ISA
 		fp32, bf16, vector string
-	}{
+	}
+	processors := map[string][]processor{"amd64": {
 		{"none", 0, "portable", "portable" + widened, "portable"},
 		{"AVX2", AVX2, "avx2", "avx2" + widened, "avx2"},
 		{"AVX-512", AVX2 | AVX512, "avx512", "avx512" + widened, "avx512"},
 		{"AMD with AVX512_BF16", amd, "avx512", "avx512bf16", "avx512"},
 		{"Intel with AVX512_BF16", amd &^ fastBF16, "avx512", "avx512" + widened, "avx512"},
 		{"Intel with AMX", amd&^fastBF16 | AMX, "avx512", "amx", "avx512"},
-	} {
+	}, "arm64": {
+		{"NEON held back", 0, "portable", "portable" + widened, "portable"},
+		{"NEON", NEON, "neon", "neon" + widened, "portable"},
+	}}
+	for _, c := range processors[runtime.GOARCH] {
 		fp32, bf16, vector := kernels(c.isa)
 		if fp32 != c.fp32 || bf16 != c.bf16 || vector != c.vector {
 			t.Errorf("%s: %q, %q and %q, want %q, %q and %q", c.name, fp32, bf16, vector, c.fp32, c.bf16, c.vector)

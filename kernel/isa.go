@@ -15,6 +15,7 @@ const (
 	AVX512BF16                 // VDPBF16PS and the conversions
 	fastBF16                   // VDPBF16PS multiplies at twice the speed of float32; see detect
 	AMX                        // AMX tiles with bfloat16
+	NEON                       // arm64's vectors of 128 bits
 )
 
 // level is a set of extensions that MLPFUSION_ISA can name. Who asks for avx512bf16
@@ -30,6 +31,7 @@ var levels = []level{
 	{"avx512", AVX2 | AVX512},
 	{"avx512bf16", AVX2 | AVX512 | AVX512BF16 | fastBF16},
 	{"amx", AVX2 | AVX512 | AVX512BF16 | fastBF16 | AMX},
+	{"neon", NEON},
 }
 
 // isaEnv names the environment variable that forces a level.
