@@ -118,17 +118,14 @@ func Curves(ctx context.Context, src *checkpoint.Dir, opt FuseOptions, widths []
 func (f *fuser) shares() func(place int) float64 {
 	return func(place int) float64 {
 		b := f.blocks[place]
-		if b.Experts == 0 {
-			return 1
-		}
-		if b.Mixture >= len(f.opt.Usage) {
-			return 1 / float64(b.Experts)
+		if b.Experts == 0 || b.Mixture >= len(f.opt.Usage) {
+			return b.Share()
 		}
 		seen := f.opt.Usage[b.Mixture].Tokens
 		all := int64(b.Experts)
 		for _, n := range seen {
 			all += n
 		}
-		return float64(seen[b.Expert]+1) / float64(all)
+		return float64(b.TopK) * float64(seen[b.Expert]+1) / float64(all)
 	}
 }

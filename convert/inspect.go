@@ -25,7 +25,7 @@ type Contents struct {
 	Fusion             *checkpoint.Fusion `json:"fusion,omitempty"`
 	Blocks             []BlockContents    `json:"blocks"`
 	// MLPFLOPs are the multiply-adds of all MLPs for one token, times two, and of
-	// the original's. A token passes through one expert of a mixture: they count
+	// the original's. A token passes through some experts of a mixture: they count
 	// as their mean.
 	MLPFLOPs         int `json:"mlp_flops_per_token"`
 	OriginalMLPFLOPs int `json:"original_mlp_flops_per_token"`
@@ -147,9 +147,8 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 			bc.FLOPs = bc.FLOPs / b.Width * len(bc.Sizes)
 		}
 		change += bc.OriginalParam - bc.Parameters
-		share := 1 / float64(max(1, b.Experts))
-		flops += share * float64(bc.FLOPs)
-		original += share * float64(bc.OriginalFLOPs)
+		flops += b.Share() * float64(bc.FLOPs)
+		original += b.Share() * float64(bc.OriginalFLOPs)
 		c.Blocks = append(c.Blocks, bc)
 	}
 	c.MLPFLOPs, c.OriginalMLPFLOPs = int(math.Round(flops)), int(math.Round(original))

@@ -14,7 +14,7 @@ import (
 type RouterUse struct {
 	model.Usage
 	// Original is what it did in the model that was compressed, on the same
-	// texts, and Same the number of tokens for which both chose one expert.
+	// texts, and Same how often both sent a token to one expert.
 	Original *model.Usage `json:"original,omitempty"`
 	Same     int64        `json:"same,omitempty"`
 }
@@ -45,12 +45,13 @@ func Routers(ctx context.Context, pool *kernel.Pool, m, original *model.Model, b
 				return nil, err
 			}
 			tapes[k].Reset(0)
-			m.Forward(tapes[k], &batches[i])
+			m.ForwardAll(tapes[k], &batches[i], &model.Output{AllTokens: true})
 			routings[k] = m.Routings()
 		}
 		for k, before := range routings[1] {
-			for t, e := range routings[0][k].Expert {
-				if e == before.Expert[t] {
+			now, n := routings[0][k].Expert, before.Router.TopK
+			for j, e := range now {
+				if token := j / n * n; slices.Contains(before.Expert[token:token+n], e) {
 					uses[k].Same++
 				}
 			}

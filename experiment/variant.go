@@ -121,14 +121,17 @@ func (v *Variant) together() bool { return v.Method.Mixtures && !v.Method.Merges
 // those parameters give, and with it fuses experts to c units too.
 func (v *Variant) options(c int, cfg *model.Config) convert.FuseOptions {
 	o := convert.FuseOptions{Plan: convert.Plan{Width: c}, Method: v.Method.Name, Fusion: v.Fusion}
-	experts := max(1, cfg.Mixture.Experts)
+	experts, whole := 1, cfg.Intermediate
+	if m := &cfg.Mixture; m.Experts > 0 {
+		experts, whole = m.Experts, m.Width
+	}
 	switch {
 	case v.Method.Merges && v.Fusion.Experts == 0:
-		o.Width, o.Fusion.Experts = cfg.Intermediate, max(1, experts*c/cfg.Intermediate)
+		o.Width, o.Fusion.Experts = whole, max(1, experts*c/whole)
 	case v.Params:
 		o.Width = experts * c
 	case v.Usage:
-		o.Width, o.Budget, o.BudgetOf = 0, float64(c)/float64(cfg.Intermediate), fusion.Params
+		o.Width, o.Budget, o.BudgetOf = 0, float64(c)/float64(whole), fusion.Params
 	}
 	return o
 }

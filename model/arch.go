@@ -15,7 +15,7 @@ type Arch struct {
 	DecoderLayers int
 	Attention     []Attention // of each layer; of an encoder–decoder all are alike
 
-	Intermediate int // hidden units of an MLP, or of an expert, before fusion, p_I
+	Intermediate int // hidden units of an MLP before fusion, p_I
 	Multiple     int // of which a share of the units is to be one, for fast products elsewhere; 0: any number will do
 	Act          kernel.Activation
 	Gated        bool
@@ -83,12 +83,20 @@ func (a *Attention) plain() bool {
 
 // Mixture describes the mixtures of experts of a model, which are all alike.
 type Mixture struct {
-	Experts            int // of each; 0 in a model without mixtures
-	Capacity           int // tokens of a sequence that an expert takes
+	Experts int // of each; 0 in a model without mixtures
+	Width   int // hidden units of an expert before fusion
+	nn.Router
 	RouterBias         bool
 	Jitter             float32 // of what a router reads in training
 	ZLoss, BalanceLoss float64 // weights of the routers' losses
+	// BySequence has the balance loss count the tokens of each sequence apart.
+	BySequence bool
+
+	dense map[int]bool // layers that have an MLP in place of a mixture
 }
+
+// in tells whether a layer of a stack has a mixture.
+func (m *Mixture) in(layer int) bool { return m.Experts > 0 && !m.dense[layer] }
 
 // Norm is a kind of normalisation.
 type Norm int
@@ -120,11 +128,26 @@ type names struct {
 	attnNorms      norms
 	gate, up, down string
 	gateUp         string // gate and up in one matrix, in place of theirs
+	mixture        mixtureNames
 	mlpNorms       norms
 	norm           string // after the last layer
 	head           string // of a language model
 	transposed     bool   // the layers' matrices are stored transposed, as Conv1D
 	scaledInit     bool   // out and down begin smaller by √(2·layers)
+}
+
+// mixtureNames are those of a layer's mixture. A stack is one tensor of three dimensions
+// that holds the matrices of all experts, of gate and up both: what a checkpoint may
+// have in place of a tensor for each, or has where the family is stacked.
+type mixtureNames struct {
+	name           string // of the mixture within the layer
+	router         string // within the mixture, as the next
+	expert         string // %d stands for its number
+	gate, up, down string // within the expert
+	gateUpStack    string // within the layer, as the next two; with .weight where it has that
+	downStack      string
+	otherRouter    string // the router's name beside stacks
+	stacked        bool
 }
 
 // norms are the places of the norms about a sublayer f, which say what kind of

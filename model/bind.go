@@ -125,23 +125,27 @@ func (s *Source) bind(newHead bool) error {
 	headless := 0 // of the problems, tensors of the head that are not there
 	used := map[string]bool{}
 	for _, t := range s.Tensors {
+		place := t.Place
 		src := lookup(w, f.prefix, t.file())
-		for _, name := range t.Also {
+		for _, also := range t.others() {
 			if src == nil {
-				src = lookup(w, f.prefix, name)
+				place, src = also, lookup(w, f.prefix, also.In)
 			}
+		}
+		if src == nil {
+			place = t.Place
 		}
 		var part *checkpoint.Tensor
 		if src != nil {
 			used[src.Name] = true
-			part = t.cut(src)
+			part = place.cut(src, t.Shape)
 		}
 		switch {
 		case part != nil && part.DType == checkpoint.I8:
 			scale, ok := w.Tensor(Int8Scale(src.Name))
 			if ok {
 				used[scale.Name] = true
-				scale = (&Tensor{Shape: t.Shape[:1], Place: t.Place}).cut(scale)
+				scale = place.cut(scale, t.Shape[:1])
 			}
 			if !ok || scale == nil || !scale.DType.IsFloat() {
 				problems = append(problems, fmt.Sprintf("%s: expected a factor for each of the %d rows of the int8 matrix, found none", Int8Scale(src.Name), src.Shape[0]))
@@ -155,12 +159,12 @@ func (s *Source) bind(newHead bool) error {
 		case t.Head && newHead:
 			s.New = append(s.New, t.Name)
 		case src == nil:
-			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found no such tensor", t.file(), t.fileShape()))
+			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found no such tensor", t.file(), t.shape(t.Shape)))
 			if t.Head {
 				headless++
 			}
 		default:
-			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found %v", src.Name, t.fileShape(), src.Shape))
+			problems = append(problems, fmt.Sprintf("%s: expected shape %v, found %v", src.Name, place.shape(t.Shape), src.Shape))
 		}
 		if src != nil && strings.HasPrefix(t.file(), f.prefix) && src.Name == strings.TrimPrefix(t.file(), f.prefix) {
 			s.extra = f.prefix
@@ -204,7 +208,7 @@ func lookup(w *checkpoint.Reader, prefix, name string) *checkpoint.Tensor {
 	return nil
 }
 
-// file is the checkpoint's tensor that holds t, and fileShape its shape.
+// file is the checkpoint's tensor that holds t.
 func (t *Tensor) file() string {
 	if t.In != "" {
 		return t.In
@@ -212,20 +216,35 @@ func (t *Tensor) file() string {
 	return t.Name
 }
 
-func (t *Tensor) fileShape() []int {
-	shape := slices.Clone(t.Shape)
-	shape[0] *= max(1, t.Parts)
+// others are the places where t may lie besides its own.
+func (t *Tensor) others() []Place {
+	if t.Stack > 0 { // alone, as it lies where the stack is not whole
+		return append(slices.Clone(t.Also), Place{In: t.Name, Transposed: t.Transposed})
+	}
+	return t.Also
+}
+
+// shape is that of the checkpoint's tensor which holds one of the given shape.
+func (p *Place) shape(of []int) []int {
+	shape := slices.Clone(of)
+	shape[0] *= max(1, p.Parts)
+	if p.Stack > 0 {
+		shape[0] /= p.Stack
+		shape = append([]int{p.Stack}, shape...)
+	}
 	return shape
 }
 
-// cut returns the part of a checkpoint's tensor that t is; nil if that has another
-// shape.
-func (t *Tensor) cut(src *checkpoint.Tensor) *checkpoint.Tensor {
-	if !slices.Equal(src.Shape, t.fileShape()) {
+// cut returns the part of a checkpoint's tensor that is the stated one, of the given
+// shape; nil if the tensor has another shape than that asks for.
+func (p *Place) cut(src *checkpoint.Tensor, shape []int) *checkpoint.Tensor {
+	if !slices.Equal(src.Shape, p.shape(shape)) {
 		return nil
 	}
-	if t.Parts == 0 {
+	if p.Parts == 0 {
 		return src
 	}
-	return src.Rows(t.Part*t.Shape[0], (t.Part+1)*t.Shape[0])
+	matrix := *src
+	matrix.Shape = append([]int{p.Parts * shape[0]}, shape[1:]...)
+	return matrix.Rows(p.Part*shape[0], (p.Part+1)*shape[0])
 }

@@ -19,11 +19,11 @@ type Block struct {
 	Bias           bool   // the matrices have biases
 	Act            kernel.Activation
 
-	// Of an expert: its number among the Experts of mixture number Mixture, and the
-	// names of the router's matrix (Experts × hidden) and of its bias, "" if it has
-	// none. Experts is 0 for a dense MLP.
-	Experts, Expert, Mixture int
-	Router, RouterBias       string
+	// Of an expert: its number among the Experts of mixture number Mixture, of which
+	// TopK see each token, and the names of the router's matrix (Experts × hidden) and
+	// of its bias, "" if it has none. Experts is 0 for a dense MLP.
+	Experts, Expert, Mixture, TopK int
+	Router, RouterBias             string
 
 	Hidden   int
 	Width    int // as loaded
@@ -36,9 +36,10 @@ type Block struct {
 // Matrix is one matrix of a block, stated as Name.weight, with its bias.
 type Matrix struct {
 	Name string
-	// Place says where it lies, without .weight, while it is one matrix: factors
-	// and biases are not transposed, and factors lie under their own names.
+	// Place says where it lies while it is one matrix: factors and biases are not
+	// transposed, and factors lie under their own names.
 	Place
+	Also []Place // see Tensor.Also
 }
 
 // Gated tells whether the block has a gate.
@@ -46,6 +47,14 @@ func (b *Block) Gated() bool { return b.Gate.Name != "" }
 
 // Units is Arch.Units for the block as it is.
 func (b *Block) Units(share float64) int { return unitsOf(share, b.Width, b.multiple) }
+
+// Share is the block's share of its layer's tokens, were they even among experts.
+func (b *Block) Share() float64 {
+	if b.Experts == 0 {
+		return 1
+	}
+	return float64(b.TopK) / float64(b.Experts)
+}
 
 // Matrices is the number of the block's matrices.
 func (b *Block) Matrices() int {
@@ -90,15 +99,11 @@ func (b *Block) In(form BlockConfig) []Tensor {
 		Matrix
 		out, in int
 	}{{"gate", b.Gate, form.Width, b.Hidden}, {"up", b.Up, form.Width, b.Hidden}, {"down", b.Down, b.Hidden, form.Width}} {
-		place := func(end string) Place {
-			p := m.Place
-			if p.In != "" {
-				p.In += end
-			}
-			return p
-		}
-		weight, bias := place(".weight"), place(".bias")
+		bias := m.Place
 		bias.Transposed = false
+		if before, ok := strings.CutSuffix(bias.In, ".weight"); ok {
+			bias.In = before + ".bias"
+		}
 		switch {
 		case m.Name == "":
 			continue
@@ -107,9 +112,10 @@ func (b *Block) In(form BlockConfig) []Tensor {
 			add(m.role+".u", m.Name+".factor_u", Normal, Place{}, m.out, form.Rank)
 			bias = Place{}
 		case m.Transposed:
-			add(m.role, m.Name+".weight", Normal, weight, m.in, m.out)
+			add(m.role, m.Name+".weight", Normal, m.Place, m.in, m.out)
 		default:
-			add(m.role, m.Name+".weight", Normal, weight, m.out, m.in)
+			add(m.role, m.Name+".weight", Normal, m.Place, m.out, m.in)
+			list[len(list)-1].Also = m.Also
 		}
 		if b.Bias {
 			add(m.role+".bias", m.Name+".bias", Zeros, bias, m.out)
@@ -136,12 +142,15 @@ func Owner(blocks []*Block, b *Block) *Block {
 // place.
 func (b *builder) mlp(block Block) *MLP {
 	blk, c := &block, b.cfg
+	if blk.Original == 0 {
+		blk.Original = c.Intermediate
+	}
 	form, fused := c.Blocks[blk.Name]
 	if !fused {
-		form.Width = c.Intermediate
+		form.Width = blk.Original
 	}
 	blk.Act, blk.Bias, blk.Hidden = c.Act, c.MLPBias, c.Hidden
-	blk.Width, blk.Original, blk.Form, blk.multiple = form.Width, c.Intermediate, form, c.Multiple
+	blk.Width, blk.Form, blk.multiple = form.Width, form, c.Multiple
 	m := &MLP{Act: c.Act}
 	if form.ClusterSizes {
 		m.unitNorm = make([]float32, form.Width)

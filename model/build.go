@@ -8,8 +8,8 @@ type Tensor struct {
 	Name  string
 	Shape []int // as in the checkpoint, transposed matrices too
 	Place
-	Also  []string // other names that a checkpoint may have it under
-	Head  bool     // belongs to the task head: made anew when a checkpoint lacks it
+	Also  []Place // other places where a checkpoint may have it
+	Head  bool    // belongs to the task head: made anew when a checkpoint lacks it
 	Init  Init
 	Block *Block    // that it belongs to; nil: to none
 	Role  string    // in its block, see Block.Tensors
@@ -24,6 +24,9 @@ type Place struct {
 	// Part is which of Parts equal parts of it, one below the other; 0 of 0 is
 	// the whole.
 	Part, Parts int
+	// Stack > 0 tells that the tensor has three dimensions: so many matrices, one
+	// below the other.
+	Stack int
 	// Transposed tells that it is stored as the transpose of how it is used.
 	Transposed bool
 }
@@ -94,6 +97,12 @@ func (b *builder) state(t Tensor, w *nn.Weight, from, to, cols int) *Tensor {
 // linear states a layer's matrix (out × in) as name.weight and, if asked, its bias.
 func (b *builder) linear(in, out int, bias bool, init Init, name string) *nn.Linear {
 	return b.stacked(in, bias, init, []string{name}, []int{out})
+}
+
+// also gives the tensor stated last another place.
+func (b *builder) also(p Place) {
+	last := &b.tensors[len(b.tensors)-1]
+	last.Also = append(last.Also, p)
 }
 
 // stacked states the layers of the given names and numbers of outputs, one upon
@@ -171,7 +180,10 @@ func (b *builder) rmsNorm(width int, name string) *nn.RMSNorm {
 
 // embedding states a table of rows, which may have other names too.
 func (b *builder) embedding(rows int, name string, also ...string) *nn.Weight {
-	w := b.tensor(Tensor{Name: name + ".weight", Shape: []int{rows, b.cfg.Hidden}, Init: Normal, Also: also})
+	w := b.tensor(Tensor{Name: name + ".weight", Shape: []int{rows, b.cfg.Hidden}, Init: Normal})
+	for _, name := range also {
+		b.also(Place{In: name})
+	}
 	if b.alloc && b.shared == nil {
 		w.Touched = nn.NewRowSet(rows)
 	}

@@ -3,6 +3,7 @@ package model_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 // TestNext writes sequences of several lengths with the cache, in pieces of
 // several sizes, and compares the logits with those of the whole sequences.
 func TestNext(t *testing.T) {
-	for _, name := range append([]string{"gpt2", "t5", "t5-gated", "switch"}, decoders...) {
+	for _, name := range slices.Concat([]string{"gpt2", "t5", "t5-gated", "switch"}, decoders, mixtures) {
 		for _, packed := range []bool{false, true} {
 			t.Run(name+"/"+strconv.FormatBool(packed), func(t *testing.T) {
 				m := load(t, name, model.LoadOptions{})

@@ -21,7 +21,7 @@ var decoders = []string{"llama", "llama-3", "llama-linear", "llama-yarn", "mistr
 // TestGreedy continues a prompt token by token with the cache, and must write what
 // transformers does, past the length of every window.
 func TestGreedy(t *testing.T) {
-	for _, name := range decoders {
+	for _, name := range append(decoders, mixtures...) {
 		t.Run(name, func(t *testing.T) {
 			g := openGolden(t, name)
 			m := load(t, name, model.LoadOptions{})

@@ -14,8 +14,8 @@ import (
 )
 
 // languageModels are checkpoints with what PyTorch computed with them
-// (scripts/goldens/gpt2.py and decoders.py).
-var languageModels = append([]string{"gpt2", "gpt2-options", "gpt2-base", "gpt2-fused"}, decoders...)
+// (scripts/goldens/gpt2.py, decoders.py and mixtures.py).
+var languageModels = slices.Concat([]string{"gpt2", "gpt2-options", "gpt2-base", "gpt2-fused"}, decoders, mixtures)
 
 func (g goldenFile) text(batch string) *model.Input {
 	return &model.Input{IDs: g.Ints(batch + ".ids"), Offsets: g.Ints(batch + ".offsets"), Targets: g.Ints(batch + ".targets")}
@@ -71,6 +71,7 @@ func TestLanguageModelGradients(t *testing.T) {
 			var first [][]float32
 			for _, workers := range []int{1, 2} {
 				m := load(t, name, model.LoadOptions{})
+				m.RouterLosses = slices.Contains(g.Names(), "balance_loss")
 				pool := kernel.NewPool(workers)
 				defer pool.Close()
 				tape := nn.NewTape(pool)

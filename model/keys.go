@@ -66,8 +66,9 @@ func (r *reader) note(format string, args ...any) {
 
 // The largest sizes: far beyond what there is, and soon walked through.
 const (
-	mostUnits  = 1 << 24
-	mostLayers = 1 << 12
+	mostUnits   = 1 << 24
+	mostLayers  = 1 << 12
+	mostExperts = 1 << 16
 )
 
 // size returns a key's value, a size; 0, with an error, if that cannot be.

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"fmt"
+
 	"mlpfusion/kernel"
 	"mlpfusion/nn"
 )
@@ -89,15 +91,21 @@ func (m *Model) routerLosses(t *nn.Tape) (loss float64) {
 		if len(m.routings) == 0 {
 			continue
 		}
-		m.RouterZLoss[i], m.BalanceLoss[i] = t.RouterLosses(m.routings, c.ZLoss, c.BalanceLoss)
+		groups := m.routings[0].Offsets
+		if !c.BySequence {
+			m.batch = [2]int32{0, int32(m.routings[0].Logits.Rows)}
+			groups = m.batch[:]
+		}
+		m.RouterZLoss[i], m.BalanceLoss[i] = t.RouterLosses(m.routings, groups, c.ZLoss, c.BalanceLoss)
 		loss += c.ZLoss*m.RouterZLoss[i] + c.BalanceLoss*m.BalanceLoss[i]
 	}
 	return loss
 }
 
-// mixture is a sublayer in which each token passes through the one expert that a
+// mixture is a sublayer in which each token passes through the experts that a
 // router chooses.
 type mixture struct {
+	*Mixture
 	decoder bool // of an encoder–decoder's second stack
 	router  *nn.Linear
 	experts []*MLP
@@ -107,15 +115,19 @@ type mixture struct {
 	usage   *Usage
 }
 
-// mixture states a mixture of the given name: its router and its experts, each a
-// block of its own.
-func (b *builder) mixture(name, router string, expert func(e int) Block) *mixture {
+// mixture states a mixture of the given name: its router, which may have other places
+// too, and its experts, each a block of its own.
+func (b *builder) mixture(name, router string, also []Place, expert func(e int) Block) *mixture {
 	c := &b.cfg.Mixture
-	m := &mixture{usage: &Usage{Name: name, Tokens: make([]int64, c.Experts)}, outputs: make([]*nn.Tensor, c.Experts)}
+	m := &mixture{Mixture: c, usage: &Usage{Name: name, Tokens: make([]int64, c.Experts)}, outputs: make([]*nn.Tensor, c.Experts)}
 	m.router = b.linear(b.cfg.Hidden, c.Experts, c.RouterBias, Normal, router)
+	for _, p := range also {
+		b.also(p)
+	}
 	for e := range c.Experts {
 		block := expert(e)
-		block.Experts, block.Expert, block.Mixture, block.Router = c.Experts, e, len(b.mixtures), router+".weight"
+		block.Experts, block.Expert, block.Mixture, block.Router, block.Original = c.Experts, e, len(b.mixtures), router+".weight", c.Width
+		block.TopK = c.TopK
 		if c.RouterBias {
 			block.RouterBias = router + ".bias"
 		}
@@ -126,16 +138,40 @@ func (b *builder) mixture(name, router string, expert func(e int) Block) *mixtur
 	return m
 }
 
-// forward sends each token of x through its expert. Tokens of one sequence
-// compete for an expert's places; those it has no place for get zero, so that
-// they pass by on the residual path. The router computes in float32 always
-// (section 2.4) and, while training, reads its input multiplied by noise.
-func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, c *Config) *nn.Tensor {
+// stackMixture states the mixture of a layer whose parts at names.
+func (b *builder) stackMixture(layer int, at func(part string) string) *mixture {
+	n, experts := &b.cfg.names.mixture, b.cfg.Mixture.Experts
+	var also []Place
+	if n.otherRouter != "" {
+		also = append(also, Place{In: at(n.otherRouter)})
+	}
+	matrix := func(name string, stack Place) Matrix {
+		if n.stacked {
+			return Matrix{Name: name, Place: stack}
+		}
+		return Matrix{Name: name, Also: []Place{stack}}
+	}
+	return b.mixture(at(n.name), at(n.name)+"."+n.router, also, func(e int) Block {
+		name := at(n.name) + "." + fmt.Sprintf(n.expert, e)
+		gateUp := Place{In: at(n.gateUpStack), Part: 2 * e, Parts: 2 * experts, Stack: experts}
+		up := gateUp
+		up.Part++
+		return Block{Name: name, Layer: layer, Depth: layer, Gate: matrix(name+"."+n.gate, gateUp), Up: matrix(name+"."+n.up, up),
+			Down: matrix(name+"."+n.down, Place{In: at(n.downStack), Part: e, Parts: experts, Stack: experts})}
+	})
+}
+
+// forward sends each token of x through its experts. Where these have places, the
+// tokens of one sequence compete for them; those an expert has no place for get zero
+// of it, so that they pass by on the residual path. The router computes in float32
+// always (Switch Transformers, arXiv 2101.03961, section 2.4) and, while training,
+// reads its input multiplied by noise. drop is the dropout of the experts' units.
+func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float32) *nn.Tensor {
 	prec := t.Prec
 	t.Prec = kernel.FP32
-	logits := t.Linear(t.Jitter(x, c.Mixture.Jitter), m.router, kernel.Identity, nil)
+	logits := t.Linear(t.Jitter(x, m.Jitter), m.router, kernel.Identity, nil)
 	t.Prec = prec
-	r := t.Route(logits, offsets, c.Mixture.Capacity)
+	r := t.Route(logits, offsets, &m.Router)
 	m.routing = r
 	m.usage.Dropped += int64(r.Dropped)
 	m.busy.of = m.busy.of[:0]
@@ -149,7 +185,7 @@ func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, c *Config) 
 			expert.H, expert.Y = xe, xe // as a forward pass on no token would leave
 		}
 	}
-	m.busy.forward(t, c.HiddenDrop)
+	m.busy.forward(t, drop)
 	for e, expert := range m.experts {
 		m.outputs[e] = nil
 		if r.Load(e) > 0 {

@@ -30,6 +30,7 @@ type Model struct {
 	recompute bool // see Recompute
 
 	routings []*nn.Routing // of one stack
+	batch    [2]int32      // all its tokens
 	output   Output
 	rows     []int32              // that the head reads
 	targets  []int32              // of those rows
@@ -240,7 +241,7 @@ func (m *Model) states(t *nn.Tape, in *Input, out *Output) *nn.Tensor {
 	s := m.net.embed(t, in)
 	out.keep(t, s.X)
 	for i := range m.Depth() {
-		if i == m.Depth()-1 && !out.AllTokens {
+		if i == m.Depth()-1 && !out.AllTokens && !m.RouterLosses {
 			return m.net.layer(t, i, s, in, m.rows).X
 		}
 		if m.recompute && t.Train {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"mlpfusion/checkpoint"
@@ -49,16 +50,41 @@ type FileTensor struct {
 func FileTensors(stated []Tensor) []FileTensor {
 	var files []FileTensor
 	at := map[string]int{}
+	whole := wholeStacks(stated)
 	for i, t := range stated {
+		if t.Stack > 0 && !whole[t.In] {
+			t.Place = Place{Transposed: t.Transposed}
+		}
 		k, ok := at[t.file()]
 		if !ok {
 			k = len(files)
 			at[t.file()] = k
-			files = append(files, FileTensor{Name: t.file(), Shape: t.fileShape(), Transposed: t.Transposed, Parts: make([]int, max(1, t.Parts))})
+			files = append(files, FileTensor{Name: t.file(), Shape: t.shape(t.Shape), Transposed: t.Transposed, Parts: make([]int, max(1, t.Parts))})
 		}
 		files[k].Parts[t.Part] = i
 	}
 	return files
+}
+
+// wholeStacks tells which stacks have all their matrices stated, in one shape. Where
+// that is not so, each lies in a tensor of its own name.
+func wholeStacks(stated []Tensor) map[string]bool {
+	parts, shapes := map[string]int{}, map[string][]int{}
+	for _, t := range stated {
+		if t.Stack == 0 {
+			continue
+		}
+		if was, ok := shapes[t.In]; ok && !slices.Equal(was, t.Shape) {
+			parts[t.In] = -t.Parts
+		}
+		shapes[t.In] = t.Shape
+		parts[t.In]++
+	}
+	whole := map[string]bool{}
+	for _, t := range stated {
+		whole[t.In] = t.Stack > 0 && parts[t.In] == t.Parts
+	}
+	return whole
 }
 
 // Values returns what the file's tensor holds, given the values of each stated one as

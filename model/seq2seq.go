@@ -111,7 +111,7 @@ func (b *builder) seqStack(stack string, depth, layers, step int) *seqStack {
 			return blk
 		}
 		if sparse(i, step) {
-			l.experts = b.mixture(mlp, c.seq2seq.at(c, mlp)+".router.classifier", func(e int) Block {
+			l.experts = b.mixture(mlp, c.seq2seq.at(c, mlp)+".router.classifier", nil, func(e int) Block {
 				return place(fmt.Sprintf("%s.experts.expert_%d", mlp, e))
 			})
 		} else {
@@ -208,7 +208,7 @@ func (m *encoderDecoder) sublayers(t *nn.Tape, stack *seqStack, i int, s State, 
 	}
 	y := l.mlpNorm.of(t, x)
 	if l.experts != nil {
-		y = l.experts.forward(t, y, offsets, c)
+		y = l.experts.forward(t, y, offsets, c.HiddenDrop)
 	} else {
 		l.mlp.Residual = x
 		y = l.mlp.forward(t, y, offsets, c.HiddenDrop)

@@ -28,7 +28,8 @@ type stackLayer struct {
 	qkv          *nn.Linear // queries, keys and values as one
 	q, kv        *nn.Linear // of a last layer in which few tokens are queries, apart
 	out          *nn.Linear
-	mlp          *MLP
+	mlp          *MLP // or
+	experts      *mixture
 }
 
 // sublayer are the norms about f in sum(x + after(f(before(x)))); nil: none.
@@ -95,18 +96,28 @@ func (b *builder) stackLayer(i int) *stackLayer {
 		l.q, l.kv = b.split(l.qkv, width)
 		l.qkv = nil
 	}
-	place := Place{Transposed: n.transposed}
-	block := Block{Name: name, Layer: i, Depth: i, Gate: Matrix{at(n.gate), place}, Up: Matrix{at(n.up), place}, Down: Matrix{at(n.down), place}}
+	if c.Mixture.in(i) {
+		l.experts = b.stackMixture(i, at)
+	} else {
+		l.mlp = b.stackMLP(i, name, at)
+		l.mlp.Normed = n.mlpNorms.after != ""
+	}
+	l.ffn.after, l.ffn.sum = b.norm(at(n.mlpNorms.after)), b.norm(at(n.mlpNorms.sum))
+	return l
+}
+
+// stackMLP states the MLP of a layer whose parts at names.
+func (b *builder) stackMLP(layer int, name string, at func(part string) string) *MLP {
+	n := &b.cfg.names
+	matrix := func(part string) Matrix { return Matrix{Name: at(part), Place: Place{Transposed: n.transposed}} }
+	block := Block{Name: name, Layer: layer, Depth: layer, Gate: matrix(n.gate), Up: matrix(n.up), Down: matrix(n.down)}
 	if n.gateUp != "" {
-		block.Gate.Place, block.Up.Place = Place{In: at(n.gateUp), Parts: 2}, Place{In: at(n.gateUp), Part: 1, Parts: 2}
+		block.Gate.Place, block.Up.Place = Place{In: at(n.gateUp) + ".weight", Parts: 2}, Place{In: at(n.gateUp) + ".weight", Part: 1, Parts: 2}
 	}
 	if n.block != "" {
 		block.Name = at(n.block)
 	}
-	l.mlp = b.mlp(block)
-	l.ffn.after, l.ffn.sum = b.norm(at(n.mlpNorms.after)), b.norm(at(n.mlpNorms.sum))
-	l.mlp.Normed = l.ffn.after != nil
-	return l
+	return b.mlp(block)
 }
 
 func (m *stack) embed(t *nn.Tape, in *Input) State {
@@ -135,10 +146,15 @@ func (m *stack) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State
 	y := t.Linear(m.attend(t, i, normed, asked, in, rows), l.out, kernel.Identity, nil)
 	x = l.attn.join(t, y, kept, c.HiddenDrop)
 	normed = l.ffn.before.of(t, x)
-	if normed != x {
-		l.mlp.Residual = x
+	if l.experts != nil {
+		y = l.experts.forward(t, normed, offsets, 0)
+	} else {
+		if normed != x {
+			l.mlp.Residual = x
+		}
+		y = l.mlp.forward(t, normed, offsets, 0)
 	}
-	return State{X: l.ffn.join(t, l.mlp.forward(t, normed, offsets, 0), x, c.HiddenDrop)}
+	return State{X: l.ffn.join(t, y, x, c.HiddenDrop)}
 }
 
 // join adds what a sublayer gives to what it read.

@@ -1,5 +1,7 @@
 package model
 
+import "mlpfusion/nn"
+
 // Switch Transformers (arXiv 2101.03961): T5 with mixtures of experts in place of
 // some MLPs. transformers has no class with a label head; its tensors are named
 // here as T5's and the others as SwitchTransformersModel's, so that transformers
@@ -34,8 +36,9 @@ func switchArch(r *reader) *Arch {
 	a, s := t5Arch(r)
 	a.Act = r.act("dense_act_fn", k.DenseAct)
 	a.Mixture = Mixture{
-		Experts: r.within("num_experts", k.Experts, 1, 1<<16), Capacity: r.size("expert_capacity", k.ExpertCapacity), RouterBias: k.RouterBias,
-		Jitter: k.RouterJitter, ZLoss: k.RouterZLoss, BalanceLoss: k.RouterAuxLoss,
+		Experts: r.within("num_experts", k.Experts, 1, mostExperts), Width: a.Intermediate,
+		Router:     nn.Router{TopK: 1, Capacity: r.size("expert_capacity", k.ExpertCapacity)},
+		RouterBias: k.RouterBias, Jitter: k.RouterJitter, ZLoss: k.RouterZLoss, BalanceLoss: k.RouterAuxLoss, BySequence: true,
 	}
 	step := func(key string, sparse, layers int) int {
 		if sparse < 0 || sparse > layers {

@@ -19,7 +19,7 @@ func TestTwoReaders(t *testing.T) {
 		logits.noGrad = true
 		rng := rand.New(rand.NewPCG(3, 4))
 		copy(logits.Data, normal(rng, len(logits.Data), 1))
-		r := tape.Route(logits, []int32{0, int32(rows / 2), int32(rows)}, rows/5)
+		r := tape.Route(logits, []int32{0, int32(rows / 2), int32(rows)}, &Router{TopK: 1, Capacity: rows / 5})
 		return append(tape.Dispatch(x, r), tape.Combine(tape.Dispatch(x, r), r, cols))
 	}
 	for name, read := range map[string]func(tape *Tape, x *Tensor) []*Tensor{

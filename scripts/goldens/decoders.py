@@ -67,6 +67,7 @@ class Tokens:
     """What a model gives for each token."""
 
     def __init__(self, outs):
+        self.outs = outs
         self.logits = torch.cat([o.logits[0] for o in outs])
         self.hidden_states = [torch.cat(h) for h in zip(*([s[0] for s in o.hidden_states] for o in outs))]
 
@@ -81,7 +82,7 @@ def more(model, g):
     """What follows a prompt, and the gradients of a fused matrix's two halves."""
     halves = {}
     for name, v in g.items():
-        if name.startswith("grad.") and "gate_up_proj" in name:
+        if name.startswith("grad.") and "gate_up_proj.weight" in name:
             for part, half in zip(("gate_proj", "up_proj"), v.chunk(2)):
                 halves[name.replace("gate_up_proj", part)] = half
     prompt = g["a.ids"][:9]

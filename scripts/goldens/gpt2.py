@@ -65,7 +65,7 @@ def run(model, data):
 
 def loss_of(model, data, run=run):
     out, mask = run(model, data)
-    return torch.nn.functional.cross_entropy(out.logits[mask], data["targets"], ignore_index=-1)
+    return torch.nn.functional.cross_entropy(out.logits[mask], data["targets"], ignore_index=-1) + getattr(out, "router_loss", 0)
 
 
 def likelihood_of(model, data, run=run):
@@ -73,7 +73,8 @@ def likelihood_of(model, data, run=run):
     return -torch.nn.functional.cross_entropy(out.logits[mask], data["targets"], ignore_index=-1, reduction="sum")
 
 
-def golden(model, path, steps=True, keep=(), more=None, run=run):
+def golden(model, path, steps=True, keep=(), more=None, run=run, ours=None):
+    """ours gives the parameters our names; keep is of those of transformers."""
     model.double()
     data = batches()
     out, mask = run(model, data[0])
@@ -88,7 +89,7 @@ def golden(model, path, steps=True, keep=(), more=None, run=run):
     if steps:
         g["losses"], g["norms"] = classifiers.train(model, data, lambda *args: loss_of(*args, run))
         g |= {f"final.{name}": p for name, p in classifiers.named(model) if any(k in name for k in keep)}
-    classifiers.write(g, path)
+    classifiers.write(ours(g) if ours else g, path)
 
 
 class FusedMLP(torch.nn.Module):

@@ -1,0 +1,116 @@
+"""Writes the goldens of today's mixtures of experts in model/testdata: tiny random
+checkpoints, saved by transformers itself, and what PyTorch computes with them.
+
+    python scripts/goldens/mixtures.py            writes them again
+    python scripts/goldens/mixtures.py --check    compares with what is committed
+
+As decoders.py says. transformers keeps the experts of a layer in stacks; gradients and
+parameters are here under the names of an expert's own matrices. Of each mixture, in the
+order of the layers, there are
+    expert.0 …          each token's experts (tokens × top k)
+    weight.0 …          and what multiplies their outputs
+and where the routers' loss is part of the loss
+    balance_loss
+NAME-stacked is NAME with the stacks in its file.
+"""
+
+import sys
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import decoders
+import gpt2
+import model as classifiers
+from common import ROOT, main
+
+SMALL = decoders.SMALL | dict(hidden_size=24, intermediate_size=20, num_hidden_layers=2, max_position_embeddings=40)
+
+# Each is a family, its options, and of an expert the names of gate, up and down.
+MODELS = {
+    "mixtral": ("mixtral", dict(num_local_experts=5, output_router_logits=True, router_aux_loss_coef=0.3), ("w1", "w3", "w2")),
+}  # fmt: skip
+STACKED = ["mixtral"]
+KEEP = ["embed_tokens", "layers.1.self_attn", "layers.0.mlp", "layers.0.block_sparse_moe", "model.norm"]
+
+
+class Watch:
+    """Records what the experts of each layer are given, text by text."""
+
+    def __init__(self, model):
+        self.seen = {}
+        layers = [m for name, m in model.named_modules() if name.endswith(".experts")]
+        self.hooks = [m.register_forward_pre_hook(lambda m, args, i=i: self.seen.setdefault(i, []).append(args[1:])) for i, m in enumerate(layers)]
+
+    def close(self):
+        for h in self.hooks:
+            h.remove()
+
+    def golden(self):
+        g = {}
+        for i, texts in self.seen.items():
+            for k, name in enumerate(("expert", "weight")):
+                g[f"{name}.{i}"] = torch.cat([t[k] for t in texts])
+        return g
+
+
+def run(model, data):
+    """As decoders.each, with the routers' loss of all texts together."""
+    out, rows = decoders.each(model, data)
+    if getattr(model.config, "output_router_logits", False):
+        balance = sys.modules[type(model).__module__].load_balancing_loss_func
+        layers = tuple(torch.cat(layer) for layer in zip(*(o.router_logits for o in out.outs)))
+        experts = layers[0].shape[1]
+        out.balance_loss = balance(layers, experts, model.config.num_experts_per_tok)
+        out.router_loss = model.config.router_aux_loss_coef * out.balance_loss
+    return out, rows
+
+
+def apart(model, parts):
+    """A function that gives the values of stacks to the experts' own matrices, under the
+    names of the model's checkpoint."""
+    gate, up, down = parts
+
+    def of(g):
+        named = {}
+        for name, v in g.items():
+            name = name.replace(".mlp.", ".block_sparse_moe.") if model.config.model_type == "mixtral" else name
+            before, experts, part = name.partition(".experts.")
+            if part == "gate_up_proj":
+                for e, both in enumerate(v):
+                    for key, half in zip((gate, up), both.chunk(2)):
+                        named[f"{before}.experts.{e}.{key}.weight"] = half
+            elif part == "down_proj":
+                for e, matrix in enumerate(v):
+                    named[f"{before}.experts.{e}.{down}.weight"] = matrix
+            else:
+                named[name] = v
+        return named
+
+    return of
+
+
+def write_all(out):
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    for seed, (name, (family, options, parts)) in enumerate(MODELS.items(), start=90):
+        config = AutoConfig.for_model(family, **SMALL | options)
+        model = classifiers.randomise(AutoModelForCausalLM.from_config(config, attn_implementation="eager", experts_implementation="eager"), seed)
+        model.save_pretrained(out / name)
+        if name in STACKED:
+            model.save_pretrained(out / f"{name}-stacked", save_original_format=False)
+
+        def more(model, g):
+            watch = Watch(model)
+            with torch.no_grad():
+                routed = run(model, gpt2.batches()[0])[0]
+            watch.close()
+            loss = dict(balance_loss=routed.balance_loss) if hasattr(routed, "balance_loss") else {}
+            return decoders.more(model, g) | watch.golden() | loss
+
+        gpt2.golden(model, out / name, keep=KEEP, more=more, run=run, ours=apart(model, parts))
+
+
+if __name__ == "__main__":
+    main(write_all, ROOT / "model" / "testdata", [*MODELS, *(f"{name}-stacked" for name in STACKED)])
