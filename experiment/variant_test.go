@@ -13,7 +13,7 @@ import (
 // TestMixtureVariants checks what a width means to the methods for mixtures of
 // experts: the FLOPs or the parameters of experts of that width.
 func TestMixtureVariants(t *testing.T) {
-	cfg := &model.Config{Arch: model.Arch{Intermediate: 64, Mixture: model.Mixture{Experts: 8}}}
+	cfg := &model.Config{Arch: model.Arch{Intermediate: 64, Mixture: model.Mixture{Experts: 8, Width: 64}}}
 	for name, want := range map[string]convert.FuseOptions{
 		"fusion":               {Plan: convert.Plan{Width: 16}},
 		"shared":               {Plan: convert.Plan{Width: 16}},
