@@ -20,6 +20,7 @@ TASKS = {
     "cola": (["unacceptable", "acceptable"], ["matthews", "accuracy"], ["sentence"], [], ["label"], (4, 3, None, 1)),
     "qqp": (["not_duplicate", "duplicate"], ["f1", "accuracy"], ["question1"], ["question2"], ["is_duplicate", "label"], None),
     "text": (None, ["accuracy"], ["text"], [], ["label"], None),
+    "lm": ([], ["loss"], ["text"], [], [], None),
 }
 
 
@@ -27,8 +28,9 @@ TASKS = {
 class Data:
     labels: list[str]  # none of regression
     metrics: list[str]
-    train: list  # rows (text, second text or None, label)
+    train: list  # rows (text, second text or None, label), or documents
     dev: list
+    documents: bool = False  # texts for a language model
 
     def head(self, config):
         """The arguments of from_pretrained by which a model has a head for the labels, in
@@ -52,16 +54,47 @@ class Data:
         raise ValueError(f"{place}: expected one of the labels {', '.join(self.labels)}, found {label!r}")
 
 
+# The usual names of the files of the training and of the dev set.
+SPLITS = (["train"], ["dev", "dev_matched", "validation", "validation_matched", "valid", "val"])
+
+
+def file_of(folder, split, kinds):
+    """The file of a split."""
+    files = [p for s in split for p in sorted(folder.glob(s + ".*")) if p.suffix in kinds]
+    if not files:
+        raise ValueError(f"{folder}: expected a file {split[0]}{', '.join(kinds[:-1])} or {kinds[-1]}, found none")
+    return files[0]
+
+
+def documents(folder, split, column):
+    """The documents of a file: all of a text file, parted by lines <|endoftext|>, or a column
+    of a table."""
+    path = file_of(folder, split, (".txt", ".csv", ".jsonl"))
+    if path.suffix != ".txt":
+        texts = [r[0] for r in rows(path, [column], [], [column], None)]
+    else:
+        texts, part = [], []
+        for line in [*path.read_text(encoding="utf-8-sig").splitlines(keepends=True), "<|endoftext|>"]:
+            if line.strip() == "<|endoftext|>":
+                texts.append("".join(part))
+                part = []
+            else:
+                part.append(line)
+    texts = [t for t in texts if t.strip()]
+    if not texts:
+        raise ValueError(f"{path}: expected documents, found none")
+    return texts
+
+
 def read(folder, task, text=None, pair=None, label=None, regression=False):
     """Reads a task's train and dev files."""
+    if task == "lm":
+        return Data([], ["loss"], *(documents(folder, s, text or "text") for s in SPLITS), documents=True)
     labels, metrics, texts, pairs, names, plain = TASKS[task]
     texts, pairs, names = [text] if text else texts, [pair] if pair else pairs, [label] if label else names
     splits = []
-    for split in (["train"], ["dev", "dev_matched", "validation", "validation_matched"]):
-        files = [p for s in split for p in sorted(folder.glob(s + ".*")) if p.suffix in (".tsv", ".csv", ".jsonl")]
-        if not files:
-            raise ValueError(f"{folder}: expected a file {split[0]}.tsv, .csv or .jsonl, found none")
-        splits.append(list(rows(files[0], texts, pairs, names, plain)))
+    for split in SPLITS:
+        splits.append(list(rows(file_of(folder, split, (".tsv", ".csv", ".jsonl")), texts, pairs, names, plain)))
     if regression:
         labels, metrics = [], ["pearson", "spearman"]
     elif labels is None:
@@ -117,6 +150,23 @@ class Labelled(torch.utils.data.Dataset):
     def __getitem__(self, i):
         text, pair, label = self.split[i]
         return {**self.tokenizer(text, pair, truncation=True, max_length=self.length), "labels": self.data.number(label, f"row {i + 1}")}
+
+
+class Documents(torch.utils.data.Dataset):
+    """Documents in sequences of so many tokens to predict, the token that ends a text before
+    and after each, as the command has them."""
+
+    def __init__(self, texts, tokenizer, end, length):
+        self.sequences = []
+        for text in texts:
+            ids = [end, *tokenizer(text)["input_ids"], end]
+            self.sequences += [ids[i : i + length + 1] for i in range(0, len(ids) - 1, length)]
+
+    def __len__(self):
+        return len(self.sequences)
+
+    def __getitem__(self, i):
+        return self.sequences[i]
 
 
 def score(data, logits, wanted):
