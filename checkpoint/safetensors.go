@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -125,6 +126,7 @@ type weightFile struct {
 	*disk.File
 	size    int64
 	written time.Time
+	read    atomic.Int64 // bytes, so far
 }
 
 // openWeights opens a file of at least 8 bytes.
@@ -147,12 +149,13 @@ func openWeights(path string) (*weightFile, error) {
 		_ = f.Close() // only read
 		return nil, err
 	}
-	return &weightFile{f, info.Size(), info.ModTime()}, nil
+	return &weightFile{File: f, size: info.Size(), written: info.ModTime()}, nil
 }
 
 // ReadAt implements io.ReaderAt. What it returns is of the file as it was opened.
 func (f *weightFile) ReadAt(p []byte, at int64) (int, error) {
 	n, err := f.File.ReadAt(p, at)
+	f.read.Add(int64(n))
 	if err != nil && err != io.EOF {
 		return n, err // names the file
 	}
@@ -209,6 +212,14 @@ func (r *Reader) Close() error {
 	}
 	r.files, r.names, r.tensors = nil, nil, nil
 	return errors.Join(errs...)
+}
+
+// BytesRead is how many bytes of the files have been read so far.
+func (r *Reader) BytesRead() (n int64) {
+	for _, f := range r.files {
+		n += f.read.Load()
+	}
+	return n
 }
 
 // Names returns the names of all tensors, sorted.

@@ -1,8 +1,10 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
@@ -27,21 +29,19 @@ func (o *FuseOptions) Calibrate(ctx context.Context, pool *kernel.Pool, dir *che
 	}
 	o.CalibrationName, done = t.Name, func() {}
 	if usage {
-		head := t.Head
-		head.NewHead = true // what routers do does not depend on it
-		m, _, err := model.Load(dir, head)
+		src, err := t.Open(dir)
 		if err != nil {
 			return nil, err
 		}
-		if len(m.Usage()) == 0 {
+		if len(mixtures(src.Blocks)) == 0 {
 			return nil, fmt.Errorf("%s: expected a model with mixtures of experts, found none", dir.Path)
 		}
-		if o.Usage, err = Routers(ctx, pool, m, nil, t.Batches, nil); err != nil {
+		if o.Usage, err = Routers(ctx, pool, src, nil, t.Batches, nil); err != nil {
 			return nil, err
 		}
 	}
 	if method.UsesTexts(o.Fusion) {
-		cal, err := NewCalibrator(ctx, pool, dir, t.Head, t.Batches, nil)
+		cal, err := NewCalibrator(ctx, pool, dir, t)
 		if err != nil {
 			return nil, err
 		}
@@ -50,50 +50,60 @@ func (o *FuseOptions) Calibrate(ctx context.Context, pool *kernel.Pool, dir *che
 	return done, nil
 }
 
+// Open opens a model for the texts: with the task's head, for the inputs of an
+// encoder–decoder's blocks depend on it. What comes before the head is all that matters.
+func (t *Texts) Open(dir *checkpoint.Dir) (*model.Source, error) {
+	head := t.Head
+	head.NewHead = true
+	return model.OpenAs(dir, head)
+}
+
 // Calibrator runs example texts through the original model and through the one
 // whose blocks are being compressed, a layer at a time, and gives each block the
-// inputs it sees in both. States wait in temporary files, so memory does not
-// grow with the number of texts.
+// inputs it sees in both. One layer's weights are in memory, states wait in temporary
+// files: it grows neither with the model nor with the number of texts.
 type Calibrator struct {
 	ctx      context.Context
 	pool     *kernel.Pool
 	tape     *nn.Tape
+	src      *model.Source
 	batches  []model.Input
+	part     *model.Model // of src, what layer at reads
+	at       int
 	original side
 	fused    side // as far as compressed; it runs from the first Replace on
-	replaced bool
-	held     []spool // inputs of a layer's other experts
+	replaced map[int]func() (*fusion.Block, error)
+	tokens   int64
 	progress func(done, total int)
 }
 
 // side is one model's run.
 type side struct {
-	m             *model.Model
-	layer         int    // whose states wait
+	layer         int    // whose states wait, −1 before the first
 	before, after states // that layer; after it only where they are known
-	inputs        spool  // of the MLP last asked for
-	// stream is what that MLP's output is added to, empty where that is its inputs;
+	// collected tells that the following are there.
+	collected bool
+	inputs    spool // of the layer's MLPs, batch by batch
+	// stream is what a dense MLP's output is added to, empty where that is its inputs;
 	// of the original, with the output.
 	stream spool
 	// weights are the tokens' of the original, see fusion.WeightedInputs.
 	weights []float32
 }
 
-// NewCalibrator loads the model twice, with the task's head: its inputs may depend
-// on it, those of an encoder–decoder do. The batches are packed texts; progress,
-// which may be nil, is told the batches done for each block.
-func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, head model.LoadOptions, batches []model.Input, progress func(done, total int)) (*Calibrator, error) {
-	c := &Calibrator{ctx: ctx, pool: pool, tape: nn.NewTape(pool), batches: batches, progress: progress}
-	head.NewHead = true // what comes before it is all that matters
-	for _, s := range []*side{&c.original, &c.fused} {
-		m, _, err := model.Load(dir, head)
-		if err != nil {
-			return nil, err
-		}
-		s.m, s.layer = m, -1
+// NewCalibrator opens the model for texts, which are packed.
+func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, texts *Texts) (*Calibrator, error) {
+	src, err := texts.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	for _, b := range batches {
-		if err := c.original.m.Check(&b); err != nil {
+	c := &Calibrator{ctx: ctx, pool: pool, tape: nn.NewTape(pool), src: src, batches: texts.Batches,
+		original: side{layer: -1}, fused: side{layer: -1}, replaced: map[int]func() (*fusion.Block, error){}}
+	if err := c.load(-1, false); err != nil {
+		return nil, err
+	}
+	for i := range c.batches {
+		if err := c.part.Check(&c.batches[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -104,146 +114,237 @@ func NewCalibrator(ctx context.Context, pool *kernel.Pool, dir *checkpoint.Dir, 
 func (c *Calibrator) Close() {
 	c.original.close()
 	c.fused.close()
-	c.release()
-}
-
-// release closes what is held.
-func (c *Calibrator) release() {
-	for i := range c.held {
-		c.held[i].close()
-	}
-	c.held = nil
+	c.part, c.tape = nil, nn.NewTape(c.pool)
 }
 
 func (s *side) close() {
-	for _, f := range []*spool{&s.before.x, &s.before.encoded, &s.after.x, &s.after.encoded, &s.inputs, &s.stream} {
-		f.close()
-	}
+	s.before.close()
+	s.after.close()
+	s.forget()
 }
+
+// forget frees what was collected.
+func (s *side) forget() {
+	s.inputs.close()
+	s.stream.close()
+	s.collected, s.weights = false, nil
+}
+
+// Watch implements Calibration.
+func (c *Calibrator) Watch(progress func(done, total int)) { c.progress = progress }
+
+// Tokens implements Calibration.
+func (c *Calibrator) Tokens() int64 { return c.tokens }
 
 // Inputs implements Calibration. The blocks must be asked for in order of depth.
 // Before the first Replace, and for experts, whose tokens each model chooses for
 // itself, these are the inputs of one model; otherwise fusion.PairInputs. They
 // last until a deeper block's are asked for.
 func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
-	s := &c.original
-	if c.replaced {
-		s = &c.fused
+	b := c.src.Blocks[block]
+	s, sides := &c.original, []*side{&c.original}
+	if len(c.replaced) > 0 {
+		s, sides = &c.fused, []*side{&c.original, &c.fused}
+		if b.Experts > 0 {
+			sides = sides[1:]
+		}
 	}
-	if err := c.run(s, block); err != nil {
-		return nil, err
+	for {
+		least := slices.MinFunc(sides, func(a, b *side) int { return cmp.Compare(a.layer, b.layer) })
+		if least.layer >= b.Depth {
+			break
+		}
+		if err := c.pass(least); err != nil {
+			return nil, err
+		}
 	}
-	in := sideInputs{c: c, inputs: s.inputs}
-	if !c.replaced {
-		in.weights = s.weights
+	for _, s := range sides {
+		if err := c.collect(s, b.Depth); err != nil {
+			return nil, err
+		}
 	}
-	if !c.replaced || s.m.Blocks[block].Experts > 0 {
+	in := sideInputs{c: c, inputs: &s.inputs, weights: c.original.weights}
+	for i, other := range c.src.Blocks {
+		if other.Depth == b.Depth {
+			in.of++
+			if i < block {
+				in.place++
+			}
+		}
+	}
+	if len(sides) == 1 {
+		if s == &c.fused {
+			in.weights = nil
+		}
 		return in, nil
 	}
-	err := c.run(&c.original, block)
-	in.weights = c.original.weights
-	return pairedInputs{in}, err
+	return pairedInputs{in, c.part.Blocks[block].MLP.Normed}, nil
 }
 
 // Rewind implements Calibration.
 func (c *Calibrator) Rewind() {
 	c.Close()
-	c.original = side{m: c.original.m, layer: -1}
+	c.original = side{layer: -1}
 }
 
 // Replace implements Calibration: later blocks see the compressed one's output.
-func (c *Calibrator) Replace(block int, b *fusion.Block) error {
-	if !c.replaced { // until now the models were one
+func (c *Calibrator) Replace(block int, compressed func() (*fusion.Block, error)) error {
+	if len(c.replaced) == 0 { // until now the models were one
 		var err error
 		if c.fused.before, err = c.original.before.copy(); err != nil {
 			return err
 		}
-		c.fused.layer, c.replaced = c.original.layer, true
+		c.fused.layer = c.original.layer
 	}
-	Install(c.fused.m.Blocks[block].MLP, b)
+	c.replaced[block] = compressed
 	return nil
 }
 
-// run moves a side's states before the block's layer and collects the inputs of
-// its MLP.
-func (c *Calibrator) run(s *side, block int) (err error) {
-	b := s.m.Blocks[block]
-	if b.Depth < s.layer {
-		return fmt.Errorf("calibration: expected blocks in order of depth, found layer %d after %d", b.Depth, s.layer)
-	}
-	from, layer := s.before, s.layer
-	if after := s.after; after.x.file != nil && layer < b.Depth {
-		from, layer = after, layer+1
-	}
-	next := side{m: s.m, layer: b.Depth}
-	defer func() {
-		if err != nil {
-			next.close()
+// load has the weights of a layer in c.part, those of c.replaced in place of the
+// original's where asked for.
+func (c *Calibrator) load(depth int, replaced bool) (err error) {
+	if c.part == nil || c.at != depth {
+		c.part = nil // its memory may go before the next layer's comes
+		if c.part, err = c.src.Part(depth); err != nil {
+			return err
 		}
-	}()
-	if s == &c.fused { // what this MLP itself gives is not asked for
-		mlp := *b.MLP
-		Install(b.MLP, stub(b))
-		defer func() { *b.MLP = mlp }()
+		c.at = depth
 	}
+	if !replaced {
+		return nil
+	}
+	for i, b := range c.part.Blocks {
+		if compressed, ok := c.replaced[i]; ok && b.Depth == depth {
+			block, err := compressed()
+			if err != nil {
+				return err
+			}
+			Install(b.MLP, block)
+			c.at = -2 // no longer the original's
+		}
+	}
+	return nil
+}
+
+// each runs f on the states of all batches.
+func (c *Calibrator) each(f func(i int, in *model.Input) error) error {
 	for i := range c.batches {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		in := &c.batches[i]
 		c.tape.Reset(0)
-		var x model.State
-		at := max(layer, 0)
-		if layer < 0 {
-			x = s.m.Embed(c.tape, in)
-		} else if x, err = from.read(c.tape, i, s.m.Config.Hidden); err != nil {
+		in := &c.batches[i]
+		if err := f(i, in); err != nil {
 			return err
 		}
-		for ; at < b.Depth; at++ {
-			x = s.m.Layer(c.tape, at, x, in)
-		}
-		if err := next.before.write(x); err != nil {
-			return err
-		}
-		x = s.m.Layer(c.tape, at, x, in)
-		if err := next.inputs.write(b.MLP.X); err != nil {
-			return err
-		}
-		stream := b.MLP.Residual
-		if s == &c.original {
-			if stream == nil {
-				stream = b.MLP.X
-			}
-			if b.MLP.Normed {
-				stream = b.MLP.Y
-			} else {
-				stream = c.tape.Add(b.MLP.Y, stream, 0)
-			}
-			if b.MLP.Residual != nil || b.MLP.Normed {
-				next.weights = appendWeights(next.weights, stream)
-			}
-			if err := next.after.write(x); err != nil {
-				return err
-			}
-		}
-		if stream != nil {
-			if err := next.stream.write(stream); err != nil {
-				return err
-			}
+		if c.at != -1 {
+			c.tokens += int64(len(in.IDs) + len(in.DecoderIDs))
 		}
 		if c.progress != nil {
 			c.progress(i+1, len(c.batches))
 		}
 	}
-	if next.layer > s.layer {
-		c.release()
-	} else { // another expert's
-		c.held = append(c.held, s.inputs)
-		s.inputs = spool{}
+	return nil
+}
+
+// pass brings a side's states through the layer before which they wait.
+func (c *Calibrator) pass(s *side) error {
+	next := side{layer: s.layer + 1, before: s.after}
+	s.after = states{}
+	if next.before.x.file == nil {
+		if err := c.load(s.layer, s == &c.fused); err != nil {
+			return err
+		}
+		err := c.each(func(i int, in *model.Input) (err error) {
+			var x model.State
+			if s.layer < 0 {
+				x = c.part.Embed(c.tape, in)
+			} else if x, err = s.before.read(c.tape, i, c.src.Config.Hidden); err == nil {
+				x = c.part.Layer(c.tape, s.layer, x, in)
+			}
+			if err != nil {
+				return err
+			}
+			return next.before.write(x)
+		})
+		if err != nil {
+			next.close()
+			return err
+		}
 	}
 	s.close()
 	*s = next
 	return nil
+}
+
+// collect notes the inputs of a layer's MLPs, and of the original what they give.
+func (c *Calibrator) collect(s *side, depth int) error {
+	if depth < s.layer {
+		return fmt.Errorf("calibration: expected blocks in order of depth, found layer %d after %d", depth, s.layer)
+	}
+	if s.collected {
+		return nil
+	}
+	if err := c.load(depth, false); err != nil {
+		return err
+	}
+	var blocks []*model.Block
+	for _, b := range c.part.Blocks {
+		if b.Depth != depth {
+			continue
+		}
+		blocks = append(blocks, b)
+		if s == &c.fused { // what this MLP itself gives is not asked for
+			mlp := *b.MLP
+			Install(b.MLP, stub(b))
+			defer func() { *b.MLP = mlp }()
+		}
+	}
+	err := c.each(func(i int, in *model.Input) error {
+		x, err := s.before.read(c.tape, i, c.src.Config.Hidden)
+		if err != nil {
+			return err
+		}
+		x = c.part.Layer(c.tape, depth, x, in)
+		for _, b := range blocks {
+			if err := s.note(c.tape, b, s == &c.original); err != nil {
+				return err
+			}
+		}
+		if s == &c.original {
+			return s.after.write(x)
+		}
+		return nil
+	})
+	if s.collected = err == nil; err != nil {
+		s.forget()
+	}
+	return err
+}
+
+// note writes what a block has just seen and, in a dense layer, given.
+func (s *side) note(t *nn.Tape, b *model.Block, original bool) error {
+	if err := s.inputs.write(b.MLP.X); err != nil || b.Experts > 0 {
+		return err
+	}
+	stream := b.MLP.Residual
+	if original {
+		switch {
+		case b.MLP.Normed:
+			stream = b.MLP.Y
+		case stream == nil:
+			stream = t.Add(b.MLP.Y, b.MLP.X, 0)
+		default:
+			stream = t.Add(b.MLP.Y, stream, 0)
+		}
+		if b.MLP.Residual != nil || b.MLP.Normed {
+			s.weights = appendWeights(s.weights, stream)
+		}
+	}
+	if stream == nil {
+		return nil
+	}
+	return s.stream.write(stream)
 }
 
 // appendWeights adds those of the rows of a stream, or of an MLP's outputs, that a norm
@@ -297,9 +398,10 @@ func Install(m *model.MLP, b *fusion.Block) {
 
 // sideInputs streams a block's inputs in one model.
 type sideInputs struct {
-	c       *Calibrator
-	inputs  spool
-	weights []float32
+	c         *Calibrator
+	inputs    *spool
+	place, of int // among the layer's MLPs
+	weights   []float32
 }
 
 // Weights implements fusion.WeightedInputs.
@@ -307,14 +409,14 @@ func (in sideInputs) Weights() []float32 { return in.weights }
 
 // Each implements fusion.Inputs.
 func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
-	hidden := in.c.original.m.Config.Hidden
+	hidden := in.c.src.Config.Hidden
 	var x []float32
 	for i := range in.c.batches {
 		if err := in.c.ctx.Err(); err != nil {
 			return err
 		}
 		var err error
-		if x, err = in.inputs.read(i, x); err != nil {
+		if x, err = in.inputs.read(i*in.of+in.place, x); err != nil {
 			return err
 		}
 		if err := f(x, len(x)/hidden); err != nil {
@@ -324,27 +426,30 @@ func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
 	return nil
 }
 
-// pairedInputs streams what run has collected of both models.
-type pairedInputs struct{ sideInputs }
+// pairedInputs streams what collect has noted of both models.
+type pairedInputs struct {
+	sideInputs
+	normed bool // see model.MLP
+}
 
 // EachPair implements fusion.PairInputs: what the block is to give is what the
 // original's stream is after its MLP, less the fused model's before it; or, where a
 // norm stands between, what the original's gives.
 func (in pairedInputs) EachPair(f func(x, want []float32, tokens int) error) error {
-	i, normed := 0, in.c.original.m.Blocks[0].MLP.Normed
+	i := 0
 	var want, stream []float32
 	return in.Each(func(x []float32, tokens int) (err error) {
 		if want, err = in.c.original.stream.read(i, want); err != nil {
 			return err
 		}
 		before := x
-		if s := &in.c.fused.stream; s.file != nil && !normed {
+		if s := &in.c.fused.stream; s.file != nil && !in.normed {
 			if stream, err = s.read(i, stream); err != nil {
 				return err
 			}
 			before = stream
 		}
-		if !normed {
+		if !in.normed {
 			kernel.Axpy(-1, before, want)
 		}
 		i++

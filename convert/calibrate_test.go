@@ -27,7 +27,7 @@ func TestPairs(t *testing.T) {
 			if family[:2] == "t5" {
 				in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
 			}
-			cal, err := NewCalibrator(t.Context(), pool, dir, model.LoadOptions{}, []model.Input{in, *in.Slice(1, 3)}, nil)
+			cal, err := NewCalibrator(t.Context(), pool, dir, &Texts{Batches: []model.Input{in, *in.Slice(1, 3)}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func TestPairs(t *testing.T) {
 				}
 				small := smaller(models[0].Blocks[block])
 				Install(models[1].Blocks[block].MLP, small)
-				if err := cal.Replace(block, small); err != nil {
+				if err := cal.Replace(block, func() (*fusion.Block, error) { return small, nil }); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -111,7 +111,7 @@ func TestExpertInputs(t *testing.T) {
 	in := *sample
 	in.Types = nil
 	in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
-	cal, err := NewCalibrator(t.Context(), pool, dir, model.LoadOptions{}, []model.Input{in}, nil)
+	cal, err := NewCalibrator(t.Context(), pool, dir, &Texts{Batches: []model.Input{in}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -440,7 +440,7 @@ func TestCalibrated(t *testing.T) {
 func testCalibrated(t *testing.T, family string) {
 	dir := t.TempDir()
 	from := filepath.Join(testdata, family)
-	cal, err := NewCalibrator(context.Background(), newPool(t), openDir(t, from), model.LoadOptions{}, []model.Input{*sample, *sample}, nil)
+	cal, err := NewCalibrator(context.Background(), newPool(t), openDir(t, from), &Texts{Batches: []model.Input{*sample, *sample}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -293,7 +292,7 @@ func (e *exporter) writeConfig(o *checkpoint.Output, widthKey string) error {
 	return o.WriteConfig(cfg)
 }
 
-// verify loads both checkpoints and compares their logits on the sample.
+// verify runs both checkpoints and compares their logits on the sample.
 func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) error {
 	written, err := checkpoint.OpenDir(dir)
 	if err != nil {
@@ -325,15 +324,16 @@ func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) er
 	return nil
 }
 
-// logits runs a checkpoint's model on the sample; a head it lacks is made anew,
-// the same for both.
+// logits runs a checkpoint's model on the sample, a layer at a time; a head it lacks is
+// made anew, the same for both.
 func logits(ctx context.Context, dir *checkpoint.Dir, opt ExportOptions) ([]float32, error) {
-	m, _, err := model.Load(dir, model.LoadOptions{NewHead: true})
+	src, err := model.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(m.Check(opt.Sample), ctx.Err()); err != nil {
+	y, err := model.Logits(nn.NewTape(opt.Pool), src, opt.Sample)
+	if err != nil {
 		return nil, err
 	}
-	return slices.Clone(m.Forward(nn.NewTape(opt.Pool), opt.Sample).Data), nil
+	return slices.Clone(y.Data), ctx.Err()
 }

@@ -17,8 +17,8 @@ import (
 // blocks of an interrupted run.
 const WorkSuffix = ".fuse"
 
-// finished is a compressed block.
-type finished struct {
+// compressed is a block, and what config.json says of it.
+type compressed struct {
 	info  checkpoint.Layer
 	block *fusion.Block
 }
@@ -57,7 +57,7 @@ func (f *fuser) path(place int) string {
 }
 
 // save keeps a finished block for a resumed run: what is its own.
-func (f *fuser) save(place int, done finished) error {
+func (f *fuser) save(place int, done compressed) error {
 	block := *done.block
 	if done.info.Weights != "" {
 		block.Gate, block.Up, block.Down = nil, nil, nil
@@ -72,8 +72,9 @@ func (f *fuser) save(place int, done finished) error {
 	return checkpoint.SaveSnapshot(f.path(place), blockState{f.recipe(f.blocks[place]), f.sums, done.info}, sections)
 }
 
-// load reads a finished block; the error is fs.ErrNotExist when there is none.
-func (f *fuser) load(path string, b *model.Block) (info checkpoint.Layer, _ *fusion.Block, err error) {
+// open opens a finished block's file; the error is fs.ErrNotExist when there is none.
+func (f *fuser) open(place int) (info checkpoint.Layer, _ *checkpoint.Reader, err error) {
+	path := f.path(place)
 	if _, err := os.Stat(path); err != nil {
 		return info, nil, err
 	}
@@ -82,43 +83,80 @@ func (f *fuser) load(path string, b *model.Block) (info checkpoint.Layer, _ *fus
 	if err != nil {
 		return info, nil, err
 	}
-	defer r.Close()
 	if !maps.Equal(s.Source, f.sums) {
-		return info, nil, fmt.Errorf("%s: expected a block of the weights in %s, found one of others: they were replaced since; remove the folder to begin anew", path, f.src.Path)
+		err = fmt.Errorf("%s: expected a block of the weights in %s, found one of others: they were replaced since; remove the folder to begin anew", path, f.src.Path)
+	} else if want := f.recipe(f.blocks[place]); s.Recipe != want {
+		err = fmt.Errorf("%s: expected a block made by the same command, found another one: %s", path, otherwise(s.Recipe, want))
 	}
-	if want := f.recipe(b); s.Recipe != want {
-		return info, nil, fmt.Errorf("%s: expected a block made by the same command, found another one: %s", path, otherwise(s.Recipe, want))
+	if err != nil {
+		_ = r.Close() // only read
+		return info, nil, err
 	}
-	block := &fusion.Block{MLP: fusion.MLP{Hidden: b.Hidden, Width: s.Info.Width, Act: b.Act}, Masked: s.Info.Masked, Inertia: s.Info.Inertia, InputInertia: s.Info.Total}
-	if s.Info.Rank > 0 {
-		block.Factors = &fusion.Factors{Rank: s.Info.Rank}
+	return s.Info, r, nil
+}
+
+// finished returns what is said of a group's blocks; the error is fs.ErrNotExist when
+// one is not there.
+func (f *fuser) finished(group []int) ([]checkpoint.Layer, error) {
+	infos := make([]checkpoint.Layer, len(group))
+	for i, place := range group {
+		info, r, err := f.open(place)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+		infos[i] = info
+	}
+	return infos, nil
+}
+
+// load reads a finished block, with the matrices of another that it uses.
+func (f *fuser) load(place int) (*fusion.Block, error) {
+	block, info, err := f.loadOwn(place)
+	if err != nil || info.Weights == "" {
+		return block, err
+	}
+	owner, _, err := f.loadOwn(slices.IndexFunc(f.blocks, func(b *model.Block) bool { return b.Name == info.Weights }))
+	if err == nil {
+		block.Gate, block.Up, block.Down = owner.Gate, owner.Up, owner.Down
+	}
+	return block, err
+}
+
+// loadOwn reads what a finished block's file holds.
+func (f *fuser) loadOwn(place int) (*fusion.Block, checkpoint.Layer, error) {
+	info, r, err := f.open(place)
+	if err != nil {
+		return nil, info, err
+	}
+	defer r.Close()
+	b := f.blocks[place]
+	block := &fusion.Block{MLP: fusion.MLP{Hidden: b.Hidden, Width: info.Width, Act: b.Act}, Masked: info.Masked, Inertia: info.Inertia, InputInertia: info.Total}
+	if info.Rank > 0 {
+		block.Factors = &fusion.Factors{Rank: info.Rank}
 	}
 	for name, v := range blockValues(block) {
 		if t, ok := r.Tensor(name); ok {
 			*v = make([]float32, t.Elements())
 			if err := t.ReadFloat32(*v); err != nil {
-				return info, nil, err
+				return nil, info, err
 			}
 		}
 	}
-	return s.Info, block, nil
+	return block, info, nil
 }
 
-// loadAll reads a group's blocks; the error is fs.ErrNotExist when one is not
-// there.
-func (f *fuser) loadAll(group []int) ([]finished, error) {
-	all := make([]finished, len(group))
-	for i, place := range group {
-		var err error
-		if all[i].info, all[i].block, err = f.load(f.path(place), f.blocks[place]); err != nil {
-			return nil, err
-		}
-		for j, owner := range group[:i] {
-			if f.blocks[owner].Name == all[i].info.Weights {
-				from := all[j].block
-				all[i].block.Gate, all[i].block.Up, all[i].block.Down = from.Gate, from.Up, from.Down
-			}
-		}
+// form is that of a finished block.
+func (f *fuser) form(place int) (form model.BlockConfig, err error) {
+	info, r, err := f.open(place)
+	if err != nil {
+		return form, err
 	}
-	return all, nil
+	defer r.Close()
+	form = model.BlockConfig{Width: info.Width, Rank: info.Rank, Masked: info.Masked, Weights: info.Weights}
+	_, form.ClusterSizes = r.Tensor("scale")
+	_, form.StepSizes = r.Tensor("step")
+	return form, nil
 }

@@ -50,8 +50,12 @@ type Calibration interface {
 	Inputs(block int) (fusion.Inputs, error)
 	// Rewind goes back to the first block.
 	Rewind()
-	// Replace puts the compressed block in its place.
-	Replace(block int, b *fusion.Block) error
+	// Replace puts the compressed block in its place; it is asked for where it is needed.
+	Replace(block int, compressed func() (*fusion.Block, error)) error
+	// Watch has progress told the batches that are done of a pass through a layer.
+	Watch(progress func(done, total int))
+	// Tokens is how many tokens have passed through a layer, those of all layers added up.
+	Tokens() int64
 }
 
 // Step is a block's turn in Fuse.
@@ -62,6 +66,11 @@ type Step struct {
 	Kept        bool // taken from the interrupted run
 	Width, From int
 	Info        checkpoint.Layer // when Done
+	// Batch of Batches is where a pass of the texts through a layer is, 0 of 0 otherwise.
+	Batch, Batches int
+	// Tokens have passed through a layer so far, those of all layers added up; Read are the
+	// bytes of weights read for all that.
+	Tokens, Read int64
 }
 
 // Fused is what Fuse made.
@@ -91,6 +100,7 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 	if f.sums, err = src.SHA256(ctx, nil); err != nil {
 		return nil, err
 	}
+	f.hashed = src.Weights.BytesRead()
 	defer func() { _ = os.Remove(f.work) }() // unless it holds finished blocks
 	if opt.Budget != 0 {
 		if err := f.allocate(ctx); err != nil {
@@ -121,6 +131,7 @@ type fuser struct {
 	method *fusion.Method
 	work   string            // folder of finished blocks
 	sums   map[string]string // of the source's weights
+	hashed int64             // bytes read for them
 	model  *model.Source
 	blocks []*model.Block
 	widths map[int]int

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"mlpfusion/fusion"
-	"mlpfusion/model"
 )
 
 // read reads a block's weights.
@@ -28,15 +27,6 @@ func (f *fuser) values(name string) ([]float32, error) {
 		return nil, fmt.Errorf("%s: %w", f.src.Path, err)
 	}
 	return v, nil
-}
-
-// formOf is the form that a compressed block has in a checkpoint.
-func formOf(block *fusion.Block, weights string) model.BlockConfig {
-	form := model.BlockConfig{Width: block.Width, Masked: block.Masked, ClusterSizes: block.Scale != nil, StepSizes: block.Step != nil, Weights: weights}
-	if block.Factors != nil {
-		form.Rank = block.Factors.Rank
-	}
-	return form
 }
 
 // blockValues names all the slices a block may hold by their roles, as

@@ -46,7 +46,7 @@ func (f *fuser) groups() [][]int {
 }
 
 // makeMixture reads a mixture's weights and compresses them.
-func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int) ([]finished, error) {
+func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int) ([]compressed, error) {
 	first := f.blocks[group[0]]
 	if len(group) != first.Experts {
 		return nil, fmt.Errorf("%s: %s: expected %d experts, found %d", f.src.Path, first.Router, first.Experts, len(group))
@@ -80,7 +80,7 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, first.Router, err)
 	}
-	all := make([]finished, len(group))
+	all := make([]compressed, len(group))
 	owner := map[int]string{} // of each set of weights, its first expert
 	for e, place := range group {
 		b := f.blocks[place]
@@ -92,7 +92,7 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 		} else {
 			owner[fused.Of[e]] = b.Name
 		}
-		all[e] = finished{info, block}
+		all[e] = compressed{info, block}
 	}
 	return all, nil
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,11 @@ type randomInputs struct{ hidden int }
 
 func (r randomInputs) Inputs(block int) (fusion.Inputs, error) { return noise{r.hidden, block}, nil }
 func (randomInputs) Rewind()                                   {}
-func (randomInputs) Replace(int, *fusion.Block) error          { return nil }
+func (randomInputs) Watch(func(done, total int))               {}
+func (randomInputs) Tokens() int64                             { return 0 }
+func (randomInputs) Replace(int, func() (*fusion.Block, error)) error {
+	return nil
+}
 
 type noise struct{ hidden, seed int }
 
@@ -301,6 +306,13 @@ func TestRouters(t *testing.T) {
 	uses, err := Routers(context.Background(), pool, m, load(), []model.Input{*sample, *sample}, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	src, err := model.Open(openDir(t, from))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fromDisk, err := Routers(context.Background(), pool, src, m, []model.Input{*sample, *sample}, nil); err != nil || !reflect.DeepEqual(fromDisk, uses) {
+		t.Errorf("a layer at a time: %+v and %v, want %+v", fromDisk, err, uses)
 	}
 	if len(uses) != 2 {
 		t.Fatalf("%d mixtures, want 2", len(uses))

@@ -64,6 +64,7 @@ func (s *spool) close() {
 	if s.file != nil {
 		s.file.Close()
 	}
+	*s = spool{}
 }
 
 // states are what passes between two layers, of all batches.
@@ -99,6 +100,11 @@ func (s *states) copy() (c states, err error) {
 		c.encoded, err = s.encoded.copy()
 	}
 	return c, err
+}
+
+func (s *states) close() {
+	s.x.close()
+	s.encoded.close()
 }
 
 // temporary returns an open file that is gone when closed.

@@ -70,7 +70,7 @@ func (f *fuser) together(groups [][]int) int {
 	return 1 + slack/(3*largest)
 }
 
-// compress makes a group's blocks, or takes them from the interrupted run.
+// compress makes a group's blocks, unless the interrupted run has.
 func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, group []int) error {
 	step := func(place int) Step {
 		b := f.blocks[place]
@@ -79,48 +79,70 @@ func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, group []int) er
 	for _, place := range group {
 		f.report(step(place))
 	}
-	all, err := f.loadAll(group)
+	if f.opt.Calibration != nil {
+		f.opt.Calibration.Watch(func(done, total int) {
+			s := step(group[0])
+			s.Batch, s.Batches = done, total
+			f.report(s)
+		})
+	}
+	infos, err := f.finished(group)
 	kept := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
-		if f.method.Mixtures {
-			all, err = f.makeMixture(ctx, pool, group)
-		} else {
-			all, err = f.make(ctx, pool, group[0])
-		}
-		for i := 0; err == nil && i < len(all); i++ {
-			err = f.save(group[i], all[i])
-		}
+		infos, err = f.make(ctx, pool, group)
 	}
 	if err != nil {
 		return err
 	}
 	for i, place := range group {
 		if f.opt.Calibration != nil {
-			if err := f.opt.Calibration.Replace(place, all[i].block); err != nil {
+			if err := f.opt.Calibration.Replace(place, func() (*fusion.Block, error) { return f.load(place) }); err != nil {
 				return err
 			}
 		}
 		f.mu.Lock()
-		f.layers[f.blocks[place].Name] = all[i].info
+		f.layers[f.blocks[place].Name] = infos[i]
 		f.mu.Unlock()
 		s := step(place)
-		s.Done, s.Kept, s.Info = true, kept, all[i].info
+		s.Done, s.Kept, s.Info = true, kept, infos[i]
 		f.report(s)
 	}
 	debug.FreeOSMemory() // the next block starts from a small process
 	return nil
 }
 
+// report tells the progress.
 func (f *fuser) report(s Step) {
-	if f.opt.Progress != nil {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.opt.Progress(s)
+	if f.opt.Progress == nil {
+		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.Read = f.src.Weights.BytesRead() - f.hashed
+	if f.opt.Calibration != nil {
+		s.Tokens = f.opt.Calibration.Tokens()
+	}
+	f.opt.Progress(s)
 }
 
-// make reads a block's weights and compresses them.
-func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finished, error) {
+// make compresses a group's blocks and keeps them.
+func (f *fuser) make(ctx context.Context, pool *kernel.Pool, group []int) ([]checkpoint.Layer, error) {
+	var all []compressed
+	var err error
+	if f.method.Mixtures {
+		all, err = f.makeMixture(ctx, pool, group)
+	} else {
+		all, err = f.makeBlock(ctx, pool, group[0])
+	}
+	infos := make([]checkpoint.Layer, len(all))
+	for i := 0; err == nil && i < len(all); i++ {
+		infos[i], err = all[i].info, f.save(group[i], all[i])
+	}
+	return infos, err
+}
+
+// makeBlock reads a block's weights and compresses them.
+func (f *fuser) makeBlock(ctx context.Context, pool *kernel.Pool, place int) ([]compressed, error) {
 	b := f.blocks[place]
 	m, err := f.read(place)
 	if err != nil {
@@ -151,7 +173,7 @@ func (f *fuser) make(ctx context.Context, pool *kernel.Pool, place int) ([]finis
 	}
 	info := f.info(b, block)
 	info.Method = method.Name
-	return []finished{{info, block}}, nil
+	return []compressed{{info, block}}, nil
 }
 
 // info is what config.json says of a compressed block.

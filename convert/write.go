@@ -15,12 +15,12 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 	var blocks []replacement
 	for _, i := range f.chosen {
 		b := f.blocks[i]
-		info, block, err := f.load(f.path(i), b)
+		form, err := f.form(i)
 		if err != nil {
 			return err
 		}
-		blocks = append(blocks, replacement{b, formOf(block, info.Weights), func() (map[string][]float32, error) {
-			_, block, err := f.load(f.path(i), b)
+		blocks = append(blocks, replacement{b, form, func() (map[string][]float32, error) {
+			block, _, err := f.loadOwn(i)
 			values := map[string][]float32{}
 			if err == nil {
 				for role, v := range blockValues(block) {

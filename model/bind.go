@@ -18,6 +18,7 @@ type Source struct {
 	Blocks  []*Block
 	Report
 	found map[string]*Stored // by stated name
+	seed  uint64             // of what is made anew
 	// extra is what the names of the statement begin with and the checkpoint's do
 	// not: a base model saved alone.
 	extra string
@@ -79,16 +80,32 @@ func (s *Stored) Names() []string {
 
 // Open reads a directory's configuration and finds each of its tensors; a head may
 // be missing.
-func Open(dir *checkpoint.Dir) (*Source, error) {
+func Open(dir *checkpoint.Dir) (*Source, error) { return OpenAs(dir, LoadOptions{NewHead: true}) }
+
+// OpenAs is Open for the model that Load makes with the same options.
+func OpenAs(dir *checkpoint.Dir, opt LoadOptions) (*Source, error) {
 	cfg, err := ReadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Dir: dir, Config: cfg}
+	opt.apply(cfg)
+	if err := checkHead(cfg); err != nil {
+		return nil, err
+	}
+	s := &Source{Dir: dir, Config: cfg, seed: opt.Seed}
 	if s.Tensors, s.Blocks, err = Describe(cfg); err != nil {
 		return nil, err
 	}
-	return s, s.bind(true)
+	if err := s.bind(opt.NewHead); err != nil {
+		return nil, err
+	}
+	for _, t := range s.Tensors {
+		if opt.OtherClasses && t.Head && t.Shape[0] == len(cfg.Labels) && s.found[t.Name] != nil {
+			delete(s.found, t.Name)
+			s.New = append(s.New, t.Name)
+		}
+	}
+	return s, nil
 }
 
 // Read reads a block's tensors, by their roles and as they are used.

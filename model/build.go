@@ -1,6 +1,10 @@
 package model
 
-import "mlpfusion/nn"
+import (
+	"slices"
+
+	"mlpfusion/nn"
+)
 
 // Tensor is a family's statement of one tensor: a matrix, a vector or the part of
 // a checkpoint's tensor that is one.
@@ -45,6 +49,7 @@ const (
 type builder struct {
 	cfg      *Config
 	alloc    bool // false: names and shapes only
+	part     *int // the one layer that has memory, see Source.Part; nil: every
 	head     bool // what is stated now belongs to the task head
 	conv     bool // matrices of layers stated now are stored transposed, as Conv1D
 	memory   memory
@@ -62,6 +67,14 @@ func (b *builder) network() network {
 		return newEncoderDecoder(b)
 	}
 	return newStack(b)
+}
+
+// readBy says which layers read the tensors stated from here on, so that a part of a
+// model has memory for its own: −1 is the embeddings, behind the last comes the head.
+func (b *builder) readBy(layers ...int) {
+	if b.part != nil {
+		b.alloc = slices.Contains(layers, *b.part)
+	}
 }
 
 // memory is what a model's tensors lie in, in the order of its making.

@@ -31,39 +31,32 @@ type LoadOptions struct {
 // with its shape and none may be left over, save those that the family knows
 // not to need; all that is wrong is named at once.
 func Load(dir *checkpoint.Dir, opt LoadOptions) (*Model, *Report, error) {
-	cfg, err := ReadConfig(dir)
+	src, err := OpenAs(dir, opt)
 	if err != nil {
 		return nil, nil, err
 	}
-	opt.apply(cfg)
-	m, err := New(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	src := &Source{Dir: dir, Config: cfg, Tensors: m.Tensors}
-	if err := src.bind(opt.NewHead); err != nil {
-		return nil, nil, err
-	}
-	if opt.OtherClasses {
-		for _, t := range m.Tensors {
-			if t.Head && t.Shape[0] == len(cfg.Labels) && src.found[t.Name] != nil {
-				delete(src.found, t.Name)
-				src.New = append(src.New, t.Name)
-			}
-		}
-	}
+	m, err := src.load(nil)
+	return m, &src.Report, err
+}
+
+// load makes the model, or the part of it that one layer reads, and reads its tensors.
+func (s *Source) load(part *int) (*Model, error) {
+	m := build(&builder{cfg: s.Config, alloc: true, part: part})
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if from := src.Find(t.Name); from == nil {
-			t.initialise(opt.Seed, cfg)
+		if t.values() == nil {
+			continue // of another part
+		}
+		if from := s.Find(t.Name); from == nil {
+			t.initialise(s.seed, s.Config)
 		} else if err := t.read(from); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
+			return nil, fmt.Errorf("%s: %w", s.Dir.Path, err)
 		}
 	}
 	if err := setUnitNorms(m.Blocks); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", dir.Path, err)
+		return nil, fmt.Errorf("%s: %w", s.Dir.Path, err)
 	}
-	return m, &src.Report, nil
+	return m, nil
 }
 
 // FromScratch makes the model of a configuration from nothing, its weights as

@@ -71,6 +71,7 @@ func (m *MLP) layers(matrix string) (first, last **nn.Linear) {
 // Such a block may have units that it does not use, P_k = 0.
 func setUnitNorms(blocks []*Block) error {
 	users := map[*Block][]*Block{}
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b *Block) bool { return b.MLP == nil })
 	for _, b := range blocks {
 		owner := Owner(blocks, b)
 		if owner == nil {

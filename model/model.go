@@ -148,14 +148,14 @@ func New(c *Config) (*Model, error) {
 	if err := checkHead(c); err != nil {
 		return nil, err
 	}
-	return build(c, nil), nil
+	return build(&builder{cfg: c, alloc: true}), nil
 }
 
 // Share returns another model on m's weights, packed as they are now, for a
 // goroutine of its own: a model serves one pass at a time, as it keeps what it works
 // with. While others run none may train.
 func (m *Model) Share() *Model {
-	s := build(m.Config, &m.memory)
+	s := build(&builder{cfg: m.Config, alloc: true, shared: &m.memory})
 	s.RouterLosses = m.RouterLosses
 	for i, w := range s.Weights {
 		*w = *m.Weights[i] // what is a view of a weight has been made anew
@@ -163,9 +163,9 @@ func (m *Model) Share() *Model {
 	return s
 }
 
-// build makes a model, on new memory unless it is to share another's.
-func build(c *Config, shared *memory) *Model {
-	b := &builder{cfg: c, alloc: true, shared: shared}
+// build makes a model with the memory that the builder gives it.
+func build(b *builder) *Model {
+	c := b.cfg
 	m := &Model{Config: c, family: families[c.Type], net: b.network()}
 	m.Tensors, m.Weights, m.Blocks, m.mixtures, m.head, m.memory = b.tensors, b.weights, b.blocks, b.mixtures, b.out, b.memory
 	for i := range m.Tensors {
@@ -271,7 +271,7 @@ func (m *Model) Recompute() error {
 }
 
 // Depth is the number of layers, an encoder's and a decoder's together.
-func (m *Model) Depth() int { return m.Config.Layers + m.Config.DecoderLayers }
+func (m *Model) Depth() int { return m.Config.Depth() }
 
 // Embed returns the state that enters layer 0.
 func (m *Model) Embed(t *nn.Tape, in *Input) State { return m.net.embed(t, in) }

@@ -49,10 +49,13 @@ type seqLayer struct {
 func newEncoderDecoder(b *builder) network {
 	c := b.cfg
 	m := &encoderDecoder{cfg: c}
+	depth := c.Layers + c.DecoderLayers
+	b.readBy(-1, c.Layers, depth) // the decoder's first layer begins with them, and a tied head is them
 	m.shared = b.embedding(c.Vocab, c.seq2seq.at(c, "shared"), c.seq2seq.at(c, "decoder.embed_tokens.weight"), c.seq2seq.at(c, "encoder.embed_tokens.weight"))
 	m.tables = []*nn.Weight{m.shared}
 	m.encoder = b.seqStack("encoder", 0, c.Layers, c.seq2seq.sparse[0])
 	m.decoder = b.seqStack("decoder", c.Layers, c.DecoderLayers, c.seq2seq.sparse[1])
+	b.readBy(depth)
 	b.taskHead(m.shared)
 	return m
 }
@@ -83,13 +86,20 @@ func (b *builder) seqStack(stack string, depth, layers, step int) *seqStack {
 			return c.seq2seq.at(c, fmt.Sprintf("%s%d.%s", block, sublayer, part))
 		}
 		l := &seqLayer{}
+		b.readBy(depth + i)
 		l.qkv = linear(c.Hidden, width, at(0, "SelfAttention.q"), at(0, "SelfAttention.k"), at(0, "SelfAttention.v"))
 		l.out = linear(width, c.Hidden, at(0, "SelfAttention.o"))
 		if i == 0 {
+			var all []int
+			for d := range layers {
+				all = append(all, depth+d)
+			}
+			b.readBy(all...)
 			table := b.matrix(attn.Heads, c.seq2seq.buckets, at(0, "SelfAttention.relative_attention_bias.weight"))
 			if p := b.tensors[len(b.tensors)-1].Param; p != nil {
 				p.Decay = false
 			}
+			b.readBy(depth)
 			s.bias = &nn.PositionBias{Table: table, Bidirectional: !decoder, MaxDistance: c.seq2seq.maxDistance}
 		}
 		l.norm = b.norm(at(0, "layer_norm"))

@@ -42,7 +42,12 @@ func newStack(b *builder) network {
 	if c.Tied {
 		also = []string{n.head + ".weight"}
 	}
+	b.readBy(-1)
+	if c.Tied {
+		b.readBy(-1, c.Layers)
+	}
 	m.tables = append(m.tables, b.embedding(c.Vocab, n.words, also...))
+	b.readBy(-1)
 	if n.positions != "" {
 		m.tables = append(m.tables, b.embedding(c.Positions, n.positions))
 	}
@@ -52,12 +57,14 @@ func newStack(b *builder) network {
 	m.embedNorm = b.norm(n.embedNorm)
 	b.conv = n.transposed
 	for i := range c.Layers {
+		b.readBy(i)
 		m.layers = append(m.layers, b.stackLayer(i))
 	}
 	b.conv = false
 	if n.norm != "" {
 		m.layers[c.Layers-1].ffn.sum = b.norm(n.norm)
 	}
+	b.readBy(c.Layers)
 	b.taskHead(m.tables[0])
 	return m
 }

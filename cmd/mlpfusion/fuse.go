@@ -105,7 +105,7 @@ compresses those where --width or --ratio is given. The router stays as it is.
 				if s.Done {
 					finished++
 				}
-				all.set(finished, s.Of, s.Block)
+				all.set(finished, s.Of, fuseNote(s, all.seconds()))
 			}
 			result, err := convert.Fuse(a.ctx, dir, args[1], opt)
 			if err != nil {
@@ -286,6 +286,22 @@ func (a *app) calibrationTexts(dir *checkpoint.Dir, data *dataFlags, rows int) (
 		return nil, err
 	}
 	return &convert.Texts{Name: fmt.Sprintf("%d rows of %s", enc.Len(), data.task), Head: train.HeadFor(set.Spec), Batches: train.Batches(enc)}, nil
+}
+
+// fuseNote says where compressing is, and how fast weights and texts pass through: the
+// mean since the beginning, a token counting once for each layer.
+func fuseNote(s convert.Step, seconds float64) string {
+	note := s.Block
+	if s.Batches > 0 && s.Batch < s.Batches {
+		note = fmt.Sprintf("texts %d of %d", s.Batch, s.Batches)
+	}
+	if seconds > 0 && s.Read > 0 {
+		note += fmt.Sprintf(", %s of weights/s", bytesText(int64(float64(s.Read)/seconds)))
+	}
+	if seconds > 0 && s.Tokens > 0 {
+		note += fmt.Sprintf(", %s tokens/s", significant(float64(s.Tokens)/seconds))
+	}
+	return note
 }
 
 func showFused(w io.Writer, out string, r *convert.Fused) {

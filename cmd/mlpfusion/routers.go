@@ -14,24 +14,21 @@ import (
 // routers tells what a checkpoint's routers do with texts, beside the original's
 // where that is given.
 func (a *app) routers(dir, original *checkpoint.Dir, t *convert.Texts) ([]convert.RouterUse, error) {
-	var models [2]*model.Model
-	for i, d := range []*checkpoint.Dir{dir, original} {
-		if d == nil {
-			continue
-		}
-		head := t.Head
-		head.NewHead = true // what routers do does not depend on it
-		m, _, err := model.Load(d, head)
-		if err != nil {
+	src, err := t.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(src.Blocks, func(b *model.Block) bool { return b.Experts > 0 }) {
+		return nil, fmt.Errorf("%s: expected a model with mixtures of experts, found none", dir.Path)
+	}
+	var beside model.Parts
+	if original != nil {
+		if beside, err = t.Open(original); err != nil {
 			return nil, err
 		}
-		if len(m.Usage()) == 0 {
-			return nil, fmt.Errorf("%s: expected a model with mixtures of experts, found none", d.Path)
-		}
-		models[i] = m
 	}
 	bar := a.ui.progress("routers", "batch", len(t.Batches))
-	uses, err := convert.Routers(a.ctx, a.pool, models[0], models[1], t.Batches, func(done, total int) { bar.set(done, total, "") })
+	uses, err := convert.Routers(a.ctx, a.pool, src, beside, t.Batches, func(done, total int) { bar.set(done, total, "") })
 	if err != nil {
 		bar.stop()
 		return nil, err

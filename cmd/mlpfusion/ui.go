@@ -136,6 +136,9 @@ func (p *progress) set(done, total int, note string) {
 	p.u.say("%s: %d of %d%s", p.name, done, total, p.tail(done, false))
 }
 
+// seconds is how long the work has taken so far.
+func (p *progress) seconds() float64 { return time.Since(p.start).Seconds() }
+
 // end completes the line.
 func (p *progress) end() {
 	p.mu.Lock()
