@@ -5,14 +5,18 @@
 No tensor may be missing, unexpected or of another shape (of a Switch Transformer,
 for which transformers has no class with a label head, but the head's), and for each line of
 SENTENCES the log-probabilities must agree within 1e-4 with PREDICTIONS, the lines
-that `mlpfusion predict --json` printed for the model before its export.
+that `mlpfusion predict --json` printed for the model before its export. Encoders are also written
+as ONNX, and ONNX Runtime's logits compared with PyTorch's.
 """
 
 import json
 import math
 import pathlib
 import sys
+import tempfile
+import warnings
 
+import onnxruntime
 import torch
 import transformers
 from safetensors.torch import load_file
@@ -48,6 +52,30 @@ def load(exported):
     return AutoModelForSequenceClassification.from_pretrained(exported, output_loading_info=True)
 
 
+class Logits(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def in_onnx(exported, tokenizer, lines):
+    """The largest difference of a logit in ONNX Runtime from PyTorch's."""
+    model = AutoModelForSequenceClassification.from_pretrained(exported, attn_implementation="eager").eval()
+    read = lambda text: {k: v for k, v in tokenizer(text, return_tensors="pt").items() if k in ("input_ids", "attention_mask")}
+    axes = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one
+        path = f"{folder}/model.onnx"
+        torch.onnx.export(Logits(model), tuple(read(lines[0])[k] for k in axes), path, dynamo=False, opset_version=17, input_names=list(axes), output_names=["logits"], dynamic_axes=axes)
+        model.eval()  # the exporter leaves dropout on
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = [torch.from_numpy(session.run(None, {k: v.numpy() for k, v in read(t).items()})[0]) for t in lines]
+    return max((a - model(**read(t)).logits).abs().max().item() for t, a in zip(lines, found))
+
+
 def main(exported, predictions, sentences):
     model, info = load(exported)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
@@ -70,7 +98,14 @@ def main(exported, predictions, sentences):
                 sys.exit(f"{text!r}: transformers says {model.config.id2label[int(logits.argmax())]}, we say {ours['label']}")
     if worst > 1e-4:
         sys.exit(f"{exported}: log-probabilities differ by {worst:.1e}")
-    print(f"  {pathlib.Path(exported).name}: loads in transformers, {widths} units a block, log-probabilities of {len(lines)} sentences within {worst:.1e}")
+    onnx = ""
+    if isinstance(model, transformers.BertForSequenceClassification):
+        with torch.no_grad():
+            difference = in_onnx(exported, tokenizer, lines)
+        if not difference <= 1e-4:
+            sys.exit(f"{exported}: logits in ONNX Runtime differ by {difference:.1e}")
+        onnx = f"; in ONNX Runtime {onnxruntime.__version__} logits within {difference:.1e}"
+    print(f"  {pathlib.Path(exported).name}: loads in transformers, {widths} units a block, log-probabilities of {len(lines)} sentences within {worst:.1e}{onnx}")
 
 
 if __name__ == "__main__":
