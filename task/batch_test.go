@@ -33,7 +33,10 @@ func (letters) Encode(text string, pair *string, maxLen int) tokenize.Encoding {
 func (letters) Decode([]int32) string { return "" }
 func (letters) BaseSize() int         { return 0 }
 func (letters) VocabSize() int        { return 256 }
-func (letters) PadID() int32          { return 0 }
+func (l letters) Plain(text string) ([]int32, []tokenize.Place) {
+	return l.Encode(text, nil, 0).IDs, nil
+}
+func (letters) PadID() int32 { return 0 }
 
 func examples(n int) []Example {
 	out := make([]Example, n)

@@ -2,7 +2,6 @@ package tokenize
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,33 +15,45 @@ const ggufFile = "tokenizer.gguf"
 // isGGUF tells a GGUF file by its name.
 func isGGUF(path string) bool { return strings.EqualFold(filepath.Ext(path), ".gguf") }
 
+// GGUFFile is the file whose metadata describe the tokenizer of a model: the GGUF file
+// that the model is, or what its directory keeps of one; "" if it has other files.
+func GGUFFile(model string) string {
+	if isGGUF(model) {
+		return model
+	}
+	for _, s := range sources {
+		if isFile(filepath.Join(model, s.file)) {
+			return ""
+		}
+	}
+	if path := filepath.Join(model, ggufFile); isFile(path) {
+		return path
+	}
+	return ""
+}
+
 // loadGGUF reads the tokenizer in a GGUF file's metadata.
 func loadGGUF(path string) (Tokenizer, error) {
-	f, err := os.Open(path)
+	g, err := openGGUF(path)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: expected a GGUF file, found %s", path, info.Mode().Type())
-	}
-	file, err := gguf.Parse(f, info.Size())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	g, err := readGGUF(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	t, err := FromGGUF(g)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return t, nil
+}
+
+func openGGUF(path string) (g GGUF, err error) {
+	file, err := gguf.ReadFile(path)
+	if err != nil {
+		return g, err
+	}
+	if g, err = readGGUF(file); err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return g, err
 }
 
 // readGGUF returns what a file says of its tokenizer.

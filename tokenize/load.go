@@ -18,6 +18,17 @@ import (
 // have about 20 MB.
 const maxFile = 128 << 20
 
+// sources are the files that describe a tokenizer; the first that is there counts.
+var sources = []struct {
+	file string
+	read func(c *config, data []byte) (*tokenizer, error)
+}{
+	{"tokenizer.json", loadJSON},
+	{"vocab.txt", loadWordPiece},
+	{"vocab.json", loadBPE},
+	{"spiece.model", loadT5},
+}
+
 // Load reads the tokenizer of a model directory from the first of these that
 // is there: tokenizer.json; vocab.txt (BERT, DistilBERT, MiniLM, MPNet);
 // vocab.json with merges.txt (GPT-2, RoBERTa); spiece.model (T5). The last three
@@ -32,21 +43,12 @@ const maxFile = 128 << 20
 //
 // Errors name the file, the key, what was expected and what was found.
 func Load(dir string) (Tokenizer, error) {
-	if isGGUF(dir) {
-		return loadGGUF(dir)
+	if path := GGUFFile(dir); path != "" {
+		return loadGGUF(path)
 	}
 	c, err := readConfig(dir)
 	if err != nil {
 		return nil, err
-	}
-	sources := []struct {
-		file string
-		read func(c *config, data []byte) (*tokenizer, error)
-	}{
-		{"tokenizer.json", loadJSON},
-		{"vocab.txt", loadWordPiece},
-		{"vocab.json", loadBPE},
-		{"spiece.model", loadT5},
 	}
 	for _, s := range sources {
 		path := filepath.Join(dir, s.file)
@@ -65,9 +67,6 @@ func Load(dir string) (Tokenizer, error) {
 			return nil, err
 		}
 		return t, nil
-	}
-	if path := filepath.Join(dir, ggufFile); isFile(path) {
-		return loadGGUF(path)
 	}
 	return nil, fmt.Errorf("%s: expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or spiece.model, found none", dir)
 }

@@ -17,6 +17,9 @@ type Tokenizer interface {
 	// truncation="longest_first". A maxLen smaller than the number of special
 	// tokens leaves just these.
 	Encode(text string, pair *string, maxLen int) Encoding
+	// Plain tokenizes text without adding special tokens, and returns the places where
+	// added tokens begin in it, in order.
+	Plain(text string) ([]int32, []Place)
 	// Decode joins the tokens of ids to text, special tokens and unknown ids left
 	// out.
 	Decode(ids []int32) string
@@ -29,6 +32,10 @@ type Tokenizer interface {
 	// PadID is the id of the padding token, or -1 when the files name none.
 	PadID() int32
 }
+
+// Place is a place in a text: so many bytes, and so many tokens, are before it. Where an
+// added token begins, what is before does not change how the rest is tokenized.
+type Place struct{ Bytes, Tokens int }
 
 // normalizer appends the normalized form of src to dst.
 type normalizer interface {
@@ -101,10 +108,10 @@ func (t *tokenizer) PadID() int32   { return t.pad }
 func (t *tokenizer) Encode(text string, pair *string, maxLen int) Encoding {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	s.first = t.ids(s, text, s.first[:0])
+	s.first = t.ids(s, text, s.first[:0], nil)
 	tmpl, a, b := t.single, s.first, []int32(nil)
 	if pair != nil {
-		s.second = t.ids(s, *pair, s.second[:0])
+		s.second = t.ids(s, *pair, s.second[:0], nil)
 		tmpl, b = t.pair, s.second
 	}
 	if maxLen > 0 {
@@ -116,6 +123,13 @@ func (t *tokenizer) Encode(text string, pair *string, maxLen int) Encoding {
 		}
 	}
 	return tmpl.apply(a, b)
+}
+
+func (t *tokenizer) Plain(text string) ([]int32, []Place) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	var places []Place
+	return t.ids(s, text, nil, &places), places
 }
 
 // longestFirst shortens two lengths to a sum of at most room: the longer one
@@ -135,12 +149,16 @@ func longestFirst(n, m, room int) (int, int) {
 	return short, long
 }
 
-// ids appends the ids of text, without special tokens, to ids.
-func (t *tokenizer) ids(s *scratch, text string, ids []int32) []int32 {
+// ids appends the ids of text, without special tokens, to ids, and to places, unless
+// nil, where the added tokens are that are looked for in the text as it is.
+func (t *tokenizer) ids(s *scratch, text string, ids []int32, places *[]Place) []int32 {
 	s.text = appendValid(s.text[:0], text)
 	whole := s.text
 	t.raw.split(whole, func(part []byte, id int32, at int) {
 		if id >= 0 {
+			if places != nil {
+				*places = append(*places, Place{at, len(ids)})
+			}
 			ids = append(ids, id)
 			return
 		}

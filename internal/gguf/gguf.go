@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -48,6 +49,27 @@ func (t *Tensor) Elements() int {
 		n *= s
 	}
 	return n
+}
+
+// ReadFile reads all but the values of tensors of a file. Errors name it.
+func ReadFile(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: expected a GGUF file, found %s", path, info.Mode().Type())
+	}
+	file, err := Parse(f, info.Size())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return file, nil
 }
 
 // Parse reads metadata and list of tensors of a file of so many bytes. Errors say
