@@ -36,9 +36,12 @@ type Arch struct {
 	EmbedScale float32 // of the embeddings; 0: none
 	InitStd    float32
 	Dropout
-	Tied       bool    // the language model's head is the word embeddings
-	LogitScale float32 // of a language model's logits
-	LogitCap   float32 // bounds them, see nn.Tape.Softcap; 0: they have no bound
+	Tied bool // the language model's head is the word embeddings
+	// ResidualScale is what a sublayer gives is multiplied by before it is added to the
+	// stream; 0: nothing.
+	ResidualScale float32
+	LogitScale    float32 // of a language model's logits
+	LogitCap      float32 // bounds them, see nn.Tape.Softcap; 0: they have no bound
 
 	names      names      // of the tensors of a stack
 	classifier classifier // the head for labels
@@ -56,6 +59,7 @@ type Attention struct {
 	Softcap       float32  // bounds the scores; 0: they have no bound
 	Rope          *nn.Rope // of queries and keys; nil: none
 	QKNorm        QKNorm
+	Clip          float32 // bounds queries, keys and values to ±Clip; 0: they have no bound
 }
 
 // QKNorm is what norms of queries and keys run over.
@@ -78,7 +82,7 @@ func (a *Attention) options(drop float32) nn.AttentionOptions {
 
 // plain tells whether nothing stands between a projection and its product with others.
 func (a *Attention) plain() bool {
-	return a.KVHeads == a.Heads && a.Window == 0 && a.Softcap == 0 && a.Rope == nil && a.QKNorm == NoQKNorm
+	return a.KVHeads == a.Heads && a.Window == 0 && a.Clip == 0 && a.Softcap == 0 && a.Rope == nil && a.QKNorm == NoQKNorm
 }
 
 // Mixture describes the mixtures of experts of a model, which are all alike.
@@ -86,6 +90,10 @@ type Mixture struct {
 	Experts int // of each; 0 in a model without mixtures
 	Width   int // hidden units of an expert before fusion
 	nn.Router
+	// Shared is how many hidden units the expert has that every token passes through,
+	// times the sigmoid of a gate if SharedGate; 0: there is none.
+	Shared             int
+	SharedGate         bool
 	RouterBias         bool
 	Jitter             float32 // of what a router reads in training
 	ZLoss, BalanceLoss float64 // weights of the routers' losses
@@ -93,6 +101,10 @@ type Mixture struct {
 	BySequence bool
 
 	dense map[int]bool // layers that have an MLP in place of a mixture
+	// widthKey and sharedKey are the keys of config.json that hold Width and, as one of
+	// sharedTimes equal parts, Shared; "": the family's for an MLP.
+	widthKey, sharedKey string
+	sharedTimes         int
 }
 
 // in tells whether a layer of a stack has a mixture.
@@ -147,6 +159,8 @@ type mixtureNames struct {
 	gateUpStack    string // within the layer, as the next two; with .weight where it has that
 	downStack      string
 	otherRouter    string // the router's name beside stacks
+	shared         string // within the mixture, as the next
+	sharedGate     string
 	stacked        bool
 }
 

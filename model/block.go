@@ -24,13 +24,19 @@ type Block struct {
 	// of its bias, "" if it has none. Experts is 0 for a dense MLP.
 	Experts, Expert, Mixture, TopK int
 	Router, RouterBias             string
+	// Shared tells that it is a mixture's expert that every token passes through.
+	Shared bool
 
 	Hidden   int
 	Width    int // as loaded
 	Original int // before it was fused
-	multiple int // see Arch.Multiple
-	Form     BlockConfig
-	MLP      *MLP // nil where memory was not asked for
+	// WidthKey is the key of config.json that holds the width where a stock loader has
+	// it, as one of WidthTimes equal parts.
+	WidthKey   string
+	WidthTimes int
+	multiple   int // see Arch.Multiple
+	Form       BlockConfig
+	MLP        *MLP // nil where memory was not asked for
 }
 
 // Matrix is one matrix of a block, stated as Name.weight, with its bias.
@@ -46,7 +52,9 @@ type Matrix struct {
 func (b *Block) Gated() bool { return b.Gate.Name != "" }
 
 // Units is Arch.Units for the block as it is.
-func (b *Block) Units(share float64) int { return unitsOf(share, b.Width, b.multiple) }
+func (b *Block) Units(share float64) int {
+	return b.WidthTimes * unitsOf(share, b.Width/b.WidthTimes, b.multiple)
+}
 
 // Share is the block's share of its layer's tokens, were they even among experts.
 func (b *Block) Share() float64 {
@@ -145,6 +153,10 @@ func (b *builder) mlp(block Block) *MLP {
 	if blk.Original == 0 {
 		blk.Original = c.Intermediate
 	}
+	if blk.WidthKey == "" {
+		blk.WidthKey = families[c.Type].widthKey
+	}
+	blk.WidthTimes = max(1, blk.WidthTimes)
 	form, fused := c.Blocks[blk.Name]
 	if !fused {
 		form.Width = blk.Original

@@ -112,17 +112,3 @@ func (a *Arch) setRope(r *reader, theta float64, kinds ...string) {
 		a.Attention[i].Rope = rope
 	}
 }
-
-// mixtureKeys are the keys of config.json that decoders with mixtures of experts share.
-type mixtureKeys struct {
-	decoderKeys
-	TopK        int     `json:"num_experts_per_tok"`
-	BalanceLoss float64 `json:"router_aux_loss_coef"`
-}
-
-// setMixture gives all layers a mixture of experts, whose number is the value of a key,
-// as wide as the MLPs would be.
-func (a *Arch) setMixture(r *reader, k *mixtureKeys, key string, experts int) {
-	a.Mixture = Mixture{Experts: r.within(key, experts, 1, mostExperts), Width: a.Intermediate, BalanceLoss: k.BalanceLoss}
-	a.Mixture.TopK = r.within("num_experts_per_tok", k.TopK, 1, max(1, a.Mixture.Experts))
-}

@@ -109,6 +109,8 @@ type mixture struct {
 	decoder bool // of an encoder–decoder's second stack
 	router  *nn.Linear
 	experts []*MLP
+	shared  *MLP         // nil: none
+	gate    *nn.Linear   // of the shared expert; nil: none
 	busy    mlps         // the experts that saw a token in the last forward
 	outputs []*nn.Tensor // of the last forward, by expert; nil where it saw no token
 	routing *nn.Routing  // of the last forward
@@ -127,7 +129,7 @@ func (b *builder) mixture(name, router string, also []Place, expert func(e int) 
 	for e := range c.Experts {
 		block := expert(e)
 		block.Experts, block.Expert, block.Mixture, block.Router, block.Original = c.Experts, e, len(b.mixtures), router+".weight", c.Width
-		block.TopK = c.TopK
+		block.TopK, block.WidthKey = c.TopK, c.widthKey
 		if c.RouterBias {
 			block.RouterBias = router + ".bias"
 		}
@@ -151,7 +153,7 @@ func (b *builder) stackMixture(layer int, at func(part string) string) *mixture 
 		}
 		return Matrix{Name: name, Also: []Place{stack}}
 	}
-	return b.mixture(at(n.name), at(n.name)+"."+n.router, also, func(e int) Block {
+	m := b.mixture(at(n.name), at(n.name)+"."+n.router, also, func(e int) Block {
 		name := at(n.name) + "." + fmt.Sprintf(n.expert, e)
 		gateUp := Place{In: at(n.gateUpStack), Part: 2 * e, Parts: 2 * experts, Stack: experts}
 		up := gateUp
@@ -159,6 +161,15 @@ func (b *builder) stackMixture(layer int, at func(part string) string) *mixture 
 		return Block{Name: name, Layer: layer, Depth: layer, Gate: matrix(name+"."+n.gate, gateUp), Up: matrix(name+"."+n.up, up),
 			Down: matrix(name+"."+n.down, Place{In: at(n.downStack), Part: e, Parts: experts, Stack: experts})}
 	})
+	if c := &b.cfg.Mixture; c.Shared > 0 {
+		name := at(n.name) + "." + n.shared
+		m.shared = b.mlp(Block{Name: name, Layer: layer, Depth: layer, Gate: Matrix{Name: name + "." + n.gate}, Up: Matrix{Name: name + "." + n.up},
+			Down: Matrix{Name: name + "." + n.down}, Shared: true, Original: c.Shared, WidthKey: c.sharedKey, WidthTimes: c.sharedTimes})
+		if c.SharedGate {
+			m.gate = b.linear(b.cfg.Hidden, 1, false, Normal, at(n.name)+"."+n.sharedGate)
+		}
+	}
+	return m
 }
 
 // forward sends each token of x through its experts. Where these have places, the
@@ -192,5 +203,13 @@ func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float3
 			m.outputs[e] = expert.Y
 		}
 	}
-	return t.Combine(m.outputs, r, x.Cols)
+	y := t.Combine(m.outputs, r, x.Cols)
+	if m.shared == nil {
+		return y
+	}
+	always := m.shared.forward(t, x, offsets, drop)
+	if m.gate != nil {
+		always = t.GateRows(always, t.Linear(x, m.gate, kernel.Identity, nil))
+	}
+	return t.Add(always, y, 0)
 }

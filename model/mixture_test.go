@@ -1,7 +1,9 @@
 package model_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,7 +19,7 @@ import (
 
 // mixtures are checkpoints of decoders with mixtures of experts
 // (scripts/goldens/mixtures.py), which the tests of language models use too.
-var mixtures = []string{"mixtral"}
+var mixtures = []string{"mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe"}
 
 // TestChoices compares the experts that each token goes to, and their weights, with
 // transformers', and the routers' loss.
@@ -91,6 +93,34 @@ func TestStacked(t *testing.T) {
 		got, want := slices.Sorted(slices.Values(saved.Weights.Names())), slices.Sorted(slices.Values(dir.Weights.Names()))
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: saved %s, want %s", name, strings.Join(got, " "), strings.Join(want, " "))
+		}
+	}
+}
+
+// TestRouterKeys refuses what config.json says of routers and the family does not know.
+func TestRouterKeys(t *testing.T) {
+	for _, c := range []struct{ of, key, value, want string }{
+		{"mixtral", "scoring_func", `"sigmoid"`, "expected no keys about routers that this family does not have, found scoring_func"},
+		{"mixtral", "router_jitter_noise", "0.1", "expected router_jitter_noise 0 and norm_topk_prob true, found 0.1 and true"},
+		{"mixtral", "num_experts_per_tok", "6", "num_experts_per_tok: expected between 1 and 5, found 6"},
+		{"qwen3-moe", "n_shared_experts", "1", "found n_shared_experts"},
+		{"qwen2-moe", "decoder_sparse_step", "-1", "decoder_sparse_step: expected between 1 and"},
+		{"olmoe", "clip_qkv", "0", "clip_qkv: expected a number above 0, found 0"},
+		{"granitemoe", "logits_scaling", "-2", "logits_scaling: expected a number above 0, found -2"},
+		{"granitemoe", "norm_topk_prob", "false", "norm_topk_prob: expected true, found false"},
+	} {
+		text, err := os.ReadFile(filepath.Join("testdata", c.of, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var config map[string]json.RawMessage
+		if err := json.Unmarshal(text, &config); err != nil {
+			t.Fatal(err)
+		}
+		config[c.key] = json.RawMessage(c.value)
+		text, _ = json.Marshal(config)
+		if _, err := model.ParseConfig(text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s with %s %s: %v, want %q", c.of, c.key, c.value, err, c.want)
 		}
 	}
 }

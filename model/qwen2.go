@@ -24,8 +24,7 @@ type qwenKeys struct {
 
 // qwenArch reads what Qwen 2 and 3 name alike.
 func qwenArch(r *reader, k *qwenKeys) *Arch {
-	k.HiddenAct, k.MaxPositions, k.NormEps, k.InitializerRange = "silu", 32768, 1e-6, 0.02
-	k.Window, k.WindowsFrom = ptr(4096), 28
+	k.defaults()
 	r.decode(k)
 	a := decoderArch(r, &k.decoderKeys)
 	a.setRope(r, 10000)
@@ -33,4 +32,10 @@ func qwenArch(r *reader, k *qwenKeys) *Arch {
 		a.setWindows(r, k.LayerTypes, k.Window, func(i int) bool { return i >= k.WindowsFrom })
 	}
 	return a
+}
+
+// defaults sets the values of keys that config.json may leave out.
+func (k *qwenKeys) defaults() {
+	k.HiddenAct, k.MaxPositions, k.NormEps, k.InitializerRange = "silu", 32768, 1e-6, 0.02
+	k.Window, k.WindowsFrom = ptr(4096), 28
 }

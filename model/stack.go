@@ -151,7 +151,7 @@ func (m *stack) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State
 		asked = normed
 	}
 	y := t.Linear(m.attend(t, i, normed, asked, in, rows), l.out, kernel.Identity, nil)
-	x = l.attn.join(t, y, kept, c.HiddenDrop)
+	x = l.attn.join(t, m.scaled(t, y), kept, c.HiddenDrop)
 	normed = l.ffn.before.of(t, x)
 	if l.experts != nil {
 		y = l.experts.forward(t, normed, offsets, 0)
@@ -161,7 +161,15 @@ func (m *stack) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State
 		}
 		y = l.mlp.forward(t, normed, offsets, 0)
 	}
-	return State{X: l.ffn.join(t, y, x, c.HiddenDrop)}
+	return State{X: l.ffn.join(t, m.scaled(t, y), x, c.HiddenDrop)}
+}
+
+// scaled is what a sublayer gives times the residual scale.
+func (m *stack) scaled(t *nn.Tape, y *nn.Tensor) *nn.Tensor {
+	if m.cfg.ResidualScale != 0 {
+		t.Scale(y, m.cfg.ResidualScale)
+	}
+	return y
 }
 
 // join adds what a sublayer gives to what it read.
@@ -197,6 +205,9 @@ func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows [
 	if l.qNorm != nil {
 		t.RMSNormHeads(q, width/l.qNorm.Gain.Cols, l.qNorm)
 		t.RMSNormHeads(k, kvWidth/l.kNorm.Gain.Cols, l.kNorm)
+	}
+	if l.Clip != 0 {
+		t.Clamp(q.X, l.Clip)
 	}
 	if l.Rope != nil {
 		t.Rotate(q, l.Heads+l.KVHeads, l.Dim, l.Rope, m.places(in))

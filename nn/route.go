@@ -148,7 +148,7 @@ func (o *Router) scale() float32 {
 func (o *Router) scores(scores, logits []float32) {
 	if o.Sigmoid {
 		for e, v := range logits {
-			scores[e] = float32(1 / (1 + math.Exp(-float64(v))))
+			scores[e] = sigmoid(v)
 		}
 		return
 	}

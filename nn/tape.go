@@ -49,6 +49,8 @@ type Tape struct {
 	adds       slab[add]
 	jitters    slab[jitter]
 	gateds     slab[gated]
+	gateRows   slab[gateRows]
+	clamps     slab[clamp]
 	scales     slab[scaled]
 	lowRanks   slab[lowRank]
 	rmsNorms   slab[rmsNorm]
@@ -97,6 +99,8 @@ func (t *Tape) Reset(step int) {
 	t.adds.reset()
 	t.jitters.reset()
 	t.gateds.reset()
+	t.gateRows.reset()
+	t.clamps.reset()
 	t.scales.reset()
 	t.lowRanks.reset()
 	t.rmsNorms.reset()

@@ -27,10 +27,17 @@ from common import ROOT, main
 
 SMALL = decoders.SMALL | dict(hidden_size=24, intermediate_size=20, num_hidden_layers=2, max_position_embeddings=40)
 
-# Each is a family, its options, and of an expert the names of gate, up and down.
+LOSS = dict(output_router_logits=True, router_aux_loss_coef=0.3)
+# Each is a family and its options.
 MODELS = {
-    "mixtral": ("mixtral", dict(num_local_experts=5, output_router_logits=True, router_aux_loss_coef=0.3), ("w1", "w3", "w2")),
+    "mixtral": ("mixtral", LOSS | dict(num_local_experts=5)),
+    "qwen2-moe": ("qwen2_moe", LOSS | dict(num_experts=6, num_experts_per_tok=4, moe_intermediate_size=12, shared_expert_intermediate_size=28, mlp_only_layers=[1], num_hidden_layers=3, use_sliding_window=True, sliding_window=5, max_window_layers=2)),
+    "qwen3-moe": ("qwen3_moe", LOSS | dict(num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, moe_intermediate_size=10, decoder_sparse_step=2, head_dim=12, num_hidden_layers=3, use_sliding_window=True, sliding_window=6)),
+    "olmoe": ("olmoe", LOSS | dict(num_experts=6, num_experts_per_tok=3, intermediate_size=12, clip_qkv=1.2)),
+    "granitemoe": ("granitemoe", LOSS | dict(num_local_experts=4, intermediate_size=12, embedding_multiplier=1.7, attention_multiplier=0.3, residual_multiplier=0.6, logits_scaling=1.4, tie_word_embeddings=True)),
 }  # fmt: skip
+PARTS = {"mixtral": ("w1", "w3", "w2")}  # of an expert the names of gate, up and down, where they are others
+RENAMED = {"mixtral": (".mlp.", ".block_sparse_moe."), "granitemoe": (".router.", ".router.layer.")}
 STACKED = ["mixtral"]
 KEEP = ["embed_tokens", "layers.1.self_attn", "layers.0.mlp", "layers.0.block_sparse_moe", "model.norm"]
 
@@ -67,15 +74,15 @@ def run(model, data):
     return out, rows
 
 
-def apart(model, parts):
+def apart(family):
     """A function that gives the values of stacks to the experts' own matrices, under the
-    names of the model's checkpoint."""
-    gate, up, down = parts
+    names of the family's checkpoints."""
+    gate, up, down = PARTS.get(family, ("gate_proj", "up_proj", "down_proj"))
 
     def of(g):
         named = {}
         for name, v in g.items():
-            name = name.replace(".mlp.", ".block_sparse_moe.") if model.config.model_type == "mixtral" else name
+            name = name.replace(*RENAMED.get(family, ("", "")))
             before, experts, part = name.partition(".experts.")
             if part == "gate_up_proj":
                 for e, both in enumerate(v):
@@ -94,7 +101,7 @@ def apart(model, parts):
 def write_all(out):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
-    for seed, (name, (family, options, parts)) in enumerate(MODELS.items(), start=90):
+    for seed, (name, (family, options)) in enumerate(MODELS.items(), start=90):
         config = AutoConfig.for_model(family, **SMALL | options)
         model = classifiers.randomise(AutoModelForCausalLM.from_config(config, attn_implementation="eager", experts_implementation="eager"), seed)
         model.save_pretrained(out / name)
@@ -109,7 +116,7 @@ def write_all(out):
             loss = dict(balance_loss=routed.balance_loss) if hasattr(routed, "balance_loss") else {}
             return decoders.more(model, g) | watch.golden() | loss
 
-        gpt2.golden(model, out / name, keep=KEEP, more=more, run=run, ours=apart(model, parts))
+        gpt2.golden(model, out / name, keep=KEEP, more=more, run=run, ours=apart(family))
 
 
 if __name__ == "__main__":
