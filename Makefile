@@ -24,10 +24,13 @@ VULN    := $(TOOLS)/govulncheck-v1.9.0
 # What `make wheel` makes wheels for.
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
+# What `make image` builds with.
+BUILDER ?= $(firstword $(foreach b,buildah podman docker,$(if $(shell command -v $(b)),$(b))))
+
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-race test-peers test-python wheel fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-race test-peers test-python wheel image fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +66,10 @@ wheel: ## wheels of the Python package with the command in them, in bin/ (PLATFO
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -ldflags="-s -w -buildid=" -o bin/wheel ./cmd/mlpfusion && \
 		$(PYTHON) python/wheel.py $$p bin/wheel bin || exit 1; \
 	done; rm bin/wheel
+
+image: build ## a container image of the command alone, with the builder that is here (BUILDER=…)
+	@test -n "$(BUILDER)" || { echo "image: expected buildah, podman or docker, found none"; exit 1; }
+	$(BUILDER) build --tag mlpfusion --file Containerfile .
 
 fuzz: ## fuzz the readers of untrusted files, a minute each
 	bash scripts/fuzz.sh 60s

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,7 +78,7 @@ process makes its share; the report command shows the shards' folders as one.`,
 	f.IntVar(&given.OutputRows, "output-rows", given.OutputRows, "dev texts of the output error")
 	f.IntVar(&given.CalibrationRows, "calibration-rows", given.CalibrationRows, "training texts for the methods that look at inputs")
 	f.IntVar(&given.StepRows, "step-rows", given.StepRows, "training texts that step sizes are fitted on")
-	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the cells, as i/n")
+	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the cells, as i/n; 0/n is n/n")
 	f.BoolVar(&dryRun, "dry-run", false, "list the cells with their estimated time")
 	arrange(c,
 		section{"What is compared", "methods widths ratios seeds lrs p-modes tune layers"},
@@ -116,12 +115,9 @@ process makes its share; the report command shows the shards' folders as one.`,
 		}
 		r := &experiment.Runner{Config: cfg, Dir: args[1], Threads: a.threads, Pool: a.pool, Keep: keep == "best"}
 		if shard != "" {
-			i, n, _ := strings.Cut(shard, "/")
-			var err1, err2 error
-			r.Shard, err1 = strconv.Atoi(i)
-			r.Shards, err2 = strconv.Atoi(n)
-			if err1 != nil || err2 != nil || r.Shard < 1 || r.Shard > r.Shards {
-				return usageError{fmt.Errorf("shard: expected i/n such as 1/4, found %q", shard)}
+			var err error
+			if r.Shard, r.Shards, err = parseShard(shard); err != nil {
+				return err
 			}
 		}
 		if !dryRun {
