@@ -42,22 +42,22 @@ func parseTokenizer(data []byte, c *config) (*tokenizer, error) {
 	}
 	var vocab map[string]int32
 	var err error
-	if t.normalizers, err = normalizerKinds.parse(component{f.Normalizer, "normalizer"}, "normalizers"); err != nil {
+	if t.normalizers, err = normalizerKinds.parse(stage(f.Normalizer, "normalizer"), "normalizers"); err != nil {
 		return nil, err
 	}
-	if t.preTokenizers, err = preTokenizerKinds.parse(component{f.PreTokenizer, "pre_tokenizer"}, "pretokenizers"); err != nil {
+	if t.preTokenizers, err = preTokenizerKinds.parse(stage(f.PreTokenizer, "pre_tokenizer"), "pretokenizers"); err != nil {
 		return nil, err
 	}
 	if err := checkFirst(t.preTokenizers); err != nil {
 		return nil, err
 	}
-	if t.decoders, err = decoderKinds.parse(component{f.Decoder, "decoder"}, "decoders"); err != nil {
+	if t.decoders, err = decoderKinds.parse(stage(f.Decoder, "decoder"), "decoders"); err != nil {
 		return nil, err
 	}
 	if t.model, vocab, err = parseModel(f.Model); err != nil {
 		return nil, err
 	}
-	post, err := postProcessorKinds.parse(component{f.PostProcessor, "post_processor"}, "processors")
+	post, err := postProcessorKinds.parse(stage(f.PostProcessor, "post_processor"), "processors")
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,27 @@ func parseTokenizer(data []byte, c *config) (*tokenizer, error) {
 type component struct {
 	raw json.RawMessage
 	key string
+	// grown is how many times longer the replacements of its stage, up to here, can
+	// make a text.
+	grown *float64
+}
+
+// stage is one of the pipeline's four.
+func stage(raw json.RawMessage, key string) component {
+	grown := 1.0
+	return component{raw, key, &grown}
+}
+
+// maxGrowth bounds what the replacements of a stage may make of a text, which else
+// could fill the memory: those of published tokenizers make three bytes of one.
+const maxGrowth = 256
+
+// grows notes a replacement.
+func (c component) grows(times float64) error {
+	if *c.grown *= max(1, times); *c.grown > maxGrowth {
+		return fmt.Errorf("%s: expected replacements that make a text at most %d times longer, found ones that make it %.3g times longer", c.key, maxGrowth, *c.grown)
+	}
+	return nil
 }
 
 // kind is the component's type; "" when it is null.
@@ -137,7 +158,7 @@ func (k kinds[T]) parse(c component, list string) ([]T, error) {
 		}
 		var all []T
 		for i, raw := range members {
-			some, err := k.parse(component{raw, fmt.Sprintf("%s.%s[%d]", c.key, list, i)}, list)
+			some, err := k.parse(component{raw, fmt.Sprintf("%s.%s[%d]", c.key, list, i), c.grown}, list)
 			if err != nil {
 				return nil, err
 			}
@@ -211,7 +232,7 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 		return nil, nil, fmt.Errorf("model: expected a model, found none")
 	}
 	var m modelFile
-	if err := (component{raw, "model"}).options(&m); err != nil {
+	if err := stage(raw, "model").options(&m); err != nil {
 		return nil, nil, err
 	}
 	kind := "WordPiece"

@@ -2,9 +2,11 @@ package tokenize
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +28,48 @@ func write(t testing.TB, files map[string]string) string {
 }
 
 const tinyVocab = "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n##b\n"
+
+// Files made to fill the memory or the time are a sentence.
+func TestHostile(t *testing.T) {
+	replace := func(n int, from, to string) string {
+		one := fmt.Sprintf(`{"type":"Replace","pattern":%s,"content":%q}`, from, to)
+		return strings.TrimSuffix(strings.Repeat(one+",", n), ",")
+	}
+	nested := func(open string, n int) string { return strings.Repeat(open, n) }
+	model := `,"model":{"type":"WordPiece","unk_token":"u","vocab":{"u":0,"a":1}}}`
+	for name, c := range map[string]struct{ file, text, say string }{
+		"brackets":           {"tokenizer.json", nested("[", 10_000_000), "exceeded max depth"},
+		"brackets in a part": {"tokenizer.json", `{"normalizer":` + nested("[", 10_000_000), "exceeded max depth"},
+		"sequences":          {"tokenizer.json", `{"normalizer":` + nested(`{"type":"Sequence","normalizers":[`, 200_000), "exceeded max depth"},
+		"replacements":       {"tokenizer.json", `{"normalizer":{"type":"Sequence","normalizers":[` + replace(64, `{"String":"a"}`, "aa") + `]}` + model, "normalizer.normalizers[8]: expected replacements that make a text at most 256 times longer, found ones that make it 512 times longer"},
+		"a long replacement": {"tokenizer.json", `{"normalizer":` + replace(1, `{"Regex":"[a-z]"}`, strings.Repeat("b", 300)) + model, "normalizer: expected replacements that make a text at most 256 times longer"},
+		"decoders":           {"tokenizer.json", `{"decoder":{"type":"Sequence","decoders":[` + replace(64, `{"String":"a"}`, "aa") + `]}` + model, "decoder.decoders[8]: expected replacements"},
+		"a long pattern":     {"tokenizer.json", `{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"` + nested("a", 5_000_000) + `"},"behavior":"Isolated","invert":false}` + model, "pre_tokenizer.pattern.Regex: expected a regular expression of at most 65536 bytes, found 5000000"},
+		"groups":             {"tokenizer.json", `{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"` + nested("(", 60_000) + `"},"behavior":"Isolated","invert":false}` + model, "expected at most 50 groups in each other"},
+		"settings":           {"tokenizer_config.json", nested("[", 10_000_000), "tokenizer_config.json: "},
+		"a piece's length":   {"spiece.model", "\x0a\xff\xff\xff\xff\x0f" + "a", "spiece.model: "},
+		"pieces":             {"spiece.model", nested("\x0a\x00", 1_000_000), "spiece.model: "},
+		"protobuf groups":    {"spiece.model", nested("\x0b", 10_000_000), "spiece.model: "},
+	} {
+		files := map[string]string{c.file: c.text}
+		if c.file == "tokenizer_config.json" {
+			files["vocab.txt"] = tinyVocab
+		}
+		dir := write(t, files)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Load(dir)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%s: expected an error with %q, found %.300v", name, c.say, err)
+		} else if len(err.Error()) > 1000 {
+			t.Errorf("%s: expected a sentence, found %d bytes: %.100s…", name, len(err.Error()), err.Error())
+		}
+		if used, most := after.TotalAlloc-before.TotalAlloc, uint64(8*len(c.text)+64<<20); used > most {
+			t.Errorf("%s: %d bytes were allocated for a file of %d", name, used, len(c.text))
+		}
+	}
+}
 
 func TestLoadErrors(t *testing.T) {
 	// with puts value in the place of a part of a small tokenizer.json.

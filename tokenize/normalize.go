@@ -181,7 +181,14 @@ func parseReplace(c component) (replace, error) {
 		return replace{}, err
 	}
 	find, err := o.Pattern.matcher(c.key)
-	return replace{find, o.Content}, err
+	if err != nil {
+		return replace{}, err
+	}
+	least := 1 // bytes of a match
+	if o.Pattern.String != nil {
+		least = max(least, len(*o.Pattern.String))
+	}
+	return replace{find, o.Content}, c.grows(float64(len(o.Content)) / float64(least))
 }
 
 func (n replace) normalize(dst, src []byte) []byte {

@@ -31,19 +31,25 @@ type expr interface {
 	begin(first *[256]bool) (empty bool)
 }
 
+// maxPattern bounds a pattern's bytes: each becomes a function.
+const maxPattern = 1 << 16
+
 // compileRegex reads a pattern that matches at least one character.
 func compileRegex(pattern string) (*regex, error) {
+	if len(pattern) > maxPattern {
+		return nil, fmt.Errorf("expected a regular expression of at most %d bytes, found %d", maxPattern, len(pattern))
+	}
 	p := regexParser{rest: pattern}
 	e, err := p.alternatives()
 	if err == nil && p.rest != "" {
-		err = fmt.Errorf("expected the end, found %q", p.rest)
+		err = fmt.Errorf("expected the end, found %.40q", p.rest)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("expected a regular expression of sets, properties, repeats, groups and lookahead, found %q: %w", pattern, err)
+		return nil, fmt.Errorf("expected a regular expression of sets, properties, repeats, groups and lookahead, found %.120q: %w", pattern, err)
 	}
 	r := &regex{match: e.compile(func(_ []byte, at int) int { return at })}
 	if e.begin(&r.first) {
-		return nil, fmt.Errorf("expected a regular expression that matches at least one character, found %q", pattern)
+		return nil, fmt.Errorf("expected a regular expression that matches at least one character, found %.120q", pattern)
 	}
 	return r, nil
 }

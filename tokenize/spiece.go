@@ -37,8 +37,8 @@ func parseSpiece(data []byte) (*spieceModel, error) {
 				}
 				return nil
 			})
-			if err == nil && !utf8.ValidString(p.token) {
-				err = fmt.Errorf("expected UTF-8, found %q", p.token)
+			if err == nil && (p.token == "" || !utf8.ValidString(p.token)) {
+				err = fmt.Errorf("expected a token in UTF-8, found %.80q", p.token)
 			}
 			if err != nil {
 				return fmt.Errorf("pieces[%d]: %w", len(m.pieces), err)
