@@ -23,8 +23,10 @@
 // The vector functions have one source for AVX2 and AVX-512 with the vector width as
 // a parameter: 8 or 16 lanes, the last elements under a mask, so that nothing outside
 // a slice is read or written. Only GELU and GELUTanh have two forms, as AVX-512 looks
-// them up in a table. The tests run every implementation on every machine: one whose
-// instructions the machine lacks is interpreted, line by line of its assembly.
+// them up in a table. NEON has no masks: its loops end with a vector of two elements and
+// one of one. The tests run every implementation of amd64 on every such machine: one whose
+// instructions the machine lacks is interpreted, line by line of its assembly. Those of
+// arm64 run under an emulator, `make test-arm64`.
 //
 // # Results
 //

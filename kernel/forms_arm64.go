@@ -14,4 +14,56 @@ func init() {
 	gemms[FP32].add(NEON, neon)
 	gemms[INT8].add(NEON, neon)
 	gemms[BF16].add(NEON, neon)
+
+	dot.add(NEON, dotNEON)
+	axpy.add(NEON, axpyNEON)
+	mul.add(NEON, mulNEON)
+	scale.add(NEON, scaleNEON)
+	addTo.add(NEON, addToNEON)
+	addRows4.add(NEON, addRows4NEON)
+	sumSquares.add(NEON, sumSquaresNEON)
+	sumSquaresColumns.add(NEON, sumSquaresColumnsNEON)
+
+	softmax.add(NEON, softmaxNEON)
+	maxScaled.add(NEON, maxScaledNEON)
+	expSum.add(NEON, expSumNEON)
+	softmaxGrad.add(NEON, softmaxGradNEON)
+
+	layerNorm.add(NEON, layerNormNEON)
+	layerNormGrad.add(NEON, layerNormGradNEON)
+	rmsNorm.add(NEON, rmsNormNEON)
+	rmsNormGrad.add(NEON, rmsNormGradNEON)
+	adamStep.add(NEON, adamStepNEON)
+	adamStepColumns.add(NEON, adamStepColumnsNEON)
+	dropApply.add(NEON, dropApplyNEON)
+
+	gelu, geluTanh, relu, silu, tanh := &activations[GELU], &activations[GELUTanh], &activations[ReLU], &activations[SiLU], &activations[Tanh]
+	gelu.plain.add(NEON, geluNEON)
+	gelu.deriv.add(NEON, geluDerivNEON)
+	gelu.gated.add(NEON, geluGatedNEON)
+	gelu.gatedGrad.add(NEON, geluGatedGradNEON)
+	geluTanh.plain.add(NEON, geluTanhNEON)
+	geluTanh.deriv.add(NEON, geluTanhDerivNEON)
+	geluTanh.gated.add(NEON, geluTanhGatedNEON)
+	geluTanh.gatedGrad.add(NEON, geluTanhGatedGradNEON)
+	relu.plain.add(NEON, reluNEON)
+	relu.deriv.add(NEON, reluDerivNEON)
+	relu.gated.add(NEON, reluGatedNEON)
+	relu.gatedGrad.add(NEON, reluGatedGradNEON)
+	silu.plain.add(NEON, siluNEON)
+	silu.deriv.add(NEON, siluDerivNEON)
+	silu.gated.add(NEON, siluGatedNEON)
+	silu.gatedGrad.add(NEON, siluGatedGradNEON)
+	tanh.plain.add(NEON, tanhNEON)
+	tanh.deriv.add(NEON, tanhDerivNEON)
+	tanh.gated.add(NEON, tanhGatedNEON)
+	tanh.gatedGrad.add(NEON, tanhGatedGradNEON)
+}
+
+// softmaxNEON is Softmax, for at least one row.
+func softmaxNEON(x []float32, n int) {
+	for ; len(x) > 0; x = x[n:] {
+		row := x[:n]
+		scaleNEON(row, 1/expSumNEON(row, 1, maxScaledNEON(row, 1)))
+	}
 }

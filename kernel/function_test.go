@@ -152,7 +152,7 @@ func TestKernels(t *testing.T) {
 		{"Intel with AMX", amd&^fastBF16 | AMX, "avx512", "amx", "avx512"},
 	}, "arm64": {
 		{"NEON held back", 0, "portable", "portable" + widened, "portable"},
-		{"NEON", NEON, "neon", "neon" + widened, "portable"},
+		{"NEON", NEON, "neon", "neon" + widened, "neon"},
 	}}
 	for _, c := range processors[runtime.GOARCH] {
 		fp32, bf16, vector := kernels(c.isa)

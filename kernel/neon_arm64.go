@@ -91,3 +91,194 @@ func roundBF16NEON(x *float32, n int)
 //
 //go:noescape
 func epilogueNEON(c *float32, bias *float32, add *float32, scale *float32, mul *float32, n int, mask *int32)
+
+// dotNEON returns Σ x_i·y_i.
+//
+//go:noescape
+func dotNEON(x []float32, y []float32) float32
+
+// axpyNEON adds a·x to y.
+//
+//go:noescape
+func axpyNEON(a float32, x []float32, y []float32)
+
+// mulNEON multiplies dst by x, element by element.
+//
+//go:noescape
+func mulNEON(dst []float32, x []float32)
+
+// addToNEON writes x + y to dst.
+//
+//go:noescape
+func addToNEON(dst []float32, x []float32, y []float32)
+
+// addRows4NEON adds to dst the four rows of x, in order.
+//
+//go:noescape
+func addRows4NEON(dst []float32, x []float32, stride int)
+
+// scaleNEON multiplies x by a.
+//
+//go:noescape
+func scaleNEON(x []float32, a float32)
+
+// sumSquaresNEON returns Σ x_i².
+//
+//go:noescape
+func sumSquaresNEON(x []float32) float64
+
+// sumSquaresColumnsNEON returns Σ weights_i·x_i².
+//
+//go:noescape
+func sumSquaresColumnsNEON(x []float32, weights []float32) float64
+
+// maxScaledNEON returns the largest scale·x_i, or −Inf.
+//
+//go:noescape
+func maxScaledNEON(x []float32, scale float32) float32
+
+// expSumNEON replaces x_i by exp(scale·x_i − max), for exponents up to rounding error
+// above 0, and returns the sum.
+//
+//go:noescape
+func expSumNEON(x []float32, scale float32, max float32) float32
+
+// softmaxGradNEON writes scale·p_i·(dp_i − dot) to dp_i.
+//
+//go:noescape
+func softmaxGradNEON(dp []float32, p []float32, scale float32, dot float32)
+
+// layerNormNEON is LayerNorm; inverse is 1/len(x).
+//
+//go:noescape
+func layerNormNEON(y []float32, norm []float32, x []float32, gain []float32, bias []float32, eps float32, inverse float32) float32
+
+// layerNormGradNEON is LayerNormGrad; inverse is 1/len(dy).
+//
+//go:noescape
+func layerNormGradNEON(dx []float32, dgain []float32, dbias []float32, dy []float32, norm []float32, gain []float32, rstd float32, inverse float32)
+
+// rmsNormNEON writes x_i·rstd·gain_i to y_i.
+//
+//go:noescape
+func rmsNormNEON(y []float32, x []float32, gain []float32, rstd float32)
+
+// rmsNormGradNEON is RMSNormGrad; inverse is 1/len(dy).
+//
+//go:noescape
+func rmsNormGradNEON(dx []float32, dgain []float32, dy []float32, x []float32, gain []float32, rstd float32, inverse float32)
+
+// adamStepNEON is AdamW.Step with the rate in c.
+//
+//go:noescape
+func adamStepNEON(c [8]float32, w []float32, grad []float32, m []float32, v []float32)
+
+// adamStepColumnsNEON is AdamW.StepColumns.
+//
+//go:noescape
+func adamStepColumnsNEON(c [8]float32, w []float32, grad []float32, m []float32, v []float32, rates []float32)
+
+// dropApplyNEON is DropoutApply for keys and positions from at on.
+//
+//go:noescape
+func dropApplyNEON(k [4]uint32, dst []float32, src []float32, at uint32)
+
+// geluNEON replaces v_i by σ(v_i).
+//
+//go:noescape
+func geluNEON(v []float32)
+
+// geluDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+//
+//go:noescape
+func geluDerivNEON(v []float32, deriv []float32)
+
+// geluGatedNEON writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func geluGatedNEON(y []float32, gate []float32, up []float32)
+
+// geluGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func geluGatedGradNEON(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
+// geluTanhNEON replaces v_i by σ(v_i).
+//
+//go:noescape
+func geluTanhNEON(v []float32)
+
+// geluTanhDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+//
+//go:noescape
+func geluTanhDerivNEON(v []float32, deriv []float32)
+
+// geluTanhGatedNEON writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func geluTanhGatedNEON(y []float32, gate []float32, up []float32)
+
+// geluTanhGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func geluTanhGatedGradNEON(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
+// reluNEON replaces v_i by σ(v_i).
+//
+//go:noescape
+func reluNEON(v []float32)
+
+// reluDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+//
+//go:noescape
+func reluDerivNEON(v []float32, deriv []float32)
+
+// reluGatedNEON writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func reluGatedNEON(y []float32, gate []float32, up []float32)
+
+// reluGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func reluGatedGradNEON(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
+// siluNEON replaces v_i by σ(v_i).
+//
+//go:noescape
+func siluNEON(v []float32)
+
+// siluDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+//
+//go:noescape
+func siluDerivNEON(v []float32, deriv []float32)
+
+// siluGatedNEON writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func siluGatedNEON(y []float32, gate []float32, up []float32)
+
+// siluGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func siluGatedGradNEON(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)
+
+// tanhNEON replaces v_i by σ(v_i).
+//
+//go:noescape
+func tanhNEON(v []float32)
+
+// tanhDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+//
+//go:noescape
+func tanhDerivNEON(v []float32, deriv []float32)
+
+// tanhGatedNEON writes σ(gate_i)·up_i to y_i.
+//
+//go:noescape
+func tanhGatedNEON(y []float32, gate []float32, up []float32)
+
+// tanhGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+//
+//go:noescape
+func tanhGatedGradNEON(dgate []float32, dup []float32, gate []float32, up []float32, dy []float32)

@@ -3950,12 +3950,12 @@ GLOBL roundBF16NEONNumbers<>(SB), RODATA|NOPTR, $16
 TEXT ·roundBF16NEON(SB), NOSPLIT, $0-16
 	MOVD $roundBF16NEONNumbers<>(SB), R17
 	FMOVQ 0(R17), F0
-	MOVD x+0(FP), R0
-	MOVD n+8(FP), R1
 	WORD $0x4e040401 // dup v1.4s, v0.s[0]
 	WORD $0x4e0c0402 // dup v2.4s, v0.s[1]
 	WORD $0x4e140403 // dup v3.4s, v0.s[2]
 	WORD $0x4e1c0404 // dup v4.4s, v0.s[3]
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
 	CBZ R1, done
 four:
 	FMOVQ (R0), F5
@@ -4046,4 +4046,5382 @@ without11:
 without12:
 	FMOVS.P F0, 4(R0)
 done:
+	RET
+
+// dotNEON returns Σ x_i·y_i.
+TEXT ·dotNEON(SB), NOSPLIT, $0-52
+	VMOVI $0, V0.B16
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	VMOVI $0, V3.B16
+	MOVD x_len+8(FP), R0
+	MOVD x_base+0(FP), R1
+	MOVD y_base+24(FP), R2
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F4
+	FMOVQ 0(R2), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	FMOVQ 16(R1), F4
+	FMOVQ 16(R2), F5
+	WORD $0x4e25cc81 // fmla v1.4s, v4.4s, v5.4s
+	FMOVQ 32(R1), F4
+	FMOVQ 32(R2), F5
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	FMOVQ 48(R1), F4
+	FMOVQ 48(R2), F5
+	WORD $0x4e25cc83 // fmla v3.4s, v4.4s, v5.4s
+	ADD $64, R1
+	ADD $64, R2
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F4
+	FMOVQ 0(R2), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F4
+	FMOVD 0(R2), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $8, R1
+	ADD $8, R2
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F4
+	FMOVS 0(R2), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $4, R1
+	ADD $4, R2
+done6:
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d404 // faddp v4.4s, v0.4s, v0.4s
+	WORD $0x6e24d484 // faddp v4.4s, v4.4s, v4.4s
+	FMOVS F4, ret+48(FP)
+	RET
+
+// axpyNEON adds a·x to y.
+TEXT ·axpyNEON(SB), NOSPLIT, $0-56
+	FMOVS a+0(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	MOVD x_len+16(FP), R0
+	MOVD x_base+8(FP), R1
+	MOVD y_base+32(FP), R2
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVQ F2, 0(R2)
+	FMOVQ 16(R1), F1
+	FMOVQ 16(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVQ F2, 16(R2)
+	FMOVQ 32(R1), F1
+	FMOVQ 32(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVQ F2, 32(R2)
+	FMOVQ 48(R1), F1
+	FMOVQ 48(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVQ F2, 48(R2)
+	ADD $64, R1
+	ADD $64, R2
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVQ F2, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F1
+	FMOVD 0(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVD F2, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F1
+	FMOVS 0(R2), F2
+	WORD $0x4e20cc22 // fmla v2.4s, v1.4s, v0.4s
+	FMOVS F2, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done6:
+	RET
+
+// mulNEON multiplies dst by x, element by element.
+TEXT ·mulNEON(SB), NOSPLIT, $0-48
+	MOVD x_len+32(FP), R0
+	MOVD dst_base+0(FP), R1
+	MOVD x_base+24(FP), R2
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R1)
+	FMOVQ 16(R1), F0
+	FMOVQ 16(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 16(R1)
+	FMOVQ 32(R1), F0
+	FMOVQ 32(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 32(R1)
+	FMOVQ 48(R1), F0
+	FMOVQ 48(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 48(R1)
+	ADD $64, R1
+	ADD $64, R2
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R1)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F0
+	FMOVD 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVD F0, 0(R1)
+	ADD $8, R1
+	ADD $8, R2
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F0
+	FMOVS 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVS F0, 0(R1)
+	ADD $4, R1
+	ADD $4, R2
+done6:
+	RET
+
+// addToNEON writes x + y to dst.
+TEXT ·addToNEON(SB), NOSPLIT, $0-72
+	MOVD x_len+32(FP), R0
+	MOVD x_base+24(FP), R1
+	MOVD y_base+48(FP), R2
+	MOVD dst_base+0(FP), R3
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R3)
+	FMOVQ 16(R1), F0
+	FMOVQ 16(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 16(R3)
+	FMOVQ 32(R1), F0
+	FMOVQ 32(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 32(R3)
+	FMOVQ 48(R1), F0
+	FMOVQ 48(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 48(R3)
+	ADD $64, R1
+	ADD $64, R2
+	ADD $64, R3
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F0
+	FMOVD 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVD F0, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F0
+	FMOVS 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVS F0, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done6:
+	RET
+
+// addRows4NEON adds to dst the four rows of x, in order.
+TEXT ·addRows4NEON(SB), NOSPLIT, $0-56
+	MOVD dst_len+8(FP), R0
+	MOVD dst_base+0(FP), R1
+	MOVD x_base+24(FP), R2
+	MOVD stride+48(FP), R17
+	MOVD x_base+24(FP), R3
+	MOVD stride+48(FP), R17
+	ADD R17<<2, R3, R3
+	MOVD x_base+24(FP), R4
+	MOVD stride+48(FP), R17
+	ADD R17<<2, R4, R4
+	ADD R17<<2, R4, R4
+	MOVD x_base+24(FP), R5
+	MOVD stride+48(FP), R17
+	ADD R17<<2, R5, R5
+	ADD R17<<2, R5, R5
+	ADD R17<<2, R5, R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ 0(R3), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ 0(R4), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ 0(R5), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R1)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F0
+	FMOVD 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVD 0(R3), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVD 0(R4), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVD 0(R5), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVD F0, 0(R1)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F0
+	FMOVS 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVS 0(R3), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVS 0(R4), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVS 0(R5), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVS F0, 0(R1)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
+	RET
+
+// scaleNEON multiplies x by a.
+TEXT ·scaleNEON(SB), NOSPLIT, $0-28
+	FMOVS a+24(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	MOVD x_len+8(FP), R0
+	MOVD x_base+0(FP), R1
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R1)
+	FMOVQ 16(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 16(R1)
+	FMOVQ 32(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 32(R1)
+	FMOVQ 48(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 48(R1)
+	ADD $64, R1
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R1)
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVD F1, 0(R1)
+	ADD $8, R1
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS F1, 0(R1)
+	ADD $4, R1
+done6:
+	RET
+
+// sumSquaresNEON returns Σ x_i².
+TEXT ·sumSquaresNEON(SB), NOSPLIT, $0-32
+	VMOVI $0, V0.B16
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	VMOVI $0, V3.B16
+	MOVD x_len+8(FP), R0
+	MOVD x_base+0(FP), R1
+	SUBS $8, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	WORD $0x4e65cca0 // fmla v0.2d, v5.2d, v5.2d
+	WORD $0x4e64cc81 // fmla v1.2d, v4.2d, v4.2d
+	FMOVQ 16(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	WORD $0x4e65cca2 // fmla v2.2d, v5.2d, v5.2d
+	WORD $0x4e64cc83 // fmla v3.2d, v4.2d, v4.2d
+	ADD $32, R1
+	SUBS $8, R0
+	BGE loop1
+end2:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	WORD $0x4e65cca0 // fmla v0.2d, v5.2d, v5.2d
+	WORD $0x4e64cc81 // fmla v1.2d, v4.2d, v4.2d
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	WORD $0x4e65cca0 // fmla v0.2d, v5.2d, v5.2d
+	WORD $0x4e64cc81 // fmla v1.2d, v4.2d, v4.2d
+	ADD $8, R1
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	WORD $0x4e65cca0 // fmla v0.2d, v5.2d, v5.2d
+	WORD $0x4e64cc81 // fmla v1.2d, v4.2d, v4.2d
+	ADD $4, R1
+done6:
+	WORD $0x4e62d400 // fadd v0.2d, v0.2d, v2.2d
+	WORD $0x4e63d421 // fadd v1.2d, v1.2d, v3.2d
+	WORD $0x4e61d400 // fadd v0.2d, v0.2d, v1.2d
+	WORD $0x6e60d404 // faddp v4.2d, v0.2d, v0.2d
+	FMOVD F4, ret+24(FP)
+	RET
+
+// sumSquaresColumnsNEON returns Σ weights_i·x_i².
+TEXT ·sumSquaresColumnsNEON(SB), NOSPLIT, $0-56
+	VMOVI $0, V0.B16
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	VMOVI $0, V3.B16
+	MOVD x_len+8(FP), R0
+	MOVD x_base+0(FP), R1
+	MOVD weights_base+24(FP), R2
+	SUBS $8, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	FMOVQ 0(R2), F6
+	WORD $0x0e6178c7 // fcvtl v7.2d, v6.2s
+	WORD $0x4e6178c6 // fcvtl2 v6.2d, v6.4s
+	WORD $0x6e65dce7 // fmul v7.2d, v7.2d, v5.2d
+	WORD $0x4e65cce0 // fmla v0.2d, v7.2d, v5.2d
+	WORD $0x6e64dcc5 // fmul v5.2d, v6.2d, v4.2d
+	WORD $0x4e64cca1 // fmla v1.2d, v5.2d, v4.2d
+	FMOVQ 16(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	FMOVQ 16(R2), F6
+	WORD $0x0e6178c7 // fcvtl v7.2d, v6.2s
+	WORD $0x4e6178c6 // fcvtl2 v6.2d, v6.4s
+	WORD $0x6e65dce7 // fmul v7.2d, v7.2d, v5.2d
+	WORD $0x4e65cce2 // fmla v2.2d, v7.2d, v5.2d
+	WORD $0x6e64dcc5 // fmul v5.2d, v6.2d, v4.2d
+	WORD $0x4e64cca3 // fmla v3.2d, v5.2d, v4.2d
+	ADD $32, R1
+	ADD $32, R2
+	SUBS $8, R0
+	BGE loop1
+end2:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	FMOVQ 0(R2), F6
+	WORD $0x0e6178c7 // fcvtl v7.2d, v6.2s
+	WORD $0x4e6178c6 // fcvtl2 v6.2d, v6.4s
+	WORD $0x6e65dce7 // fmul v7.2d, v7.2d, v5.2d
+	WORD $0x4e65cce0 // fmla v0.2d, v7.2d, v5.2d
+	WORD $0x6e64dcc5 // fmul v5.2d, v6.2d, v4.2d
+	WORD $0x4e64cca1 // fmla v1.2d, v5.2d, v4.2d
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	FMOVD 0(R2), F6
+	WORD $0x0e6178c7 // fcvtl v7.2d, v6.2s
+	WORD $0x4e6178c6 // fcvtl2 v6.2d, v6.4s
+	WORD $0x6e65dce7 // fmul v7.2d, v7.2d, v5.2d
+	WORD $0x4e65cce0 // fmla v0.2d, v7.2d, v5.2d
+	WORD $0x6e64dcc5 // fmul v5.2d, v6.2d, v4.2d
+	WORD $0x4e64cca1 // fmla v1.2d, v5.2d, v4.2d
+	ADD $8, R1
+	ADD $8, R2
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F4
+	WORD $0x0e617885 // fcvtl v5.2d, v4.2s
+	WORD $0x4e617884 // fcvtl2 v4.2d, v4.4s
+	FMOVS 0(R2), F6
+	WORD $0x0e6178c7 // fcvtl v7.2d, v6.2s
+	WORD $0x4e6178c6 // fcvtl2 v6.2d, v6.4s
+	WORD $0x6e65dce7 // fmul v7.2d, v7.2d, v5.2d
+	WORD $0x4e65cce0 // fmla v0.2d, v7.2d, v5.2d
+	WORD $0x6e64dcc5 // fmul v5.2d, v6.2d, v4.2d
+	WORD $0x4e64cca1 // fmla v1.2d, v5.2d, v4.2d
+	ADD $4, R1
+	ADD $4, R2
+done6:
+	WORD $0x4e62d400 // fadd v0.2d, v0.2d, v2.2d
+	WORD $0x4e63d421 // fadd v1.2d, v1.2d, v3.2d
+	WORD $0x4e61d400 // fadd v0.2d, v0.2d, v1.2d
+	WORD $0x6e60d404 // faddp v4.2d, v0.2d, v0.2d
+	FMOVD F4, ret+48(FP)
+	RET
+
+DATA maxScaledNEONNumbers<>+0(SB)/4, $0xff800000
+DATA maxScaledNEONNumbers<>+4(SB)/4, $0x00000000
+DATA maxScaledNEONNumbers<>+8(SB)/4, $0x00000000
+DATA maxScaledNEONNumbers<>+12(SB)/4, $0x00000000
+GLOBL maxScaledNEONNumbers<>(SB), RODATA|NOPTR, $16
+
+// maxScaledNEON returns the largest scale·x_i, or −Inf.
+TEXT ·maxScaledNEON(SB), NOSPLIT, $0-36
+	MOVD $maxScaledNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVS scale+24(FP), F1
+	WORD $0x4e040421 // dup v1.4s, v1.s[0]
+	WORD $0x4e040402 // dup v2.4s, v0.s[0]
+	WORD $0x4e040403 // dup v3.4s, v0.s[0]
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	MOVD x_len+8(FP), R0
+	MOVD x_base+0(FP), R1
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f442 // fmax v2.4s, v2.4s, v6.4s
+	FMOVQ 16(R1), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f463 // fmax v3.4s, v3.4s, v6.4s
+	FMOVQ 32(R1), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f484 // fmax v4.4s, v4.4s, v6.4s
+	FMOVQ 48(R1), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f4a5 // fmax v5.4s, v5.4s, v6.4s
+	ADD $64, R1
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f442 // fmax v2.4s, v2.4s, v6.4s
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F6
+	WORD $0x4e0804c6 // dup v6.2d, v6.d[0]
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f442 // fmax v2.4s, v2.4s, v6.4s
+	ADD $8, R1
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F6
+	WORD $0x4e0404c6 // dup v6.4s, v6.s[0]
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4e26f442 // fmax v2.4s, v2.4s, v6.4s
+	ADD $4, R1
+done6:
+	WORD $0x4e24f442 // fmax v2.4s, v2.4s, v4.4s
+	WORD $0x4e25f463 // fmax v3.4s, v3.4s, v5.4s
+	WORD $0x4e23f442 // fmax v2.4s, v2.4s, v3.4s
+	WORD $0x6e22f446 // fmaxp v6.4s, v2.4s, v2.4s
+	WORD $0x6e26f4c6 // fmaxp v6.4s, v6.4s, v6.4s
+	FMOVS F6, ret+32(FP)
+	RET
+
+DATA expSumNEONNumbers<>+0(SB)/4, $0xc2b00000
+DATA expSumNEONNumbers<>+4(SB)/4, $0x3fb8aa3b
+DATA expSumNEONNumbers<>+8(SB)/4, $0x4b40007f
+DATA expSumNEONNumbers<>+12(SB)/4, $0x3f318000
+DATA expSumNEONNumbers<>+16(SB)/4, $0xb95e8083
+DATA expSumNEONNumbers<>+20(SB)/4, $0x3ab5121a
+DATA expSumNEONNumbers<>+24(SB)/4, $0x3c091cf1
+DATA expSumNEONNumbers<>+28(SB)/4, $0x3d2aac79
+DATA expSumNEONNumbers<>+32(SB)/4, $0x3e2aaa49
+DATA expSumNEONNumbers<>+36(SB)/4, $0x3efffffe
+DATA expSumNEONNumbers<>+40(SB)/4, $0x3f800000
+DATA expSumNEONNumbers<>+44(SB)/4, $0x00000000
+GLOBL expSumNEONNumbers<>(SB), RODATA|NOPTR, $48
+
+// expSumNEON replaces x_i by exp(scale·x_i − max), for exponents up to rounding error
+// above 0, and returns the sum.
+TEXT ·expSumNEON(SB), NOSPLIT, $0-36
+	MOVD $expSumNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	WORD $0x4e040403 // dup v3.4s, v0.s[0]
+	WORD $0x4e140404 // dup v4.4s, v0.s[2]
+	FMOVS scale+24(FP), F5
+	WORD $0x4e0404a5 // dup v5.4s, v5.s[0]
+	FMOVS max+28(FP), F6
+	WORD $0x4e0404c6 // dup v6.4s, v6.s[0]
+	WORD $0x6ea0f8c7 // fneg v7.4s, v6.4s
+	VMOVI $0, V8.B16
+	VMOVI $0, V9.B16
+	MOVD x_len+8(FP), R0
+	MOVD x_base+0(FP), R1
+	SUBS $8, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e25cd4b // fmla v11.4s, v10.4s, v5.4s
+	WORD $0x4e23f56a // fmax v10.4s, v11.4s, v3.4s
+	WORD $0x4ea41c8b // orr v11.16b, v4.16b, v4.16b
+	WORD $0x4fa0114b // fmla v11.4s, v10.4s, v0.s[1]
+	WORD $0x4f37556c // shl v12.4s, v11.4s, #23
+	WORD $0x4ea4d56b // fsub v11.4s, v11.4s, v4.4s
+	WORD $0x4fa0596a // fmls v10.4s, v11.4s, v0.s[3]
+	WORD $0x4f81516a // fmls v10.4s, v11.4s, v1.s[0]
+	WORD $0x4e0c042b // dup v11.4s, v1.s[1]
+	WORD $0x4e14042d // dup v13.4s, v1.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e1c042b // dup v11.4s, v1.s[3]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e04044d // dup v13.4s, v2.s[0]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e0c044b // dup v11.4s, v2.s[1]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e14044d // dup v13.4s, v2.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e14044b // dup v11.4s, v2.s[2]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x6e2cdd6a // fmul v10.4s, v11.4s, v12.4s
+	FMOVQ F10, 0(R1)
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	FMOVQ 16(R1), F10
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e25cd4b // fmla v11.4s, v10.4s, v5.4s
+	WORD $0x4e23f56a // fmax v10.4s, v11.4s, v3.4s
+	WORD $0x4ea41c8b // orr v11.16b, v4.16b, v4.16b
+	WORD $0x4fa0114b // fmla v11.4s, v10.4s, v0.s[1]
+	WORD $0x4f37556c // shl v12.4s, v11.4s, #23
+	WORD $0x4ea4d56b // fsub v11.4s, v11.4s, v4.4s
+	WORD $0x4fa0596a // fmls v10.4s, v11.4s, v0.s[3]
+	WORD $0x4f81516a // fmls v10.4s, v11.4s, v1.s[0]
+	WORD $0x4e0c042b // dup v11.4s, v1.s[1]
+	WORD $0x4e14042d // dup v13.4s, v1.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e1c042b // dup v11.4s, v1.s[3]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e04044d // dup v13.4s, v2.s[0]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e0c044b // dup v11.4s, v2.s[1]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e14044d // dup v13.4s, v2.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e14044b // dup v11.4s, v2.s[2]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x6e2cdd6a // fmul v10.4s, v11.4s, v12.4s
+	FMOVQ F10, 16(R1)
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	ADD $32, R1
+	SUBS $8, R0
+	BGE loop1
+end2:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F10
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e25cd4b // fmla v11.4s, v10.4s, v5.4s
+	WORD $0x4e23f56a // fmax v10.4s, v11.4s, v3.4s
+	WORD $0x4ea41c8b // orr v11.16b, v4.16b, v4.16b
+	WORD $0x4fa0114b // fmla v11.4s, v10.4s, v0.s[1]
+	WORD $0x4f37556c // shl v12.4s, v11.4s, #23
+	WORD $0x4ea4d56b // fsub v11.4s, v11.4s, v4.4s
+	WORD $0x4fa0596a // fmls v10.4s, v11.4s, v0.s[3]
+	WORD $0x4f81516a // fmls v10.4s, v11.4s, v1.s[0]
+	WORD $0x4e0c042b // dup v11.4s, v1.s[1]
+	WORD $0x4e14042d // dup v13.4s, v1.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e1c042b // dup v11.4s, v1.s[3]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e04044d // dup v13.4s, v2.s[0]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e0c044b // dup v11.4s, v2.s[1]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e14044d // dup v13.4s, v2.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e14044b // dup v11.4s, v2.s[2]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x6e2cdd6a // fmul v10.4s, v11.4s, v12.4s
+	FMOVQ F10, 0(R1)
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F10
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e25cd4b // fmla v11.4s, v10.4s, v5.4s
+	WORD $0x4e23f56a // fmax v10.4s, v11.4s, v3.4s
+	WORD $0x4ea41c8b // orr v11.16b, v4.16b, v4.16b
+	WORD $0x4fa0114b // fmla v11.4s, v10.4s, v0.s[1]
+	WORD $0x4f37556c // shl v12.4s, v11.4s, #23
+	WORD $0x4ea4d56b // fsub v11.4s, v11.4s, v4.4s
+	WORD $0x4fa0596a // fmls v10.4s, v11.4s, v0.s[3]
+	WORD $0x4f81516a // fmls v10.4s, v11.4s, v1.s[0]
+	WORD $0x4e0c042b // dup v11.4s, v1.s[1]
+	WORD $0x4e14042d // dup v13.4s, v1.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e1c042b // dup v11.4s, v1.s[3]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e04044d // dup v13.4s, v2.s[0]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e0c044b // dup v11.4s, v2.s[1]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e14044d // dup v13.4s, v2.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e14044b // dup v11.4s, v2.s[2]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x6e2cdd6a // fmul v10.4s, v11.4s, v12.4s
+	FMOVD F10, 0(R1)
+	WORD $0x0eaa1d4a // orr v10.8b, v10.8b, v10.8b
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	ADD $8, R1
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F10
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e25cd4b // fmla v11.4s, v10.4s, v5.4s
+	WORD $0x4e23f56a // fmax v10.4s, v11.4s, v3.4s
+	WORD $0x4ea41c8b // orr v11.16b, v4.16b, v4.16b
+	WORD $0x4fa0114b // fmla v11.4s, v10.4s, v0.s[1]
+	WORD $0x4f37556c // shl v12.4s, v11.4s, #23
+	WORD $0x4ea4d56b // fsub v11.4s, v11.4s, v4.4s
+	WORD $0x4fa0596a // fmls v10.4s, v11.4s, v0.s[3]
+	WORD $0x4f81516a // fmls v10.4s, v11.4s, v1.s[0]
+	WORD $0x4e0c042b // dup v11.4s, v1.s[1]
+	WORD $0x4e14042d // dup v13.4s, v1.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e1c042b // dup v11.4s, v1.s[3]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e04044d // dup v13.4s, v2.s[0]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e0c044b // dup v11.4s, v2.s[1]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x4e14044d // dup v13.4s, v2.s[2]
+	WORD $0x4e2acd6d // fmla v13.4s, v11.4s, v10.4s
+	WORD $0x4e14044b // dup v11.4s, v2.s[2]
+	WORD $0x4e2acdab // fmla v11.4s, v13.4s, v10.4s
+	WORD $0x6e2cdd6a // fmul v10.4s, v11.4s, v12.4s
+	FMOVS F10, 0(R1)
+	WORD $0x1e20414a // fmov s10, s10
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	ADD $4, R1
+done6:
+	WORD $0x4e29d508 // fadd v8.4s, v8.4s, v9.4s
+	WORD $0x6e28d50a // faddp v10.4s, v8.4s, v8.4s
+	WORD $0x6e2ad54a // faddp v10.4s, v10.4s, v10.4s
+	FMOVS F10, ret+32(FP)
+	RET
+
+// softmaxGradNEON writes scale·p_i·(dp_i − dot) to dp_i.
+TEXT ·softmaxGradNEON(SB), NOSPLIT, $0-56
+	FMOVS scale+48(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	FMOVS dot+52(FP), F1
+	WORD $0x4e040421 // dup v1.4s, v1.s[0]
+	MOVD p_len+32(FP), R0
+	MOVD p_base+24(FP), R1
+	MOVD dp_base+0(FP), R2
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVQ 0(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVQ F2, 0(R2)
+	FMOVQ 16(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVQ 16(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVQ F2, 16(R2)
+	FMOVQ 32(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVQ 32(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVQ F2, 32(R2)
+	FMOVQ 48(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVQ 48(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVQ F2, 48(R2)
+	ADD $64, R1
+	ADD $64, R2
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVQ 0(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVQ F2, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVD 0(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVD F2, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVS 0(R2), F3
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVS F2, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done6:
+	RET
+
+DATA layerNormNEONNumbers<>+0(SB)/4, $0x3f800000
+DATA layerNormNEONNumbers<>+4(SB)/4, $0x00000000
+DATA layerNormNEONNumbers<>+8(SB)/4, $0x00000000
+DATA layerNormNEONNumbers<>+12(SB)/4, $0x00000000
+GLOBL layerNormNEONNumbers<>(SB), RODATA|NOPTR, $16
+
+// layerNormNEON is LayerNorm; inverse is 1/len(x).
+TEXT ·layerNormNEON(SB), NOSPLIT, $0-132
+	MOVD $layerNormNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	WORD $0x4e040401 // dup v1.4s, v0.s[0]
+	FMOVS inverse+124(FP), F2
+	WORD $0x4e040442 // dup v2.4s, v2.s[0]
+	VMOVI $0, V3.B16
+	VMOVI $0, V4.B16
+	VMOVI $0, V5.B16
+	VMOVI $0, V6.B16
+	MOVD x_len+56(FP), R0
+	MOVD x_base+48(FP), R1
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F7
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	FMOVQ 16(R1), F7
+	WORD $0x4e27d484 // fadd v4.4s, v4.4s, v7.4s
+	FMOVQ 32(R1), F7
+	WORD $0x4e27d4a5 // fadd v5.4s, v5.4s, v7.4s
+	FMOVQ 48(R1), F7
+	WORD $0x4e27d4c6 // fadd v6.4s, v6.4s, v7.4s
+	ADD $64, R1
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F7
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F7
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	ADD $8, R1
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F7
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	ADD $4, R1
+done6:
+	WORD $0x4e25d463 // fadd v3.4s, v3.4s, v5.4s
+	WORD $0x4e26d484 // fadd v4.4s, v4.4s, v6.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	WORD $0x6e23d467 // faddp v7.4s, v3.4s, v3.4s
+	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
+	WORD $0x6e22dce7 // fmul v7.4s, v7.4s, v2.4s
+	VMOVI $0, V8.B16
+	VMOVI $0, V9.B16
+	VMOVI $0, V10.B16
+	VMOVI $0, V11.B16
+	MOVD x_len+56(FP), R0
+	MOVD x_base+48(FP), R1
+	SUBS $16, R0
+	BLT end8
+loop7:
+	FMOVQ 0(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4e2ccd88 // fmla v8.4s, v12.4s, v12.4s
+	FMOVQ 16(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4e2ccd89 // fmla v9.4s, v12.4s, v12.4s
+	FMOVQ 32(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4e2ccd8a // fmla v10.4s, v12.4s, v12.4s
+	FMOVQ 48(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4e2ccd8b // fmla v11.4s, v12.4s, v12.4s
+	ADD $64, R1
+	SUBS $16, R0
+	BGE loop7
+end8:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end10
+loop9:
+	FMOVQ 0(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4e2ccd88 // fmla v8.4s, v12.4s, v12.4s
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop9
+end10:
+	TBZ $1, R0, one11
+	FMOVD 0(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x0eac1d8c // orr v12.8b, v12.8b, v12.8b
+	WORD $0x4e2ccd88 // fmla v8.4s, v12.4s, v12.4s
+	ADD $8, R1
+one11:
+	TBZ $0, R0, done12
+	FMOVS 0(R1), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x1e20418c // fmov s12, s12
+	WORD $0x4e2ccd88 // fmla v8.4s, v12.4s, v12.4s
+	ADD $4, R1
+done12:
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	WORD $0x4e2bd529 // fadd v9.4s, v9.4s, v11.4s
+	WORD $0x4e29d508 // fadd v8.4s, v8.4s, v9.4s
+	WORD $0x6e28d50c // faddp v12.4s, v8.4s, v8.4s
+	WORD $0x6e2cd58c // faddp v12.4s, v12.4s, v12.4s
+	WORD $0x6e22dd8c // fmul v12.4s, v12.4s, v2.4s
+	FMOVS eps+120(FP), F13
+	WORD $0x4e0405ad // dup v13.4s, v13.s[0]
+	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
+	WORD $0x6ea1f98c // fsqrt v12.4s, v12.4s
+	WORD $0x6e2cfc2c // fdiv v12.4s, v1.4s, v12.4s
+	FMOVS F12, ret+128(FP)
+	MOVD norm_base+24(FP), R17
+	CBZ R17, without
+	MOVD x_len+56(FP), R0
+	MOVD x_base+48(FP), R1
+	MOVD norm_base+24(FP), R2
+	MOVD gain_base+72(FP), R3
+	MOVD bias_base+96(FP), R4
+	MOVD y_base+0(FP), R5
+	SUBS $8, R0
+	BLT end14
+loop13:
+	FMOVQ 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVQ F14, 0(R2)
+	FMOVQ 0(R3), F15
+	FMOVQ 0(R4), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVQ F16, 0(R5)
+	FMOVQ 16(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVQ F14, 16(R2)
+	FMOVQ 16(R3), F15
+	FMOVQ 16(R4), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVQ F16, 16(R5)
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	ADD $32, R5
+	SUBS $8, R0
+	BGE loop13
+end14:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end16
+loop15:
+	FMOVQ 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVQ F14, 0(R2)
+	FMOVQ 0(R3), F15
+	FMOVQ 0(R4), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVQ F16, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop15
+end16:
+	TBZ $1, R0, one17
+	FMOVD 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVD F14, 0(R2)
+	FMOVD 0(R3), F15
+	FMOVD 0(R4), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVD F16, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one17:
+	TBZ $0, R0, done18
+	FMOVS 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVS F14, 0(R2)
+	FMOVS 0(R3), F15
+	FMOVS 0(R4), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVS F16, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done18:
+	RET
+without:
+	MOVD x_len+56(FP), R0
+	MOVD x_base+48(FP), R1
+	MOVD gain_base+72(FP), R2
+	MOVD bias_base+96(FP), R3
+	MOVD y_base+0(FP), R4
+	SUBS $8, R0
+	BLT end20
+loop19:
+	FMOVQ 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVQ 0(R2), F15
+	FMOVQ 0(R3), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVQ F16, 0(R4)
+	FMOVQ 16(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVQ 16(R2), F15
+	FMOVQ 16(R3), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVQ F16, 16(R4)
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	SUBS $8, R0
+	BGE loop19
+end20:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end22
+loop21:
+	FMOVQ 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVQ 0(R2), F15
+	FMOVQ 0(R3), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVQ F16, 0(R4)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUBS $4, R0
+	BGE loop21
+end22:
+	TBZ $1, R0, one23
+	FMOVD 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVD 0(R2), F15
+	FMOVD 0(R3), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVD F16, 0(R4)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+one23:
+	TBZ $0, R0, done24
+	FMOVS 0(R1), F14
+	WORD $0x4ea7d5ce // fsub v14.4s, v14.4s, v7.4s
+	WORD $0x6e2cddce // fmul v14.4s, v14.4s, v12.4s
+	FMOVS 0(R2), F15
+	FMOVS 0(R3), F16
+	WORD $0x4e2fcdd0 // fmla v16.4s, v14.4s, v15.4s
+	FMOVS F16, 0(R4)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+done24:
+	RET
+	RET
+
+// layerNormGradNEON is LayerNormGrad; inverse is 1/len(dy).
+TEXT ·layerNormGradNEON(SB), NOSPLIT, $0-152
+	VMOVI $0, V0.B16
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	VMOVI $0, V3.B16
+	MOVD dy_len+80(FP), R0
+	MOVD dy_base+72(FP), R1
+	MOVD norm_base+96(FP), R2
+	MOVD dbias_base+48(FP), R3
+	MOVD dgain_base+24(FP), R4
+	MOVD gain_base+120(FP), R5
+	SUBS $8, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F4
+	FMOVQ 0(R2), F5
+	FMOVQ 0(R3), F6
+	WORD $0x4e24d4c6 // fadd v6.4s, v6.4s, v4.4s
+	FMOVQ F6, 0(R3)
+	FMOVQ 0(R4), F6
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 0(R4)
+	FMOVQ 0(R5), F6
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	FMOVQ 16(R1), F4
+	FMOVQ 16(R2), F5
+	FMOVQ 16(R3), F6
+	WORD $0x4e24d4c6 // fadd v6.4s, v6.4s, v4.4s
+	FMOVQ F6, 16(R3)
+	FMOVQ 16(R4), F6
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 16(R4)
+	FMOVQ 16(R5), F6
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	WORD $0x4e25cc83 // fmla v3.4s, v4.4s, v5.4s
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	ADD $32, R5
+	SUBS $8, R0
+	BGE loop1
+end2:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F4
+	FMOVQ 0(R2), F5
+	FMOVQ 0(R3), F6
+	WORD $0x4e24d4c6 // fadd v6.4s, v6.4s, v4.4s
+	FMOVQ F6, 0(R3)
+	FMOVQ 0(R4), F6
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 0(R4)
+	FMOVQ 0(R5), F6
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F4
+	FMOVD 0(R2), F5
+	FMOVD 0(R3), F6
+	WORD $0x4e24d4c6 // fadd v6.4s, v6.4s, v4.4s
+	FMOVD F6, 0(R3)
+	FMOVD 0(R4), F6
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVD F6, 0(R4)
+	FMOVD 0(R5), F6
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F4
+	FMOVS 0(R2), F5
+	FMOVS 0(R3), F6
+	WORD $0x4e24d4c6 // fadd v6.4s, v6.4s, v4.4s
+	FMOVS F6, 0(R3)
+	FMOVS 0(R4), F6
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVS F6, 0(R4)
+	FMOVS 0(R5), F6
+	WORD $0x6e26dc84 // fmul v4.4s, v4.4s, v6.4s
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done6:
+	FMOVS inverse+148(FP), F4
+	WORD $0x4e040484 // dup v4.4s, v4.s[0]
+	FMOVS rstd+144(FP), F5
+	WORD $0x4e0404a5 // dup v5.4s, v5.s[0]
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d406 // faddp v6.4s, v0.4s, v0.4s
+	WORD $0x6e26d4c6 // faddp v6.4s, v6.4s, v6.4s
+	WORD $0x6e24dcc6 // fmul v6.4s, v6.4s, v4.4s
+	WORD $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	WORD $0x6e22d447 // faddp v7.4s, v2.4s, v2.4s
+	WORD $0x6e27d4e7 // faddp v7.4s, v7.4s, v7.4s
+	WORD $0x6e24dce7 // fmul v7.4s, v7.4s, v4.4s
+	MOVD dy_len+80(FP), R0
+	MOVD gain_base+120(FP), R1
+	MOVD dy_base+72(FP), R2
+	MOVD norm_base+96(FP), R3
+	MOVD dx_base+0(FP), R4
+	SUBS $8, R0
+	BLT end8
+loop7:
+	FMOVQ 0(R1), F8
+	FMOVQ 0(R2), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x4ea6d508 // fsub v8.4s, v8.4s, v6.4s
+	FMOVQ 0(R3), F9
+	WORD $0x4ea7cd28 // fmls v8.4s, v9.4s, v7.4s
+	WORD $0x6e25dd08 // fmul v8.4s, v8.4s, v5.4s
+	FMOVQ F8, 0(R4)
+	FMOVQ 16(R1), F8
+	FMOVQ 16(R2), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x4ea6d508 // fsub v8.4s, v8.4s, v6.4s
+	FMOVQ 16(R3), F9
+	WORD $0x4ea7cd28 // fmls v8.4s, v9.4s, v7.4s
+	WORD $0x6e25dd08 // fmul v8.4s, v8.4s, v5.4s
+	FMOVQ F8, 16(R4)
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	SUBS $8, R0
+	BGE loop7
+end8:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end10
+loop9:
+	FMOVQ 0(R1), F8
+	FMOVQ 0(R2), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x4ea6d508 // fsub v8.4s, v8.4s, v6.4s
+	FMOVQ 0(R3), F9
+	WORD $0x4ea7cd28 // fmls v8.4s, v9.4s, v7.4s
+	WORD $0x6e25dd08 // fmul v8.4s, v8.4s, v5.4s
+	FMOVQ F8, 0(R4)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUBS $4, R0
+	BGE loop9
+end10:
+	TBZ $1, R0, one11
+	FMOVD 0(R1), F8
+	FMOVD 0(R2), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x4ea6d508 // fsub v8.4s, v8.4s, v6.4s
+	FMOVD 0(R3), F9
+	WORD $0x4ea7cd28 // fmls v8.4s, v9.4s, v7.4s
+	WORD $0x6e25dd08 // fmul v8.4s, v8.4s, v5.4s
+	FMOVD F8, 0(R4)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+one11:
+	TBZ $0, R0, done12
+	FMOVS 0(R1), F8
+	FMOVS 0(R2), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x4ea6d508 // fsub v8.4s, v8.4s, v6.4s
+	FMOVS 0(R3), F9
+	WORD $0x4ea7cd28 // fmls v8.4s, v9.4s, v7.4s
+	WORD $0x6e25dd08 // fmul v8.4s, v8.4s, v5.4s
+	FMOVS F8, 0(R4)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+done12:
+	RET
+
+// rmsNormNEON writes x_i·rstd·gain_i to y_i.
+TEXT ·rmsNormNEON(SB), NOSPLIT, $0-76
+	FMOVS rstd+72(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	MOVD x_len+32(FP), R0
+	MOVD x_base+24(FP), R1
+	MOVD gain_base+48(FP), R2
+	MOVD y_base+0(FP), R3
+	SUBS $16, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ 0(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 0(R3)
+	FMOVQ 16(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ 16(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 16(R3)
+	FMOVQ 32(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ 32(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 32(R3)
+	FMOVQ 48(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ 48(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 48(R3)
+	ADD $64, R1
+	ADD $64, R2
+	ADD $64, R3
+	SUBS $16, R0
+	BGE loop1
+end2:
+	ADD $16, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ 0(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVD 0(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVD F1, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS 0(R2), F2
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVS F1, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done6:
+	RET
+
+// rmsNormGradNEON is RMSNormGrad; inverse is 1/len(dy).
+TEXT ·rmsNormGradNEON(SB), NOSPLIT, $0-128
+	FMOVS rstd+120(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	VMOVI $0, V1.B16
+	VMOVI $0, V2.B16
+	MOVD dy_len+56(FP), R0
+	MOVD x_base+72(FP), R1
+	MOVD dy_base+48(FP), R2
+	MOVD dgain_base+24(FP), R3
+	MOVD gain_base+96(FP), R4
+	SUBS $8, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F3
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	FMOVQ 0(R2), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	FMOVQ 0(R3), F4
+	WORD $0x4e23d484 // fadd v4.4s, v4.4s, v3.4s
+	FMOVQ F4, 0(R3)
+	FMOVQ 0(R4), F4
+	WORD $0x4e24cc61 // fmla v1.4s, v3.4s, v4.4s
+	FMOVQ 16(R1), F3
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	FMOVQ 16(R2), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	FMOVQ 16(R3), F4
+	WORD $0x4e23d484 // fadd v4.4s, v4.4s, v3.4s
+	FMOVQ F4, 16(R3)
+	FMOVQ 16(R4), F4
+	WORD $0x4e24cc62 // fmla v2.4s, v3.4s, v4.4s
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	SUBS $8, R0
+	BGE loop1
+end2:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	FMOVQ 0(R1), F3
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	FMOVQ 0(R2), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	FMOVQ 0(R3), F4
+	WORD $0x4e23d484 // fadd v4.4s, v4.4s, v3.4s
+	FMOVQ F4, 0(R3)
+	FMOVQ 0(R4), F4
+	WORD $0x4e24cc61 // fmla v1.4s, v3.4s, v4.4s
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	FMOVD 0(R1), F3
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	FMOVD 0(R2), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	FMOVD 0(R3), F4
+	WORD $0x4e23d484 // fadd v4.4s, v4.4s, v3.4s
+	FMOVD F4, 0(R3)
+	FMOVD 0(R4), F4
+	WORD $0x4e24cc61 // fmla v1.4s, v3.4s, v4.4s
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+one5:
+	TBZ $0, R0, done6
+	FMOVS 0(R1), F3
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	FMOVS 0(R2), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	FMOVS 0(R3), F4
+	WORD $0x4e23d484 // fadd v4.4s, v4.4s, v3.4s
+	FMOVS F4, 0(R3)
+	FMOVS 0(R4), F4
+	WORD $0x4e24cc61 // fmla v1.4s, v3.4s, v4.4s
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+done6:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x6e21d423 // faddp v3.4s, v1.4s, v1.4s
+	WORD $0x6e23d463 // faddp v3.4s, v3.4s, v3.4s
+	FMOVS inverse+124(FP), F4
+	WORD $0x4e040484 // dup v4.4s, v4.s[0]
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	MOVD dy_len+56(FP), R0
+	MOVD gain_base+96(FP), R1
+	MOVD dy_base+48(FP), R2
+	MOVD x_base+72(FP), R3
+	MOVD dx_base+0(FP), R4
+	SUBS $8, R0
+	BLT end8
+loop7:
+	FMOVQ 0(R1), F5
+	FMOVQ 0(R2), F6
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVQ 0(R3), F6
+	WORD $0x4ea3ccc5 // fmls v5.4s, v6.4s, v3.4s
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	FMOVQ F5, 0(R4)
+	FMOVQ 16(R1), F5
+	FMOVQ 16(R2), F6
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVQ 16(R3), F6
+	WORD $0x4ea3ccc5 // fmls v5.4s, v6.4s, v3.4s
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	FMOVQ F5, 16(R4)
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	SUBS $8, R0
+	BGE loop7
+end8:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end10
+loop9:
+	FMOVQ 0(R1), F5
+	FMOVQ 0(R2), F6
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVQ 0(R3), F6
+	WORD $0x4ea3ccc5 // fmls v5.4s, v6.4s, v3.4s
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	FMOVQ F5, 0(R4)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUBS $4, R0
+	BGE loop9
+end10:
+	TBZ $1, R0, one11
+	FMOVD 0(R1), F5
+	FMOVD 0(R2), F6
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVD 0(R3), F6
+	WORD $0x4ea3ccc5 // fmls v5.4s, v6.4s, v3.4s
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	FMOVD F5, 0(R4)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+one11:
+	TBZ $0, R0, done12
+	FMOVS 0(R1), F5
+	FMOVS 0(R2), F6
+	WORD $0x6e26dca5 // fmul v5.4s, v5.4s, v6.4s
+	FMOVS 0(R3), F6
+	WORD $0x4ea3ccc5 // fmls v5.4s, v6.4s, v3.4s
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	FMOVS F5, 0(R4)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+done12:
+	RET
+
+// adamStepNEON is AdamW.Step with the rate in c.
+TEXT ·adamStepNEON(SB), NOSPLIT, $0-128
+	MOVD $c+0(FP), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	WORD $0x4e1c0422 // dup v2.4s, v1.s[3]
+	MOVD grad_len+64(FP), R0
+	MOVD grad_base+56(FP), R1
+	MOVD m_base+80(FP), R2
+	MOVD v_base+104(FP), R3
+	MOVD w_base+32(FP), R4
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F3
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	FMOVQ 0(R2), F4
+	WORD $0x4fa09084 // fmul v4.4s, v4.4s, v0.s[1]
+	WORD $0x4f801864 // fmla v4.4s, v3.4s, v0.s[2]
+	FMOVQ F4, 0(R2)
+	WORD $0x6e23dc63 // fmul v3.4s, v3.4s, v3.4s
+	FMOVQ 0(R3), F5
+	WORD $0x4fa098a5 // fmul v5.4s, v5.4s, v0.s[3]
+	WORD $0x4f811065 // fmla v5.4s, v3.4s, v1.s[0]
+	FMOVQ F5, 0(R3)
+	WORD $0x4f819883 // fmul v3.4s, v4.4s, v1.s[2]
+	WORD $0x6ea1f8a4 // fsqrt v4.4s, v5.4s
+	WORD $0x4e22d484 // fadd v4.4s, v4.4s, v2.4s
+	WORD $0x6e24fc63 // fdiv v3.4s, v3.4s, v4.4s
+	FMOVQ 0(R4), F4
+	WORD $0x4fa19084 // fmul v4.4s, v4.4s, v1.s[1]
+	WORD $0x4ea3d483 // fsub v3.4s, v4.4s, v3.4s
+	FMOVQ F3, 0(R4)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F3
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	FMOVD 0(R2), F4
+	WORD $0x4fa09084 // fmul v4.4s, v4.4s, v0.s[1]
+	WORD $0x4f801864 // fmla v4.4s, v3.4s, v0.s[2]
+	FMOVD F4, 0(R2)
+	WORD $0x6e23dc63 // fmul v3.4s, v3.4s, v3.4s
+	FMOVD 0(R3), F5
+	WORD $0x4fa098a5 // fmul v5.4s, v5.4s, v0.s[3]
+	WORD $0x4f811065 // fmla v5.4s, v3.4s, v1.s[0]
+	FMOVD F5, 0(R3)
+	WORD $0x4f819883 // fmul v3.4s, v4.4s, v1.s[2]
+	WORD $0x6ea1f8a4 // fsqrt v4.4s, v5.4s
+	WORD $0x4e22d484 // fadd v4.4s, v4.4s, v2.4s
+	WORD $0x6e24fc63 // fdiv v3.4s, v3.4s, v4.4s
+	FMOVD 0(R4), F4
+	WORD $0x4fa19084 // fmul v4.4s, v4.4s, v1.s[1]
+	WORD $0x4ea3d483 // fsub v3.4s, v4.4s, v3.4s
+	FMOVD F3, 0(R4)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F3
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	FMOVS 0(R2), F4
+	WORD $0x4fa09084 // fmul v4.4s, v4.4s, v0.s[1]
+	WORD $0x4f801864 // fmla v4.4s, v3.4s, v0.s[2]
+	FMOVS F4, 0(R2)
+	WORD $0x6e23dc63 // fmul v3.4s, v3.4s, v3.4s
+	FMOVS 0(R3), F5
+	WORD $0x4fa098a5 // fmul v5.4s, v5.4s, v0.s[3]
+	WORD $0x4f811065 // fmla v5.4s, v3.4s, v1.s[0]
+	FMOVS F5, 0(R3)
+	WORD $0x4f819883 // fmul v3.4s, v4.4s, v1.s[2]
+	WORD $0x6ea1f8a4 // fsqrt v4.4s, v5.4s
+	WORD $0x4e22d484 // fadd v4.4s, v4.4s, v2.4s
+	WORD $0x6e24fc63 // fdiv v3.4s, v3.4s, v4.4s
+	FMOVS 0(R4), F4
+	WORD $0x4fa19084 // fmul v4.4s, v4.4s, v1.s[1]
+	WORD $0x4ea3d483 // fsub v3.4s, v4.4s, v3.4s
+	FMOVS F3, 0(R4)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+done4:
+	RET
+
+// adamStepColumnsNEON is AdamW.StepColumns.
+TEXT ·adamStepColumnsNEON(SB), NOSPLIT, $0-152
+	MOVD $c+0(FP), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	WORD $0x4e1c0422 // dup v2.4s, v1.s[3]
+	MOVD grad_len+64(FP), R0
+	MOVD grad_base+56(FP), R1
+	MOVD m_base+80(FP), R2
+	MOVD v_base+104(FP), R3
+	MOVD rates_base+128(FP), R4
+	MOVD w_base+32(FP), R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F3
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	FMOVQ 0(R2), F4
+	WORD $0x4fa09084 // fmul v4.4s, v4.4s, v0.s[1]
+	WORD $0x4f801864 // fmla v4.4s, v3.4s, v0.s[2]
+	FMOVQ F4, 0(R2)
+	WORD $0x6e23dc63 // fmul v3.4s, v3.4s, v3.4s
+	FMOVQ 0(R3), F5
+	WORD $0x4fa098a5 // fmul v5.4s, v5.4s, v0.s[3]
+	WORD $0x4f811065 // fmla v5.4s, v3.4s, v1.s[0]
+	FMOVQ F5, 0(R3)
+	WORD $0x4f819883 // fmul v3.4s, v4.4s, v1.s[2]
+	FMOVQ 0(R4), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x6ea1f8a4 // fsqrt v4.4s, v5.4s
+	WORD $0x4e22d484 // fadd v4.4s, v4.4s, v2.4s
+	WORD $0x6e24fc63 // fdiv v3.4s, v3.4s, v4.4s
+	FMOVQ 0(R5), F4
+	WORD $0x4fa19084 // fmul v4.4s, v4.4s, v1.s[1]
+	WORD $0x4ea3d483 // fsub v3.4s, v4.4s, v3.4s
+	FMOVQ F3, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F3
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	FMOVD 0(R2), F4
+	WORD $0x4fa09084 // fmul v4.4s, v4.4s, v0.s[1]
+	WORD $0x4f801864 // fmla v4.4s, v3.4s, v0.s[2]
+	FMOVD F4, 0(R2)
+	WORD $0x6e23dc63 // fmul v3.4s, v3.4s, v3.4s
+	FMOVD 0(R3), F5
+	WORD $0x4fa098a5 // fmul v5.4s, v5.4s, v0.s[3]
+	WORD $0x4f811065 // fmla v5.4s, v3.4s, v1.s[0]
+	FMOVD F5, 0(R3)
+	WORD $0x4f819883 // fmul v3.4s, v4.4s, v1.s[2]
+	FMOVD 0(R4), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x6ea1f8a4 // fsqrt v4.4s, v5.4s
+	WORD $0x4e22d484 // fadd v4.4s, v4.4s, v2.4s
+	WORD $0x6e24fc63 // fdiv v3.4s, v3.4s, v4.4s
+	FMOVD 0(R5), F4
+	WORD $0x4fa19084 // fmul v4.4s, v4.4s, v1.s[1]
+	WORD $0x4ea3d483 // fsub v3.4s, v4.4s, v3.4s
+	FMOVD F3, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F3
+	WORD $0x4f809063 // fmul v3.4s, v3.4s, v0.s[0]
+	FMOVS 0(R2), F4
+	WORD $0x4fa09084 // fmul v4.4s, v4.4s, v0.s[1]
+	WORD $0x4f801864 // fmla v4.4s, v3.4s, v0.s[2]
+	FMOVS F4, 0(R2)
+	WORD $0x6e23dc63 // fmul v3.4s, v3.4s, v3.4s
+	FMOVS 0(R3), F5
+	WORD $0x4fa098a5 // fmul v5.4s, v5.4s, v0.s[3]
+	WORD $0x4f811065 // fmla v5.4s, v3.4s, v1.s[0]
+	FMOVS F5, 0(R3)
+	WORD $0x4f819883 // fmul v3.4s, v4.4s, v1.s[2]
+	FMOVS 0(R4), F4
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x6ea1f8a4 // fsqrt v4.4s, v5.4s
+	WORD $0x4e22d484 // fadd v4.4s, v4.4s, v2.4s
+	WORD $0x6e24fc63 // fdiv v3.4s, v3.4s, v4.4s
+	FMOVS 0(R5), F4
+	WORD $0x4fa19084 // fmul v4.4s, v4.4s, v1.s[1]
+	WORD $0x4ea3d483 // fsub v3.4s, v4.4s, v3.4s
+	FMOVS F3, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
+	RET
+
+DATA dropApplyNEONNumbers<>+0(SB)/4, $0x00000000
+DATA dropApplyNEONNumbers<>+4(SB)/4, $0x00000001
+DATA dropApplyNEONNumbers<>+8(SB)/4, $0x00000002
+DATA dropApplyNEONNumbers<>+12(SB)/4, $0x00000003
+DATA dropApplyNEONNumbers<>+16(SB)/4, $0x00000004
+DATA dropApplyNEONNumbers<>+20(SB)/4, $0xed5ad4bb
+DATA dropApplyNEONNumbers<>+24(SB)/4, $0xac4c1b51
+DATA dropApplyNEONNumbers<>+28(SB)/4, $0x31848bab
+GLOBL dropApplyNEONNumbers<>(SB), RODATA|NOPTR, $32
+
+// dropApplyNEON is DropoutApply for keys and positions from at on.
+TEXT ·dropApplyNEON(SB), NOSPLIT, $0-68
+	MOVD $dropApplyNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	WORD $0x4e040422 // dup v2.4s, v1.s[0]
+	WORD $0x4e0c0423 // dup v3.4s, v1.s[1]
+	WORD $0x4e140424 // dup v4.4s, v1.s[2]
+	WORD $0x4e1c0425 // dup v5.4s, v1.s[3]
+	WORD $0x4e140406 // dup v6.4s, v0.s[2]
+	WORD $0x4e0c0407 // dup v7.4s, v0.s[1]
+	MOVD $k+0(FP), R17
+	FMOVQ 0(R17), F8
+	WORD $0x4e040509 // dup v9.4s, v8.s[0]
+	WORD $0x4e0c050a // dup v10.4s, v8.s[1]
+	WORD $0x4e14050b // dup v11.4s, v8.s[2]
+	FMOVS at+64(FP), F12
+	WORD $0x4e04058c // dup v12.4s, v12.s[0]
+	WORD $0x4ea0858d // add v13.4s, v12.4s, v0.4s
+	MOVD src_len+48(FP), R0
+	MOVD src_base+40(FP), R1
+	MOVD dst_base+16(FP), R2
+	SUBS $8, R0
+	BLT end2
+loop1:
+	WORD $0x6e291dae // eor v14.16b, v13.16b, v9.16b
+	WORD $0x4ea285ad // add v13.4s, v13.4s, v2.4s
+	WORD $0x6f2f05cf // ushr v15.4s, v14.4s, #17
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea39dce // mul v14.4s, v14.4s, v3.4s
+	WORD $0x6e2a1dce // eor v14.16b, v14.16b, v10.16b
+	WORD $0x6f3505cf // ushr v15.4s, v14.4s, #11
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea49dce // mul v14.4s, v14.4s, v4.4s
+	WORD $0x6f3105cf // ushr v15.4s, v14.4s, #15
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea59dce // mul v14.4s, v14.4s, v5.4s
+	WORD $0x6f3205cf // ushr v15.4s, v14.4s, #14
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	FMOVQ 0(R1), F15
+	WORD $0x4fa899ef // fmul v15.4s, v15.4s, v8.s[3]
+	WORD $0x4eae356e // cmgt v14.4s, v11.4s, v14.4s
+	WORD $0x4e6e1dee // bic v14.16b, v15.16b, v14.16b
+	FMOVQ F14, 0(R2)
+	WORD $0x6e291dae // eor v14.16b, v13.16b, v9.16b
+	WORD $0x4ea285ad // add v13.4s, v13.4s, v2.4s
+	WORD $0x6f2f05cf // ushr v15.4s, v14.4s, #17
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea39dce // mul v14.4s, v14.4s, v3.4s
+	WORD $0x6e2a1dce // eor v14.16b, v14.16b, v10.16b
+	WORD $0x6f3505cf // ushr v15.4s, v14.4s, #11
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea49dce // mul v14.4s, v14.4s, v4.4s
+	WORD $0x6f3105cf // ushr v15.4s, v14.4s, #15
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea59dce // mul v14.4s, v14.4s, v5.4s
+	WORD $0x6f3205cf // ushr v15.4s, v14.4s, #14
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	FMOVQ 16(R1), F15
+	WORD $0x4fa899ef // fmul v15.4s, v15.4s, v8.s[3]
+	WORD $0x4eae356e // cmgt v14.4s, v11.4s, v14.4s
+	WORD $0x4e6e1dee // bic v14.16b, v15.16b, v14.16b
+	FMOVQ F14, 16(R2)
+	ADD $32, R1
+	ADD $32, R2
+	SUBS $8, R0
+	BGE loop1
+end2:
+	ADD $8, R0
+	SUBS $4, R0
+	BLT end4
+loop3:
+	WORD $0x6e291dae // eor v14.16b, v13.16b, v9.16b
+	WORD $0x4ea285ad // add v13.4s, v13.4s, v2.4s
+	WORD $0x6f2f05cf // ushr v15.4s, v14.4s, #17
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea39dce // mul v14.4s, v14.4s, v3.4s
+	WORD $0x6e2a1dce // eor v14.16b, v14.16b, v10.16b
+	WORD $0x6f3505cf // ushr v15.4s, v14.4s, #11
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea49dce // mul v14.4s, v14.4s, v4.4s
+	WORD $0x6f3105cf // ushr v15.4s, v14.4s, #15
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea59dce // mul v14.4s, v14.4s, v5.4s
+	WORD $0x6f3205cf // ushr v15.4s, v14.4s, #14
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	FMOVQ 0(R1), F15
+	WORD $0x4fa899ef // fmul v15.4s, v15.4s, v8.s[3]
+	WORD $0x4eae356e // cmgt v14.4s, v11.4s, v14.4s
+	WORD $0x4e6e1dee // bic v14.16b, v15.16b, v14.16b
+	FMOVQ F14, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop3
+end4:
+	TBZ $1, R0, one5
+	WORD $0x6e291dae // eor v14.16b, v13.16b, v9.16b
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x6f2f05cf // ushr v15.4s, v14.4s, #17
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea39dce // mul v14.4s, v14.4s, v3.4s
+	WORD $0x6e2a1dce // eor v14.16b, v14.16b, v10.16b
+	WORD $0x6f3505cf // ushr v15.4s, v14.4s, #11
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea49dce // mul v14.4s, v14.4s, v4.4s
+	WORD $0x6f3105cf // ushr v15.4s, v14.4s, #15
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea59dce // mul v14.4s, v14.4s, v5.4s
+	WORD $0x6f3205cf // ushr v15.4s, v14.4s, #14
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	FMOVD 0(R1), F15
+	WORD $0x4fa899ef // fmul v15.4s, v15.4s, v8.s[3]
+	WORD $0x4eae356e // cmgt v14.4s, v11.4s, v14.4s
+	WORD $0x4e6e1dee // bic v14.16b, v15.16b, v14.16b
+	FMOVD F14, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one5:
+	TBZ $0, R0, done6
+	WORD $0x6e291dae // eor v14.16b, v13.16b, v9.16b
+	WORD $0x4ea785ad // add v13.4s, v13.4s, v7.4s
+	WORD $0x6f2f05cf // ushr v15.4s, v14.4s, #17
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea39dce // mul v14.4s, v14.4s, v3.4s
+	WORD $0x6e2a1dce // eor v14.16b, v14.16b, v10.16b
+	WORD $0x6f3505cf // ushr v15.4s, v14.4s, #11
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea49dce // mul v14.4s, v14.4s, v4.4s
+	WORD $0x6f3105cf // ushr v15.4s, v14.4s, #15
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	WORD $0x4ea59dce // mul v14.4s, v14.4s, v5.4s
+	WORD $0x6f3205cf // ushr v15.4s, v14.4s, #14
+	WORD $0x6e2f1dce // eor v14.16b, v14.16b, v15.16b
+	FMOVS 0(R1), F15
+	WORD $0x4fa899ef // fmul v15.4s, v15.4s, v8.s[3]
+	WORD $0x4eae356e // cmgt v14.4s, v11.4s, v14.4s
+	WORD $0x4e6e1dee // bic v14.16b, v15.16b, v14.16b
+	FMOVS F14, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done6:
+	RET
+
+DATA geluNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA geluNEONNumbers<>+12(SB)/4, $0xbf000000
+DATA geluNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA geluNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA geluNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA geluNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA geluNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA geluNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA geluNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA geluNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA geluNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA geluNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA geluNEONNumbers<>+56(SB)/4, $0x80000000
+DATA geluNEONNumbers<>+60(SB)/4, $0x3eb33333
+DATA geluNEONNumbers<>+64(SB)/4, $0xbcee9960
+DATA geluNEONNumbers<>+68(SB)/4, $0x3e135340
+DATA geluNEONNumbers<>+72(SB)/4, $0xbe82d180
+DATA geluNEONNumbers<>+76(SB)/4, $0x3e22be5f
+DATA geluNEONNumbers<>+80(SB)/4, $0xbcbbe6bd
+DATA geluNEONNumbers<>+84(SB)/4, $0x3dd7ed3b
+DATA geluNEONNumbers<>+88(SB)/4, $0x3df57531
+DATA geluNEONNumbers<>+92(SB)/4, $0x3e0f3738
+DATA geluNEONNumbers<>+96(SB)/4, $0x3e0ef8f5
+DATA geluNEONNumbers<>+100(SB)/4, $0x3ecc422a
+DATA geluNEONNumbers<>+104(SB)/4, $0x00000000
+DATA geluNEONNumbers<>+108(SB)/4, $0x00000000
+GLOBL geluNEONNumbers<>(SB), RODATA|NOPTR, $112
+
+// geluNEON replaces v_i by σ(v_i).
+TEXT ·geluNEON(SB), NOSPLIT, $0-24
+	MOVD $geluNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	FMOVQ 80(R17), F5
+	FMOVQ 96(R17), F6
+	WORD $0x4e040407 // dup v7.4s, v0.s[0]
+	WORD $0x4e0c0408 // dup v8.4s, v0.s[1]
+	WORD $0x4e140409 // dup v9.4s, v0.s[2]
+	WORD $0x4e04042a // dup v10.4s, v1.s[0]
+	WORD $0x4e14042b // dup v11.4s, v1.s[2]
+	WORD $0x4e14046c // dup v12.4s, v3.s[2]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e711e0e // bsl v14.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	FMOVQ F13, 0(R1)
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e711e0e // bsl v14.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	FMOVD F13, 0(R1)
+	ADD $8, R1
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e711e0e // bsl v14.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	FMOVS F13, 0(R1)
+	ADD $4, R1
+done4:
+	RET
+
+DATA geluDerivNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluDerivNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluDerivNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA geluDerivNEONNumbers<>+12(SB)/4, $0xbf000000
+DATA geluDerivNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA geluDerivNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA geluDerivNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA geluDerivNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA geluDerivNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA geluDerivNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA geluDerivNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA geluDerivNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA geluDerivNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA geluDerivNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA geluDerivNEONNumbers<>+56(SB)/4, $0x80000000
+DATA geluDerivNEONNumbers<>+60(SB)/4, $0x3eb33333
+DATA geluDerivNEONNumbers<>+64(SB)/4, $0xbcee9960
+DATA geluDerivNEONNumbers<>+68(SB)/4, $0x3e135340
+DATA geluDerivNEONNumbers<>+72(SB)/4, $0xbe82d180
+DATA geluDerivNEONNumbers<>+76(SB)/4, $0x3e22be5f
+DATA geluDerivNEONNumbers<>+80(SB)/4, $0xbcbbe6bd
+DATA geluDerivNEONNumbers<>+84(SB)/4, $0x3dd7ed3b
+DATA geluDerivNEONNumbers<>+88(SB)/4, $0x3df57531
+DATA geluDerivNEONNumbers<>+92(SB)/4, $0x3e0f3738
+DATA geluDerivNEONNumbers<>+96(SB)/4, $0x3e0ef8f5
+DATA geluDerivNEONNumbers<>+100(SB)/4, $0x3ecc422a
+DATA geluDerivNEONNumbers<>+104(SB)/4, $0x00000000
+DATA geluDerivNEONNumbers<>+108(SB)/4, $0x00000000
+GLOBL geluDerivNEONNumbers<>(SB), RODATA|NOPTR, $112
+
+// geluDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+TEXT ·geluDerivNEON(SB), NOSPLIT, $0-48
+	MOVD $geluDerivNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	FMOVQ 80(R17), F5
+	FMOVQ 96(R17), F6
+	WORD $0x4e040407 // dup v7.4s, v0.s[0]
+	WORD $0x4e0c0408 // dup v8.4s, v0.s[1]
+	WORD $0x4e140409 // dup v9.4s, v0.s[2]
+	WORD $0x4e04042a // dup v10.4s, v1.s[0]
+	WORD $0x4e14042b // dup v11.4s, v1.s[2]
+	WORD $0x4e14046c // dup v12.4s, v3.s[2]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	MOVD deriv_base+24(FP), R2
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9d2 // cmlt v18.4s, v14.4s, #0
+	WORD $0x6e711e12 // bsl v18.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dde4d // fmul v13.4s, v18.4s, v13.4s
+	WORD $0x4e2fcdd2 // fmla v18.4s, v14.4s, v15.4s
+	FMOVQ F13, 0(R1)
+	FMOVQ F18, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9d2 // cmlt v18.4s, v14.4s, #0
+	WORD $0x6e711e12 // bsl v18.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dde4d // fmul v13.4s, v18.4s, v13.4s
+	WORD $0x4e2fcdd2 // fmla v18.4s, v14.4s, v15.4s
+	FMOVD F13, 0(R1)
+	FMOVD F18, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9d2 // cmlt v18.4s, v14.4s, #0
+	WORD $0x6e711e12 // bsl v18.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dde4d // fmul v13.4s, v18.4s, v13.4s
+	WORD $0x4e2fcdd2 // fmla v18.4s, v14.4s, v15.4s
+	FMOVS F13, 0(R1)
+	FMOVS F18, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done4:
+	RET
+
+DATA geluGatedNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluGatedNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluGatedNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA geluGatedNEONNumbers<>+12(SB)/4, $0xbf000000
+DATA geluGatedNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA geluGatedNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA geluGatedNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA geluGatedNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA geluGatedNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA geluGatedNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA geluGatedNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA geluGatedNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA geluGatedNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA geluGatedNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA geluGatedNEONNumbers<>+56(SB)/4, $0x80000000
+DATA geluGatedNEONNumbers<>+60(SB)/4, $0x3eb33333
+DATA geluGatedNEONNumbers<>+64(SB)/4, $0xbcee9960
+DATA geluGatedNEONNumbers<>+68(SB)/4, $0x3e135340
+DATA geluGatedNEONNumbers<>+72(SB)/4, $0xbe82d180
+DATA geluGatedNEONNumbers<>+76(SB)/4, $0x3e22be5f
+DATA geluGatedNEONNumbers<>+80(SB)/4, $0xbcbbe6bd
+DATA geluGatedNEONNumbers<>+84(SB)/4, $0x3dd7ed3b
+DATA geluGatedNEONNumbers<>+88(SB)/4, $0x3df57531
+DATA geluGatedNEONNumbers<>+92(SB)/4, $0x3e0f3738
+DATA geluGatedNEONNumbers<>+96(SB)/4, $0x3e0ef8f5
+DATA geluGatedNEONNumbers<>+100(SB)/4, $0x3ecc422a
+DATA geluGatedNEONNumbers<>+104(SB)/4, $0x00000000
+DATA geluGatedNEONNumbers<>+108(SB)/4, $0x00000000
+GLOBL geluGatedNEONNumbers<>(SB), RODATA|NOPTR, $112
+
+// geluGatedNEON writes σ(gate_i)·up_i to y_i.
+TEXT ·geluGatedNEON(SB), NOSPLIT, $0-72
+	MOVD $geluGatedNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	FMOVQ 80(R17), F5
+	FMOVQ 96(R17), F6
+	WORD $0x4e040407 // dup v7.4s, v0.s[0]
+	WORD $0x4e0c0408 // dup v8.4s, v0.s[1]
+	WORD $0x4e140409 // dup v9.4s, v0.s[2]
+	WORD $0x4e04042a // dup v10.4s, v1.s[0]
+	WORD $0x4e14042b // dup v11.4s, v1.s[2]
+	WORD $0x4e14046c // dup v12.4s, v3.s[2]
+	MOVD gate_len+32(FP), R0
+	MOVD gate_base+24(FP), R1
+	MOVD up_base+48(FP), R2
+	MOVD y_base+0(FP), R3
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e711e0e // bsl v14.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	FMOVQ 0(R2), F14
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	FMOVQ F13, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e711e0e // bsl v14.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	FMOVD 0(R2), F14
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	FMOVD F13, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e711e0e // bsl v14.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	FMOVS 0(R2), F14
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	FMOVS F13, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done4:
+	RET
+
+DATA geluGatedGradNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluGatedGradNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluGatedGradNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA geluGatedGradNEONNumbers<>+12(SB)/4, $0xbf000000
+DATA geluGatedGradNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA geluGatedGradNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA geluGatedGradNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA geluGatedGradNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA geluGatedGradNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA geluGatedGradNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA geluGatedGradNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA geluGatedGradNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA geluGatedGradNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA geluGatedGradNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA geluGatedGradNEONNumbers<>+56(SB)/4, $0x80000000
+DATA geluGatedGradNEONNumbers<>+60(SB)/4, $0x3eb33333
+DATA geluGatedGradNEONNumbers<>+64(SB)/4, $0xbcee9960
+DATA geluGatedGradNEONNumbers<>+68(SB)/4, $0x3e135340
+DATA geluGatedGradNEONNumbers<>+72(SB)/4, $0xbe82d180
+DATA geluGatedGradNEONNumbers<>+76(SB)/4, $0x3e22be5f
+DATA geluGatedGradNEONNumbers<>+80(SB)/4, $0xbcbbe6bd
+DATA geluGatedGradNEONNumbers<>+84(SB)/4, $0x3dd7ed3b
+DATA geluGatedGradNEONNumbers<>+88(SB)/4, $0x3df57531
+DATA geluGatedGradNEONNumbers<>+92(SB)/4, $0x3e0f3738
+DATA geluGatedGradNEONNumbers<>+96(SB)/4, $0x3e0ef8f5
+DATA geluGatedGradNEONNumbers<>+100(SB)/4, $0x3ecc422a
+DATA geluGatedGradNEONNumbers<>+104(SB)/4, $0x00000000
+DATA geluGatedGradNEONNumbers<>+108(SB)/4, $0x00000000
+GLOBL geluGatedGradNEONNumbers<>(SB), RODATA|NOPTR, $112
+
+// geluGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+TEXT ·geluGatedGradNEON(SB), NOSPLIT, $0-120
+	MOVD $geluGatedGradNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	FMOVQ 80(R17), F5
+	FMOVQ 96(R17), F6
+	WORD $0x4e040407 // dup v7.4s, v0.s[0]
+	WORD $0x4e0c0408 // dup v8.4s, v0.s[1]
+	WORD $0x4e140409 // dup v9.4s, v0.s[2]
+	WORD $0x4e04042a // dup v10.4s, v1.s[0]
+	WORD $0x4e14042b // dup v11.4s, v1.s[2]
+	WORD $0x4e14046c // dup v12.4s, v3.s[2]
+	MOVD gate_len+56(FP), R0
+	MOVD gate_base+48(FP), R1
+	MOVD dy_base+96(FP), R2
+	MOVD up_base+72(FP), R3
+	MOVD dgate_base+0(FP), R4
+	MOVD dup_base+24(FP), R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9d2 // cmlt v18.4s, v14.4s, #0
+	WORD $0x6e711e12 // bsl v18.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dde4d // fmul v13.4s, v18.4s, v13.4s
+	WORD $0x4e2fcdd2 // fmla v18.4s, v14.4s, v15.4s
+	FMOVQ 0(R2), F14
+	FMOVQ 0(R3), F15
+	WORD $0x6e2fde4f // fmul v15.4s, v18.4s, v15.4s
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	FMOVQ F15, 0(R4)
+	FMOVQ F13, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9d2 // cmlt v18.4s, v14.4s, #0
+	WORD $0x6e711e12 // bsl v18.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dde4d // fmul v13.4s, v18.4s, v13.4s
+	WORD $0x4e2fcdd2 // fmla v18.4s, v14.4s, v15.4s
+	FMOVD 0(R2), F14
+	FMOVD 0(R3), F15
+	WORD $0x6e2fde4f // fmul v15.4s, v18.4s, v15.4s
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	FMOVD F15, 0(R4)
+	FMOVD F13, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F13
+	WORD $0x4e27f5ae // fmax v14.4s, v13.4s, v7.4s
+	WORD $0x4ea8f5ce // fmin v14.4s, v14.4s, v8.4s
+	WORD $0x4fa099cf // fmul v15.4s, v14.4s, v0.s[3]
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x4e2af5ef // fmax v15.4s, v15.4s, v10.4s
+	WORD $0x4eab1d70 // orr v16.16b, v11.16b, v11.16b
+	WORD $0x4fa111f0 // fmla v16.4s, v15.4s, v1.s[1]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eabd610 // fsub v16.4s, v16.4s, v11.4s
+	WORD $0x4fa15a0f // fmls v15.4s, v16.4s, v1.s[3]
+	WORD $0x4f82520f // fmls v15.4s, v16.4s, v2.s[0]
+	WORD $0x4e0c0450 // dup v16.4s, v2.s[1]
+	WORD $0x4e140452 // dup v18.4s, v2.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140412 // dup v18.4s, v0.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e140410 // dup v16.4s, v0.s[2]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4eac1dd0 // orr v16.16b, v14.16b, v12.16b
+	WORD $0x4ea91d31 // orr v17.16b, v9.16b, v9.16b
+	WORD $0x4fa35a11 // fmls v17.4s, v16.4s, v3.s[3]
+	WORD $0x6e31fd30 // fdiv v16.4s, v9.4s, v17.4s
+	WORD $0x4e040491 // dup v17.4s, v4.s[0]
+	WORD $0x4e0c0492 // dup v18.4s, v4.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e140491 // dup v17.4s, v4.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c0492 // dup v18.4s, v4.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404b1 // dup v17.4s, v5.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e0c04b2 // dup v18.4s, v5.s[1]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e1404b1 // dup v17.4s, v5.s[2]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x4e1c04b2 // dup v18.4s, v5.s[3]
+	WORD $0x4e30ce32 // fmla v18.4s, v17.4s, v16.4s
+	WORD $0x4e0404d1 // dup v17.4s, v6.s[0]
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	WORD $0x6e30de30 // fmul v16.4s, v17.4s, v16.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d531 // fsub v17.4s, v9.4s, v16.4s
+	WORD $0x4ea0a9d2 // cmlt v18.4s, v14.4s, #0
+	WORD $0x6e711e12 // bsl v18.16b, v16.16b, v17.16b
+	WORD $0x4fa691ef // fmul v15.4s, v15.4s, v6.s[1]
+	WORD $0x4e27f5ad // fmax v13.4s, v13.4s, v7.4s
+	WORD $0x6e2dde4d // fmul v13.4s, v18.4s, v13.4s
+	WORD $0x4e2fcdd2 // fmla v18.4s, v14.4s, v15.4s
+	FMOVS 0(R2), F14
+	FMOVS 0(R3), F15
+	WORD $0x6e2fde4f // fmul v15.4s, v18.4s, v15.4s
+	WORD $0x6e2eddef // fmul v15.4s, v15.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	FMOVS F15, 0(R4)
+	FMOVS F13, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
+	RET
+
+DATA geluTanhNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluTanhNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluTanhNEONNumbers<>+8(SB)/4, $0x3d922279
+DATA geluTanhNEONNumbers<>+12(SB)/4, $0x3fcc422a
+DATA geluTanhNEONNumbers<>+16(SB)/4, $0x3f800000
+DATA geluTanhNEONNumbers<>+20(SB)/4, $0x80000000
+DATA geluTanhNEONNumbers<>+24(SB)/4, $0xc2b00000
+DATA geluTanhNEONNumbers<>+28(SB)/4, $0x3fb8aa3b
+DATA geluTanhNEONNumbers<>+32(SB)/4, $0x4b40007f
+DATA geluTanhNEONNumbers<>+36(SB)/4, $0x3f318000
+DATA geluTanhNEONNumbers<>+40(SB)/4, $0xb95e8083
+DATA geluTanhNEONNumbers<>+44(SB)/4, $0x3ab5121a
+DATA geluTanhNEONNumbers<>+48(SB)/4, $0x3c091cf1
+DATA geluTanhNEONNumbers<>+52(SB)/4, $0x3d2aac79
+DATA geluTanhNEONNumbers<>+56(SB)/4, $0x3e2aaa49
+DATA geluTanhNEONNumbers<>+60(SB)/4, $0x3efffffe
+GLOBL geluTanhNEONNumbers<>(SB), RODATA|NOPTR, $64
+
+// geluTanhNEON replaces v_i by σ(v_i).
+TEXT ·geluTanhNEON(SB), NOSPLIT, $0-24
+	MOVD $geluTanhNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e0c0405 // dup v5.4s, v0.s[1]
+	WORD $0x4e040426 // dup v6.4s, v1.s[0]
+	WORD $0x4e0c0427 // dup v7.4s, v1.s[1]
+	WORD $0x4e140428 // dup v8.4s, v1.s[2]
+	WORD $0x4e040449 // dup v9.4s, v2.s[0]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bdd6c // fmul v12.4s, v11.4s, v11.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e1c040e // dup v14.4s, v0.s[3]
+	WORD $0x4e2ccdae // fmla v14.4s, v13.4s, v12.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1198d // fmla v13.4s, v12.4s, v1.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa251ac // fmls v12.4s, v13.4s, v2.s[1]
+	WORD $0x4f8259ac // fmls v12.4s, v13.4s, v2.s[2]
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c046d // dup v13.4s, v3.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04042f // dup v15.4s, v1.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04042d // dup v13.4s, v1.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVQ F10, 0(R1)
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bdd6c // fmul v12.4s, v11.4s, v11.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e1c040e // dup v14.4s, v0.s[3]
+	WORD $0x4e2ccdae // fmla v14.4s, v13.4s, v12.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1198d // fmla v13.4s, v12.4s, v1.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa251ac // fmls v12.4s, v13.4s, v2.s[1]
+	WORD $0x4f8259ac // fmls v12.4s, v13.4s, v2.s[2]
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c046d // dup v13.4s, v3.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04042f // dup v15.4s, v1.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04042d // dup v13.4s, v1.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVD F10, 0(R1)
+	ADD $8, R1
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bdd6c // fmul v12.4s, v11.4s, v11.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e1c040e // dup v14.4s, v0.s[3]
+	WORD $0x4e2ccdae // fmla v14.4s, v13.4s, v12.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1198d // fmla v13.4s, v12.4s, v1.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa251ac // fmls v12.4s, v13.4s, v2.s[1]
+	WORD $0x4f8259ac // fmls v12.4s, v13.4s, v2.s[2]
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c046d // dup v13.4s, v3.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04042f // dup v15.4s, v1.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04042d // dup v13.4s, v1.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVS F10, 0(R1)
+	ADD $4, R1
+done4:
+	RET
+
+DATA geluTanhDerivNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluTanhDerivNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluTanhDerivNEONNumbers<>+8(SB)/4, $0x3d922279
+DATA geluTanhDerivNEONNumbers<>+12(SB)/4, $0x3fcc422a
+DATA geluTanhDerivNEONNumbers<>+16(SB)/4, $0x3f800000
+DATA geluTanhDerivNEONNumbers<>+20(SB)/4, $0x80000000
+DATA geluTanhDerivNEONNumbers<>+24(SB)/4, $0xc2b00000
+DATA geluTanhDerivNEONNumbers<>+28(SB)/4, $0x3fb8aa3b
+DATA geluTanhDerivNEONNumbers<>+32(SB)/4, $0x4b40007f
+DATA geluTanhDerivNEONNumbers<>+36(SB)/4, $0x3f318000
+DATA geluTanhDerivNEONNumbers<>+40(SB)/4, $0xb95e8083
+DATA geluTanhDerivNEONNumbers<>+44(SB)/4, $0x3ab5121a
+DATA geluTanhDerivNEONNumbers<>+48(SB)/4, $0x3c091cf1
+DATA geluTanhDerivNEONNumbers<>+52(SB)/4, $0x3d2aac79
+DATA geluTanhDerivNEONNumbers<>+56(SB)/4, $0x3e2aaa49
+DATA geluTanhDerivNEONNumbers<>+60(SB)/4, $0x3efffffe
+DATA geluTanhDerivNEONNumbers<>+64(SB)/4, $0x3e5b33b6
+DATA geluTanhDerivNEONNumbers<>+68(SB)/4, $0x00000000
+DATA geluTanhDerivNEONNumbers<>+72(SB)/4, $0x00000000
+DATA geluTanhDerivNEONNumbers<>+76(SB)/4, $0x00000000
+GLOBL geluTanhDerivNEONNumbers<>(SB), RODATA|NOPTR, $80
+
+// geluTanhDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+TEXT ·geluTanhDerivNEON(SB), NOSPLIT, $0-48
+	MOVD $geluTanhDerivNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	WORD $0x4e0c0406 // dup v6.4s, v0.s[1]
+	WORD $0x4e040427 // dup v7.4s, v1.s[0]
+	WORD $0x4e0c0428 // dup v8.4s, v1.s[1]
+	WORD $0x4e140429 // dup v9.4s, v1.s[2]
+	WORD $0x4e04044a // dup v10.4s, v2.s[0]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	MOVD deriv_base+24(FP), R2
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F11
+	WORD $0x4e25f56c // fmax v12.4s, v11.4s, v5.4s
+	WORD $0x4ea6f58c // fmin v12.4s, v12.4s, v6.4s
+	WORD $0x6e2cdd8d // fmul v13.4s, v12.4s, v12.4s
+	WORD $0x4e14040e // dup v14.4s, v0.s[2]
+	WORD $0x4e1c040f // dup v15.4s, v0.s[3]
+	WORD $0x4e2dcdcf // fmla v15.4s, v14.4s, v13.4s
+	WORD $0x6e2cddee // fmul v14.4s, v15.4s, v12.4s
+	WORD $0x4ea81dcf // orr v15.16b, v14.16b, v8.16b
+	WORD $0x4e29f5ef // fmax v15.4s, v15.4s, v9.4s
+	WORD $0x4eaa1d50 // orr v16.16b, v10.16b, v10.16b
+	WORD $0x4fa119f0 // fmla v16.4s, v15.4s, v1.s[3]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eaad610 // fsub v16.4s, v16.4s, v10.4s
+	WORD $0x4fa2520f // fmls v15.4s, v16.4s, v2.s[1]
+	WORD $0x4f825a0f // fmls v15.4s, v16.4s, v2.s[2]
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140472 // dup v18.4s, v3.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040432 // dup v18.4s, v1.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e040430 // dup v16.4s, v1.s[0]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e671dee // bsl v14.16b, v15.16b, v7.16b
+	WORD $0x4e2fd4f0 // fadd v16.4s, v7.4s, v15.4s
+	WORD $0x6e30fcf0 // fdiv v16.4s, v7.4s, v16.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e25f56b // fmax v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x6e2fdd8c // fmul v12.4s, v12.4s, v15.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e1c0410 // dup v16.4s, v0.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e30cd8e // fmla v14.4s, v12.4s, v16.4s
+	FMOVQ F11, 0(R1)
+	FMOVQ F14, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F11
+	WORD $0x4e25f56c // fmax v12.4s, v11.4s, v5.4s
+	WORD $0x4ea6f58c // fmin v12.4s, v12.4s, v6.4s
+	WORD $0x6e2cdd8d // fmul v13.4s, v12.4s, v12.4s
+	WORD $0x4e14040e // dup v14.4s, v0.s[2]
+	WORD $0x4e1c040f // dup v15.4s, v0.s[3]
+	WORD $0x4e2dcdcf // fmla v15.4s, v14.4s, v13.4s
+	WORD $0x6e2cddee // fmul v14.4s, v15.4s, v12.4s
+	WORD $0x4ea81dcf // orr v15.16b, v14.16b, v8.16b
+	WORD $0x4e29f5ef // fmax v15.4s, v15.4s, v9.4s
+	WORD $0x4eaa1d50 // orr v16.16b, v10.16b, v10.16b
+	WORD $0x4fa119f0 // fmla v16.4s, v15.4s, v1.s[3]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eaad610 // fsub v16.4s, v16.4s, v10.4s
+	WORD $0x4fa2520f // fmls v15.4s, v16.4s, v2.s[1]
+	WORD $0x4f825a0f // fmls v15.4s, v16.4s, v2.s[2]
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140472 // dup v18.4s, v3.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040432 // dup v18.4s, v1.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e040430 // dup v16.4s, v1.s[0]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e671dee // bsl v14.16b, v15.16b, v7.16b
+	WORD $0x4e2fd4f0 // fadd v16.4s, v7.4s, v15.4s
+	WORD $0x6e30fcf0 // fdiv v16.4s, v7.4s, v16.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e25f56b // fmax v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x6e2fdd8c // fmul v12.4s, v12.4s, v15.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e1c0410 // dup v16.4s, v0.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e30cd8e // fmla v14.4s, v12.4s, v16.4s
+	FMOVD F11, 0(R1)
+	FMOVD F14, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F11
+	WORD $0x4e25f56c // fmax v12.4s, v11.4s, v5.4s
+	WORD $0x4ea6f58c // fmin v12.4s, v12.4s, v6.4s
+	WORD $0x6e2cdd8d // fmul v13.4s, v12.4s, v12.4s
+	WORD $0x4e14040e // dup v14.4s, v0.s[2]
+	WORD $0x4e1c040f // dup v15.4s, v0.s[3]
+	WORD $0x4e2dcdcf // fmla v15.4s, v14.4s, v13.4s
+	WORD $0x6e2cddee // fmul v14.4s, v15.4s, v12.4s
+	WORD $0x4ea81dcf // orr v15.16b, v14.16b, v8.16b
+	WORD $0x4e29f5ef // fmax v15.4s, v15.4s, v9.4s
+	WORD $0x4eaa1d50 // orr v16.16b, v10.16b, v10.16b
+	WORD $0x4fa119f0 // fmla v16.4s, v15.4s, v1.s[3]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eaad610 // fsub v16.4s, v16.4s, v10.4s
+	WORD $0x4fa2520f // fmls v15.4s, v16.4s, v2.s[1]
+	WORD $0x4f825a0f // fmls v15.4s, v16.4s, v2.s[2]
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140472 // dup v18.4s, v3.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040432 // dup v18.4s, v1.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e040430 // dup v16.4s, v1.s[0]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e671dee // bsl v14.16b, v15.16b, v7.16b
+	WORD $0x4e2fd4f0 // fadd v16.4s, v7.4s, v15.4s
+	WORD $0x6e30fcf0 // fdiv v16.4s, v7.4s, v16.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e25f56b // fmax v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x6e2fdd8c // fmul v12.4s, v12.4s, v15.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e1c0410 // dup v16.4s, v0.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e30cd8e // fmla v14.4s, v12.4s, v16.4s
+	FMOVS F11, 0(R1)
+	FMOVS F14, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done4:
+	RET
+
+DATA geluTanhGatedNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluTanhGatedNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluTanhGatedNEONNumbers<>+8(SB)/4, $0x3d922279
+DATA geluTanhGatedNEONNumbers<>+12(SB)/4, $0x3fcc422a
+DATA geluTanhGatedNEONNumbers<>+16(SB)/4, $0x3f800000
+DATA geluTanhGatedNEONNumbers<>+20(SB)/4, $0x80000000
+DATA geluTanhGatedNEONNumbers<>+24(SB)/4, $0xc2b00000
+DATA geluTanhGatedNEONNumbers<>+28(SB)/4, $0x3fb8aa3b
+DATA geluTanhGatedNEONNumbers<>+32(SB)/4, $0x4b40007f
+DATA geluTanhGatedNEONNumbers<>+36(SB)/4, $0x3f318000
+DATA geluTanhGatedNEONNumbers<>+40(SB)/4, $0xb95e8083
+DATA geluTanhGatedNEONNumbers<>+44(SB)/4, $0x3ab5121a
+DATA geluTanhGatedNEONNumbers<>+48(SB)/4, $0x3c091cf1
+DATA geluTanhGatedNEONNumbers<>+52(SB)/4, $0x3d2aac79
+DATA geluTanhGatedNEONNumbers<>+56(SB)/4, $0x3e2aaa49
+DATA geluTanhGatedNEONNumbers<>+60(SB)/4, $0x3efffffe
+GLOBL geluTanhGatedNEONNumbers<>(SB), RODATA|NOPTR, $64
+
+// geluTanhGatedNEON writes σ(gate_i)·up_i to y_i.
+TEXT ·geluTanhGatedNEON(SB), NOSPLIT, $0-72
+	MOVD $geluTanhGatedNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e0c0405 // dup v5.4s, v0.s[1]
+	WORD $0x4e040426 // dup v6.4s, v1.s[0]
+	WORD $0x4e0c0427 // dup v7.4s, v1.s[1]
+	WORD $0x4e140428 // dup v8.4s, v1.s[2]
+	WORD $0x4e040449 // dup v9.4s, v2.s[0]
+	MOVD gate_len+32(FP), R0
+	MOVD gate_base+24(FP), R1
+	MOVD up_base+48(FP), R2
+	MOVD y_base+0(FP), R3
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bdd6c // fmul v12.4s, v11.4s, v11.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e1c040e // dup v14.4s, v0.s[3]
+	WORD $0x4e2ccdae // fmla v14.4s, v13.4s, v12.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1198d // fmla v13.4s, v12.4s, v1.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa251ac // fmls v12.4s, v13.4s, v2.s[1]
+	WORD $0x4f8259ac // fmls v12.4s, v13.4s, v2.s[2]
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c046d // dup v13.4s, v3.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04042f // dup v15.4s, v1.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04042d // dup v13.4s, v1.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVQ 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVQ F10, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bdd6c // fmul v12.4s, v11.4s, v11.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e1c040e // dup v14.4s, v0.s[3]
+	WORD $0x4e2ccdae // fmla v14.4s, v13.4s, v12.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1198d // fmla v13.4s, v12.4s, v1.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa251ac // fmls v12.4s, v13.4s, v2.s[1]
+	WORD $0x4f8259ac // fmls v12.4s, v13.4s, v2.s[2]
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c046d // dup v13.4s, v3.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04042f // dup v15.4s, v1.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04042d // dup v13.4s, v1.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVD 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVD F10, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bdd6c // fmul v12.4s, v11.4s, v11.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e1c040e // dup v14.4s, v0.s[3]
+	WORD $0x4e2ccdae // fmla v14.4s, v13.4s, v12.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1198d // fmla v13.4s, v12.4s, v1.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa251ac // fmls v12.4s, v13.4s, v2.s[1]
+	WORD $0x4f8259ac // fmls v12.4s, v13.4s, v2.s[2]
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c046d // dup v13.4s, v3.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04042f // dup v15.4s, v1.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04042d // dup v13.4s, v1.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVS 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVS F10, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done4:
+	RET
+
+DATA geluTanhGatedGradNEONNumbers<>+0(SB)/4, $0xc1a00000
+DATA geluTanhGatedGradNEONNumbers<>+4(SB)/4, $0x41a00000
+DATA geluTanhGatedGradNEONNumbers<>+8(SB)/4, $0x3d922279
+DATA geluTanhGatedGradNEONNumbers<>+12(SB)/4, $0x3fcc422a
+DATA geluTanhGatedGradNEONNumbers<>+16(SB)/4, $0x3f800000
+DATA geluTanhGatedGradNEONNumbers<>+20(SB)/4, $0x80000000
+DATA geluTanhGatedGradNEONNumbers<>+24(SB)/4, $0xc2b00000
+DATA geluTanhGatedGradNEONNumbers<>+28(SB)/4, $0x3fb8aa3b
+DATA geluTanhGatedGradNEONNumbers<>+32(SB)/4, $0x4b40007f
+DATA geluTanhGatedGradNEONNumbers<>+36(SB)/4, $0x3f318000
+DATA geluTanhGatedGradNEONNumbers<>+40(SB)/4, $0xb95e8083
+DATA geluTanhGatedGradNEONNumbers<>+44(SB)/4, $0x3ab5121a
+DATA geluTanhGatedGradNEONNumbers<>+48(SB)/4, $0x3c091cf1
+DATA geluTanhGatedGradNEONNumbers<>+52(SB)/4, $0x3d2aac79
+DATA geluTanhGatedGradNEONNumbers<>+56(SB)/4, $0x3e2aaa49
+DATA geluTanhGatedGradNEONNumbers<>+60(SB)/4, $0x3efffffe
+DATA geluTanhGatedGradNEONNumbers<>+64(SB)/4, $0x3e5b33b6
+DATA geluTanhGatedGradNEONNumbers<>+68(SB)/4, $0x00000000
+DATA geluTanhGatedGradNEONNumbers<>+72(SB)/4, $0x00000000
+DATA geluTanhGatedGradNEONNumbers<>+76(SB)/4, $0x00000000
+GLOBL geluTanhGatedGradNEONNumbers<>(SB), RODATA|NOPTR, $80
+
+// geluTanhGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+TEXT ·geluTanhGatedGradNEON(SB), NOSPLIT, $0-120
+	MOVD $geluTanhGatedGradNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	WORD $0x4e0c0406 // dup v6.4s, v0.s[1]
+	WORD $0x4e040427 // dup v7.4s, v1.s[0]
+	WORD $0x4e0c0428 // dup v8.4s, v1.s[1]
+	WORD $0x4e140429 // dup v9.4s, v1.s[2]
+	WORD $0x4e04044a // dup v10.4s, v2.s[0]
+	MOVD gate_len+56(FP), R0
+	MOVD gate_base+48(FP), R1
+	MOVD dy_base+96(FP), R2
+	MOVD up_base+72(FP), R3
+	MOVD dgate_base+0(FP), R4
+	MOVD dup_base+24(FP), R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F11
+	WORD $0x4e25f56c // fmax v12.4s, v11.4s, v5.4s
+	WORD $0x4ea6f58c // fmin v12.4s, v12.4s, v6.4s
+	WORD $0x6e2cdd8d // fmul v13.4s, v12.4s, v12.4s
+	WORD $0x4e14040e // dup v14.4s, v0.s[2]
+	WORD $0x4e1c040f // dup v15.4s, v0.s[3]
+	WORD $0x4e2dcdcf // fmla v15.4s, v14.4s, v13.4s
+	WORD $0x6e2cddee // fmul v14.4s, v15.4s, v12.4s
+	WORD $0x4ea81dcf // orr v15.16b, v14.16b, v8.16b
+	WORD $0x4e29f5ef // fmax v15.4s, v15.4s, v9.4s
+	WORD $0x4eaa1d50 // orr v16.16b, v10.16b, v10.16b
+	WORD $0x4fa119f0 // fmla v16.4s, v15.4s, v1.s[3]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eaad610 // fsub v16.4s, v16.4s, v10.4s
+	WORD $0x4fa2520f // fmls v15.4s, v16.4s, v2.s[1]
+	WORD $0x4f825a0f // fmls v15.4s, v16.4s, v2.s[2]
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140472 // dup v18.4s, v3.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040432 // dup v18.4s, v1.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e040430 // dup v16.4s, v1.s[0]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e671dee // bsl v14.16b, v15.16b, v7.16b
+	WORD $0x4e2fd4f0 // fadd v16.4s, v7.4s, v15.4s
+	WORD $0x6e30fcf0 // fdiv v16.4s, v7.4s, v16.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e25f56b // fmax v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x6e2fdd8c // fmul v12.4s, v12.4s, v15.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e1c0410 // dup v16.4s, v0.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e30cd8e // fmla v14.4s, v12.4s, v16.4s
+	FMOVQ 0(R2), F12
+	FMOVQ 0(R3), F13
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	WORD $0x6e2cddad // fmul v13.4s, v13.4s, v12.4s
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	FMOVQ F13, 0(R4)
+	FMOVQ F11, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F11
+	WORD $0x4e25f56c // fmax v12.4s, v11.4s, v5.4s
+	WORD $0x4ea6f58c // fmin v12.4s, v12.4s, v6.4s
+	WORD $0x6e2cdd8d // fmul v13.4s, v12.4s, v12.4s
+	WORD $0x4e14040e // dup v14.4s, v0.s[2]
+	WORD $0x4e1c040f // dup v15.4s, v0.s[3]
+	WORD $0x4e2dcdcf // fmla v15.4s, v14.4s, v13.4s
+	WORD $0x6e2cddee // fmul v14.4s, v15.4s, v12.4s
+	WORD $0x4ea81dcf // orr v15.16b, v14.16b, v8.16b
+	WORD $0x4e29f5ef // fmax v15.4s, v15.4s, v9.4s
+	WORD $0x4eaa1d50 // orr v16.16b, v10.16b, v10.16b
+	WORD $0x4fa119f0 // fmla v16.4s, v15.4s, v1.s[3]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eaad610 // fsub v16.4s, v16.4s, v10.4s
+	WORD $0x4fa2520f // fmls v15.4s, v16.4s, v2.s[1]
+	WORD $0x4f825a0f // fmls v15.4s, v16.4s, v2.s[2]
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140472 // dup v18.4s, v3.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040432 // dup v18.4s, v1.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e040430 // dup v16.4s, v1.s[0]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e671dee // bsl v14.16b, v15.16b, v7.16b
+	WORD $0x4e2fd4f0 // fadd v16.4s, v7.4s, v15.4s
+	WORD $0x6e30fcf0 // fdiv v16.4s, v7.4s, v16.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e25f56b // fmax v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x6e2fdd8c // fmul v12.4s, v12.4s, v15.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e1c0410 // dup v16.4s, v0.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e30cd8e // fmla v14.4s, v12.4s, v16.4s
+	FMOVD 0(R2), F12
+	FMOVD 0(R3), F13
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	WORD $0x6e2cddad // fmul v13.4s, v13.4s, v12.4s
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	FMOVD F13, 0(R4)
+	FMOVD F11, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F11
+	WORD $0x4e25f56c // fmax v12.4s, v11.4s, v5.4s
+	WORD $0x4ea6f58c // fmin v12.4s, v12.4s, v6.4s
+	WORD $0x6e2cdd8d // fmul v13.4s, v12.4s, v12.4s
+	WORD $0x4e14040e // dup v14.4s, v0.s[2]
+	WORD $0x4e1c040f // dup v15.4s, v0.s[3]
+	WORD $0x4e2dcdcf // fmla v15.4s, v14.4s, v13.4s
+	WORD $0x6e2cddee // fmul v14.4s, v15.4s, v12.4s
+	WORD $0x4ea81dcf // orr v15.16b, v14.16b, v8.16b
+	WORD $0x4e29f5ef // fmax v15.4s, v15.4s, v9.4s
+	WORD $0x4eaa1d50 // orr v16.16b, v10.16b, v10.16b
+	WORD $0x4fa119f0 // fmla v16.4s, v15.4s, v1.s[3]
+	WORD $0x4f375611 // shl v17.4s, v16.4s, #23
+	WORD $0x4eaad610 // fsub v16.4s, v16.4s, v10.4s
+	WORD $0x4fa2520f // fmls v15.4s, v16.4s, v2.s[1]
+	WORD $0x4f825a0f // fmls v15.4s, v16.4s, v2.s[2]
+	WORD $0x4e1c0450 // dup v16.4s, v2.s[3]
+	WORD $0x4e040472 // dup v18.4s, v3.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e140472 // dup v18.4s, v3.s[2]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x4e040432 // dup v18.4s, v1.s[0]
+	WORD $0x4e2fce12 // fmla v18.4s, v16.4s, v15.4s
+	WORD $0x4e040430 // dup v16.4s, v1.s[0]
+	WORD $0x4e2fce50 // fmla v16.4s, v18.4s, v15.4s
+	WORD $0x6e31de0f // fmul v15.4s, v16.4s, v17.4s
+	WORD $0x4ea0a9ce // cmlt v14.4s, v14.4s, #0
+	WORD $0x6e671dee // bsl v14.16b, v15.16b, v7.16b
+	WORD $0x4e2fd4f0 // fadd v16.4s, v7.4s, v15.4s
+	WORD $0x6e30fcf0 // fdiv v16.4s, v7.4s, v16.4s
+	WORD $0x6e30ddce // fmul v14.4s, v14.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x4e25f56b // fmax v11.4s, v11.4s, v5.4s
+	WORD $0x6e2bddcb // fmul v11.4s, v14.4s, v11.4s
+	WORD $0x6e2fdd8c // fmul v12.4s, v12.4s, v15.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e1c0410 // dup v16.4s, v0.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e30cd8e // fmla v14.4s, v12.4s, v16.4s
+	FMOVS 0(R2), F12
+	FMOVS 0(R3), F13
+	WORD $0x6e2dddcd // fmul v13.4s, v14.4s, v13.4s
+	WORD $0x6e2cddad // fmul v13.4s, v13.4s, v12.4s
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	FMOVS F13, 0(R4)
+	FMOVS F11, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
+	RET
+
+DATA reluNEONNumbers<>+0(SB)/4, $0x00000000
+DATA reluNEONNumbers<>+4(SB)/4, $0x00000000
+DATA reluNEONNumbers<>+8(SB)/4, $0x00000000
+DATA reluNEONNumbers<>+12(SB)/4, $0x00000000
+GLOBL reluNEONNumbers<>(SB), RODATA|NOPTR, $16
+
+// reluNEON replaces v_i by σ(v_i).
+TEXT ·reluNEON(SB), NOSPLIT, $0-24
+	MOVD $reluNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	WORD $0x4e040401 // dup v1.4s, v0.s[0]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F2
+	WORD $0x4e21f442 // fmax v2.4s, v2.4s, v1.4s
+	FMOVQ F2, 0(R1)
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F2
+	WORD $0x4e21f442 // fmax v2.4s, v2.4s, v1.4s
+	FMOVD F2, 0(R1)
+	ADD $8, R1
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F2
+	WORD $0x4e21f442 // fmax v2.4s, v2.4s, v1.4s
+	FMOVS F2, 0(R1)
+	ADD $4, R1
+done4:
+	RET
+
+DATA reluDerivNEONNumbers<>+0(SB)/4, $0x00000000
+DATA reluDerivNEONNumbers<>+4(SB)/4, $0x3f800000
+DATA reluDerivNEONNumbers<>+8(SB)/4, $0x00000000
+DATA reluDerivNEONNumbers<>+12(SB)/4, $0x00000000
+GLOBL reluDerivNEONNumbers<>(SB), RODATA|NOPTR, $16
+
+// reluDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+TEXT ·reluDerivNEON(SB), NOSPLIT, $0-48
+	MOVD $reluDerivNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	WORD $0x4e040401 // dup v1.4s, v0.s[0]
+	WORD $0x4e0c0402 // dup v2.4s, v0.s[1]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	MOVD deriv_base+24(FP), R2
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F3
+	WORD $0x4e21f464 // fmax v4.4s, v3.4s, v1.4s
+	WORD $0x6ea0d863 // fcmle v3.4s, v3.4s, #0.0
+	WORD $0x4e631c43 // bic v3.16b, v2.16b, v3.16b
+	FMOVQ F4, 0(R1)
+	FMOVQ F3, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F3
+	WORD $0x4e21f464 // fmax v4.4s, v3.4s, v1.4s
+	WORD $0x6ea0d863 // fcmle v3.4s, v3.4s, #0.0
+	WORD $0x4e631c43 // bic v3.16b, v2.16b, v3.16b
+	FMOVD F4, 0(R1)
+	FMOVD F3, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F3
+	WORD $0x4e21f464 // fmax v4.4s, v3.4s, v1.4s
+	WORD $0x6ea0d863 // fcmle v3.4s, v3.4s, #0.0
+	WORD $0x4e631c43 // bic v3.16b, v2.16b, v3.16b
+	FMOVS F4, 0(R1)
+	FMOVS F3, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done4:
+	RET
+
+DATA reluGatedNEONNumbers<>+0(SB)/4, $0x00000000
+DATA reluGatedNEONNumbers<>+4(SB)/4, $0x00000000
+DATA reluGatedNEONNumbers<>+8(SB)/4, $0x00000000
+DATA reluGatedNEONNumbers<>+12(SB)/4, $0x00000000
+GLOBL reluGatedNEONNumbers<>(SB), RODATA|NOPTR, $16
+
+// reluGatedNEON writes σ(gate_i)·up_i to y_i.
+TEXT ·reluGatedNEON(SB), NOSPLIT, $0-72
+	MOVD $reluGatedNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	WORD $0x4e040401 // dup v1.4s, v0.s[0]
+	MOVD gate_len+32(FP), R0
+	MOVD gate_base+24(FP), R1
+	MOVD up_base+48(FP), R2
+	MOVD y_base+0(FP), R3
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F2
+	WORD $0x4e21f442 // fmax v2.4s, v2.4s, v1.4s
+	FMOVQ 0(R2), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVQ F2, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F2
+	WORD $0x4e21f442 // fmax v2.4s, v2.4s, v1.4s
+	FMOVD 0(R2), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVD F2, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F2
+	WORD $0x4e21f442 // fmax v2.4s, v2.4s, v1.4s
+	FMOVS 0(R2), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	FMOVS F2, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done4:
+	RET
+
+DATA reluGatedGradNEONNumbers<>+0(SB)/4, $0x00000000
+DATA reluGatedGradNEONNumbers<>+4(SB)/4, $0x3f800000
+DATA reluGatedGradNEONNumbers<>+8(SB)/4, $0x00000000
+DATA reluGatedGradNEONNumbers<>+12(SB)/4, $0x00000000
+GLOBL reluGatedGradNEONNumbers<>(SB), RODATA|NOPTR, $16
+
+// reluGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+TEXT ·reluGatedGradNEON(SB), NOSPLIT, $0-120
+	MOVD $reluGatedGradNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	WORD $0x4e040401 // dup v1.4s, v0.s[0]
+	WORD $0x4e0c0402 // dup v2.4s, v0.s[1]
+	MOVD gate_len+56(FP), R0
+	MOVD gate_base+48(FP), R1
+	MOVD dy_base+96(FP), R2
+	MOVD up_base+72(FP), R3
+	MOVD dgate_base+0(FP), R4
+	MOVD dup_base+24(FP), R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F3
+	WORD $0x4e21f464 // fmax v4.4s, v3.4s, v1.4s
+	WORD $0x6ea0d863 // fcmle v3.4s, v3.4s, #0.0
+	WORD $0x4e631c43 // bic v3.16b, v2.16b, v3.16b
+	FMOVQ 0(R2), F5
+	FMOVQ 0(R3), F6
+	WORD $0x6e26dc63 // fmul v3.4s, v3.4s, v6.4s
+	WORD $0x6e25dc63 // fmul v3.4s, v3.4s, v5.4s
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVQ F3, 0(R4)
+	FMOVQ F4, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F3
+	WORD $0x4e21f464 // fmax v4.4s, v3.4s, v1.4s
+	WORD $0x6ea0d863 // fcmle v3.4s, v3.4s, #0.0
+	WORD $0x4e631c43 // bic v3.16b, v2.16b, v3.16b
+	FMOVD 0(R2), F5
+	FMOVD 0(R3), F6
+	WORD $0x6e26dc63 // fmul v3.4s, v3.4s, v6.4s
+	WORD $0x6e25dc63 // fmul v3.4s, v3.4s, v5.4s
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVD F3, 0(R4)
+	FMOVD F4, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F3
+	WORD $0x4e21f464 // fmax v4.4s, v3.4s, v1.4s
+	WORD $0x6ea0d863 // fcmle v3.4s, v3.4s, #0.0
+	WORD $0x4e631c43 // bic v3.16b, v2.16b, v3.16b
+	FMOVS 0(R2), F5
+	FMOVS 0(R3), F6
+	WORD $0x6e26dc63 // fmul v3.4s, v3.4s, v6.4s
+	WORD $0x6e25dc63 // fmul v3.4s, v3.4s, v5.4s
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVS F3, 0(R4)
+	FMOVS F4, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
+	RET
+
+DATA siluNEONNumbers<>+0(SB)/4, $0xc2c80000
+DATA siluNEONNumbers<>+4(SB)/4, $0x42c80000
+DATA siluNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA siluNEONNumbers<>+12(SB)/4, $0x80000000
+DATA siluNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA siluNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA siluNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA siluNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA siluNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA siluNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA siluNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA siluNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA siluNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA siluNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA siluNEONNumbers<>+56(SB)/4, $0x00000000
+DATA siluNEONNumbers<>+60(SB)/4, $0x00000000
+GLOBL siluNEONNumbers<>(SB), RODATA|NOPTR, $64
+
+// siluNEON replaces v_i by σ(v_i).
+TEXT ·siluNEON(SB), NOSPLIT, $0-24
+	MOVD $siluNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e0c0405 // dup v5.4s, v0.s[1]
+	WORD $0x4e140406 // dup v6.4s, v0.s[2]
+	WORD $0x4e1c0407 // dup v7.4s, v0.s[3]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e140429 // dup v9.4s, v1.s[2]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVQ F10, 0(R1)
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVD F10, 0(R1)
+	ADD $8, R1
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVS F10, 0(R1)
+	ADD $4, R1
+done4:
+	RET
+
+DATA siluDerivNEONNumbers<>+0(SB)/4, $0xc2c80000
+DATA siluDerivNEONNumbers<>+4(SB)/4, $0x42c80000
+DATA siluDerivNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA siluDerivNEONNumbers<>+12(SB)/4, $0x80000000
+DATA siluDerivNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA siluDerivNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA siluDerivNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA siluDerivNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA siluDerivNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA siluDerivNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA siluDerivNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA siluDerivNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA siluDerivNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA siluDerivNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA siluDerivNEONNumbers<>+56(SB)/4, $0x00000000
+DATA siluDerivNEONNumbers<>+60(SB)/4, $0x00000000
+GLOBL siluDerivNEONNumbers<>(SB), RODATA|NOPTR, $64
+
+// siluDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+TEXT ·siluDerivNEON(SB), NOSPLIT, $0-48
+	MOVD $siluDerivNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e0c0405 // dup v5.4s, v0.s[1]
+	WORD $0x4e140406 // dup v6.4s, v0.s[2]
+	WORD $0x4e1c0407 // dup v7.4s, v0.s[3]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e140429 // dup v9.4s, v1.s[2]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	MOVD deriv_base+24(FP), R2
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96d // cmlt v13.4s, v11.4s, #0
+	WORD $0x6e661d8d // bsl v13.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4ce // fadd v14.4s, v6.4s, v12.4s
+	WORD $0x6e2efcce // fdiv v14.4s, v6.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2addaa // fmul v10.4s, v13.4s, v10.4s
+	WORD $0x4e2ccd6d // fmla v13.4s, v11.4s, v12.4s
+	FMOVQ F10, 0(R1)
+	FMOVQ F13, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96d // cmlt v13.4s, v11.4s, #0
+	WORD $0x6e661d8d // bsl v13.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4ce // fadd v14.4s, v6.4s, v12.4s
+	WORD $0x6e2efcce // fdiv v14.4s, v6.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2addaa // fmul v10.4s, v13.4s, v10.4s
+	WORD $0x4e2ccd6d // fmla v13.4s, v11.4s, v12.4s
+	FMOVD F10, 0(R1)
+	FMOVD F13, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96d // cmlt v13.4s, v11.4s, #0
+	WORD $0x6e661d8d // bsl v13.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4ce // fadd v14.4s, v6.4s, v12.4s
+	WORD $0x6e2efcce // fdiv v14.4s, v6.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2addaa // fmul v10.4s, v13.4s, v10.4s
+	WORD $0x4e2ccd6d // fmla v13.4s, v11.4s, v12.4s
+	FMOVS F10, 0(R1)
+	FMOVS F13, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done4:
+	RET
+
+DATA siluGatedNEONNumbers<>+0(SB)/4, $0xc2c80000
+DATA siluGatedNEONNumbers<>+4(SB)/4, $0x42c80000
+DATA siluGatedNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA siluGatedNEONNumbers<>+12(SB)/4, $0x80000000
+DATA siluGatedNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA siluGatedNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA siluGatedNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA siluGatedNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA siluGatedNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA siluGatedNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA siluGatedNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA siluGatedNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA siluGatedNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA siluGatedNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA siluGatedNEONNumbers<>+56(SB)/4, $0x00000000
+DATA siluGatedNEONNumbers<>+60(SB)/4, $0x00000000
+GLOBL siluGatedNEONNumbers<>(SB), RODATA|NOPTR, $64
+
+// siluGatedNEON writes σ(gate_i)·up_i to y_i.
+TEXT ·siluGatedNEON(SB), NOSPLIT, $0-72
+	MOVD $siluGatedNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e0c0405 // dup v5.4s, v0.s[1]
+	WORD $0x4e140406 // dup v6.4s, v0.s[2]
+	WORD $0x4e1c0407 // dup v7.4s, v0.s[3]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e140429 // dup v9.4s, v1.s[2]
+	MOVD gate_len+32(FP), R0
+	MOVD gate_base+24(FP), R1
+	MOVD up_base+48(FP), R2
+	MOVD y_base+0(FP), R3
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVQ 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVQ F10, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVD 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVD F10, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e661d8b // bsl v11.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4cc // fadd v12.4s, v6.4s, v12.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2add6a // fmul v10.4s, v11.4s, v10.4s
+	FMOVS 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVS F10, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done4:
+	RET
+
+DATA siluGatedGradNEONNumbers<>+0(SB)/4, $0xc2c80000
+DATA siluGatedGradNEONNumbers<>+4(SB)/4, $0x42c80000
+DATA siluGatedGradNEONNumbers<>+8(SB)/4, $0x3f800000
+DATA siluGatedGradNEONNumbers<>+12(SB)/4, $0x80000000
+DATA siluGatedGradNEONNumbers<>+16(SB)/4, $0xc2b00000
+DATA siluGatedGradNEONNumbers<>+20(SB)/4, $0x3fb8aa3b
+DATA siluGatedGradNEONNumbers<>+24(SB)/4, $0x4b40007f
+DATA siluGatedGradNEONNumbers<>+28(SB)/4, $0x3f318000
+DATA siluGatedGradNEONNumbers<>+32(SB)/4, $0xb95e8083
+DATA siluGatedGradNEONNumbers<>+36(SB)/4, $0x3ab5121a
+DATA siluGatedGradNEONNumbers<>+40(SB)/4, $0x3c091cf1
+DATA siluGatedGradNEONNumbers<>+44(SB)/4, $0x3d2aac79
+DATA siluGatedGradNEONNumbers<>+48(SB)/4, $0x3e2aaa49
+DATA siluGatedGradNEONNumbers<>+52(SB)/4, $0x3efffffe
+DATA siluGatedGradNEONNumbers<>+56(SB)/4, $0x00000000
+DATA siluGatedGradNEONNumbers<>+60(SB)/4, $0x00000000
+GLOBL siluGatedGradNEONNumbers<>(SB), RODATA|NOPTR, $64
+
+// siluGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+TEXT ·siluGatedGradNEON(SB), NOSPLIT, $0-120
+	MOVD $siluGatedGradNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	WORD $0x4e040404 // dup v4.4s, v0.s[0]
+	WORD $0x4e0c0405 // dup v5.4s, v0.s[1]
+	WORD $0x4e140406 // dup v6.4s, v0.s[2]
+	WORD $0x4e1c0407 // dup v7.4s, v0.s[3]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e140429 // dup v9.4s, v1.s[2]
+	MOVD gate_len+56(FP), R0
+	MOVD gate_base+48(FP), R1
+	MOVD dy_base+96(FP), R2
+	MOVD up_base+72(FP), R3
+	MOVD dgate_base+0(FP), R4
+	MOVD dup_base+24(FP), R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96d // cmlt v13.4s, v11.4s, #0
+	WORD $0x6e661d8d // bsl v13.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4ce // fadd v14.4s, v6.4s, v12.4s
+	WORD $0x6e2efcce // fdiv v14.4s, v6.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2addaa // fmul v10.4s, v13.4s, v10.4s
+	WORD $0x4e2ccd6d // fmla v13.4s, v11.4s, v12.4s
+	FMOVQ 0(R2), F11
+	FMOVQ 0(R3), F12
+	WORD $0x6e2cddac // fmul v12.4s, v13.4s, v12.4s
+	WORD $0x6e2bdd8c // fmul v12.4s, v12.4s, v11.4s
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVQ F12, 0(R4)
+	FMOVQ F10, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96d // cmlt v13.4s, v11.4s, #0
+	WORD $0x6e661d8d // bsl v13.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4ce // fadd v14.4s, v6.4s, v12.4s
+	WORD $0x6e2efcce // fdiv v14.4s, v6.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2addaa // fmul v10.4s, v13.4s, v10.4s
+	WORD $0x4e2ccd6d // fmla v13.4s, v11.4s, v12.4s
+	FMOVD 0(R2), F11
+	FMOVD 0(R3), F12
+	WORD $0x6e2cddac // fmul v12.4s, v13.4s, v12.4s
+	WORD $0x6e2bdd8c // fmul v12.4s, v12.4s, v11.4s
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVD F12, 0(R4)
+	FMOVD F10, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4e24f54b // fmax v11.4s, v10.4s, v4.4s
+	WORD $0x4ea5f56b // fmin v11.4s, v11.4s, v5.4s
+	WORD $0x4ea71d6c // orr v12.16b, v11.16b, v7.16b
+	WORD $0x4e28f58c // fmax v12.4s, v12.4s, v8.4s
+	WORD $0x4ea91d2d // orr v13.16b, v9.16b, v9.16b
+	WORD $0x4fa1118d // fmla v13.4s, v12.4s, v1.s[1]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea9d5ad // fsub v13.4s, v13.4s, v9.4s
+	WORD $0x4fa159ac // fmls v12.4s, v13.4s, v1.s[3]
+	WORD $0x4f8251ac // fmls v12.4s, v13.4s, v2.s[0]
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c046d // dup v13.4s, v3.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14040f // dup v15.4s, v0.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e14040d // dup v13.4s, v0.s[2]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4ea0a96d // cmlt v13.4s, v11.4s, #0
+	WORD $0x6e661d8d // bsl v13.16b, v12.16b, v6.16b
+	WORD $0x4e2cd4ce // fadd v14.4s, v6.4s, v12.4s
+	WORD $0x6e2efcce // fdiv v14.4s, v6.4s, v14.4s
+	WORD $0x6e2eddad // fmul v13.4s, v13.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x6e2edd8c // fmul v12.4s, v12.4s, v14.4s
+	WORD $0x4e24f54a // fmax v10.4s, v10.4s, v4.4s
+	WORD $0x6e2addaa // fmul v10.4s, v13.4s, v10.4s
+	WORD $0x4e2ccd6d // fmla v13.4s, v11.4s, v12.4s
+	FMOVS 0(R2), F11
+	FMOVS 0(R3), F12
+	WORD $0x6e2cddac // fmul v12.4s, v13.4s, v12.4s
+	WORD $0x6e2bdd8c // fmul v12.4s, v12.4s, v11.4s
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVS F12, 0(R4)
+	FMOVS F10, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
+	RET
+
+DATA tanhNEONNumbers<>+0(SB)/4, $0x3f800000
+DATA tanhNEONNumbers<>+4(SB)/4, $0x80000000
+DATA tanhNEONNumbers<>+8(SB)/4, $0xc2b00000
+DATA tanhNEONNumbers<>+12(SB)/4, $0x3fb8aa3b
+DATA tanhNEONNumbers<>+16(SB)/4, $0x4b40007f
+DATA tanhNEONNumbers<>+20(SB)/4, $0x3f318000
+DATA tanhNEONNumbers<>+24(SB)/4, $0xb95e8083
+DATA tanhNEONNumbers<>+28(SB)/4, $0x3ab5121a
+DATA tanhNEONNumbers<>+32(SB)/4, $0x3c091cf1
+DATA tanhNEONNumbers<>+36(SB)/4, $0x3d2aac79
+DATA tanhNEONNumbers<>+40(SB)/4, $0x3e2aaa49
+DATA tanhNEONNumbers<>+44(SB)/4, $0x3efffffe
+DATA tanhNEONNumbers<>+48(SB)/4, $0xbbbb560d
+DATA tanhNEONNumbers<>+52(SB)/4, $0x3ca92b6c
+DATA tanhNEONNumbers<>+56(SB)/4, $0xbd5c2224
+DATA tanhNEONNumbers<>+60(SB)/4, $0x3e0883b4
+DATA tanhNEONNumbers<>+64(SB)/4, $0xbeaaaa9a
+DATA tanhNEONNumbers<>+68(SB)/4, $0x3f200000
+DATA tanhNEONNumbers<>+72(SB)/4, $0x00000000
+DATA tanhNEONNumbers<>+76(SB)/4, $0x00000000
+GLOBL tanhNEONNumbers<>(SB), RODATA|NOPTR, $80
+
+// tanhNEON replaces v_i by σ(v_i).
+TEXT ·tanhNEON(SB), NOSPLIT, $0-24
+	MOVD $tanhNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	WORD $0x4e0c0406 // dup v6.4s, v0.s[1]
+	WORD $0x4e140407 // dup v7.4s, v0.s[2]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e0c0489 // dup v9.4s, v4.s[1]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	FMOVQ F10, 0(R1)
+	ADD $16, R1
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	FMOVD F10, 0(R1)
+	ADD $8, R1
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	FMOVS F10, 0(R1)
+	ADD $4, R1
+done4:
+	RET
+
+DATA tanhDerivNEONNumbers<>+0(SB)/4, $0x3f800000
+DATA tanhDerivNEONNumbers<>+4(SB)/4, $0x80000000
+DATA tanhDerivNEONNumbers<>+8(SB)/4, $0xc2b00000
+DATA tanhDerivNEONNumbers<>+12(SB)/4, $0x3fb8aa3b
+DATA tanhDerivNEONNumbers<>+16(SB)/4, $0x4b40007f
+DATA tanhDerivNEONNumbers<>+20(SB)/4, $0x3f318000
+DATA tanhDerivNEONNumbers<>+24(SB)/4, $0xb95e8083
+DATA tanhDerivNEONNumbers<>+28(SB)/4, $0x3ab5121a
+DATA tanhDerivNEONNumbers<>+32(SB)/4, $0x3c091cf1
+DATA tanhDerivNEONNumbers<>+36(SB)/4, $0x3d2aac79
+DATA tanhDerivNEONNumbers<>+40(SB)/4, $0x3e2aaa49
+DATA tanhDerivNEONNumbers<>+44(SB)/4, $0x3efffffe
+DATA tanhDerivNEONNumbers<>+48(SB)/4, $0xbbbb560d
+DATA tanhDerivNEONNumbers<>+52(SB)/4, $0x3ca92b6c
+DATA tanhDerivNEONNumbers<>+56(SB)/4, $0xbd5c2224
+DATA tanhDerivNEONNumbers<>+60(SB)/4, $0x3e0883b4
+DATA tanhDerivNEONNumbers<>+64(SB)/4, $0xbeaaaa9a
+DATA tanhDerivNEONNumbers<>+68(SB)/4, $0x3f200000
+DATA tanhDerivNEONNumbers<>+72(SB)/4, $0x00000000
+DATA tanhDerivNEONNumbers<>+76(SB)/4, $0x00000000
+GLOBL tanhDerivNEONNumbers<>(SB), RODATA|NOPTR, $80
+
+// tanhDerivNEON replaces v_i by σ(v_i) and writes σ'(v_i) to deriv_i.
+TEXT ·tanhDerivNEON(SB), NOSPLIT, $0-48
+	MOVD $tanhDerivNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	WORD $0x4e0c0406 // dup v6.4s, v0.s[1]
+	WORD $0x4e140407 // dup v7.4s, v0.s[2]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e0c0489 // dup v9.4s, v4.s[1]
+	MOVD v_len+8(FP), R0
+	MOVD v_base+0(FP), R1
+	MOVD deriv_base+24(FP), R2
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	WORD $0x4ea51cab // orr v11.16b, v5.16b, v5.16b
+	WORD $0x4eaacd4b // fmls v11.4s, v10.4s, v10.4s
+	FMOVQ F10, 0(R1)
+	FMOVQ F11, 0(R2)
+	ADD $16, R1
+	ADD $16, R2
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	WORD $0x4ea51cab // orr v11.16b, v5.16b, v5.16b
+	WORD $0x4eaacd4b // fmls v11.4s, v10.4s, v10.4s
+	FMOVD F10, 0(R1)
+	FMOVD F11, 0(R2)
+	ADD $8, R1
+	ADD $8, R2
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	WORD $0x4ea51cab // orr v11.16b, v5.16b, v5.16b
+	WORD $0x4eaacd4b // fmls v11.4s, v10.4s, v10.4s
+	FMOVS F10, 0(R1)
+	FMOVS F11, 0(R2)
+	ADD $4, R1
+	ADD $4, R2
+done4:
+	RET
+
+DATA tanhGatedNEONNumbers<>+0(SB)/4, $0x3f800000
+DATA tanhGatedNEONNumbers<>+4(SB)/4, $0x80000000
+DATA tanhGatedNEONNumbers<>+8(SB)/4, $0xc2b00000
+DATA tanhGatedNEONNumbers<>+12(SB)/4, $0x3fb8aa3b
+DATA tanhGatedNEONNumbers<>+16(SB)/4, $0x4b40007f
+DATA tanhGatedNEONNumbers<>+20(SB)/4, $0x3f318000
+DATA tanhGatedNEONNumbers<>+24(SB)/4, $0xb95e8083
+DATA tanhGatedNEONNumbers<>+28(SB)/4, $0x3ab5121a
+DATA tanhGatedNEONNumbers<>+32(SB)/4, $0x3c091cf1
+DATA tanhGatedNEONNumbers<>+36(SB)/4, $0x3d2aac79
+DATA tanhGatedNEONNumbers<>+40(SB)/4, $0x3e2aaa49
+DATA tanhGatedNEONNumbers<>+44(SB)/4, $0x3efffffe
+DATA tanhGatedNEONNumbers<>+48(SB)/4, $0xbbbb560d
+DATA tanhGatedNEONNumbers<>+52(SB)/4, $0x3ca92b6c
+DATA tanhGatedNEONNumbers<>+56(SB)/4, $0xbd5c2224
+DATA tanhGatedNEONNumbers<>+60(SB)/4, $0x3e0883b4
+DATA tanhGatedNEONNumbers<>+64(SB)/4, $0xbeaaaa9a
+DATA tanhGatedNEONNumbers<>+68(SB)/4, $0x3f200000
+DATA tanhGatedNEONNumbers<>+72(SB)/4, $0x00000000
+DATA tanhGatedNEONNumbers<>+76(SB)/4, $0x00000000
+GLOBL tanhGatedNEONNumbers<>(SB), RODATA|NOPTR, $80
+
+// tanhGatedNEON writes σ(gate_i)·up_i to y_i.
+TEXT ·tanhGatedNEON(SB), NOSPLIT, $0-72
+	MOVD $tanhGatedNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	WORD $0x4e0c0406 // dup v6.4s, v0.s[1]
+	WORD $0x4e140407 // dup v7.4s, v0.s[2]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e0c0489 // dup v9.4s, v4.s[1]
+	MOVD gate_len+32(FP), R0
+	MOVD gate_base+24(FP), R1
+	MOVD up_base+48(FP), R2
+	MOVD y_base+0(FP), R3
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	FMOVQ 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVQ F10, 0(R3)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	FMOVD 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVD F10, 0(R3)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	FMOVS 0(R2), F11
+	WORD $0x6e2bdd4a // fmul v10.4s, v10.4s, v11.4s
+	FMOVS F10, 0(R3)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+done4:
+	RET
+
+DATA tanhGatedGradNEONNumbers<>+0(SB)/4, $0x3f800000
+DATA tanhGatedGradNEONNumbers<>+4(SB)/4, $0x80000000
+DATA tanhGatedGradNEONNumbers<>+8(SB)/4, $0xc2b00000
+DATA tanhGatedGradNEONNumbers<>+12(SB)/4, $0x3fb8aa3b
+DATA tanhGatedGradNEONNumbers<>+16(SB)/4, $0x4b40007f
+DATA tanhGatedGradNEONNumbers<>+20(SB)/4, $0x3f318000
+DATA tanhGatedGradNEONNumbers<>+24(SB)/4, $0xb95e8083
+DATA tanhGatedGradNEONNumbers<>+28(SB)/4, $0x3ab5121a
+DATA tanhGatedGradNEONNumbers<>+32(SB)/4, $0x3c091cf1
+DATA tanhGatedGradNEONNumbers<>+36(SB)/4, $0x3d2aac79
+DATA tanhGatedGradNEONNumbers<>+40(SB)/4, $0x3e2aaa49
+DATA tanhGatedGradNEONNumbers<>+44(SB)/4, $0x3efffffe
+DATA tanhGatedGradNEONNumbers<>+48(SB)/4, $0xbbbb560d
+DATA tanhGatedGradNEONNumbers<>+52(SB)/4, $0x3ca92b6c
+DATA tanhGatedGradNEONNumbers<>+56(SB)/4, $0xbd5c2224
+DATA tanhGatedGradNEONNumbers<>+60(SB)/4, $0x3e0883b4
+DATA tanhGatedGradNEONNumbers<>+64(SB)/4, $0xbeaaaa9a
+DATA tanhGatedGradNEONNumbers<>+68(SB)/4, $0x3f200000
+DATA tanhGatedGradNEONNumbers<>+72(SB)/4, $0x00000000
+DATA tanhGatedGradNEONNumbers<>+76(SB)/4, $0x00000000
+GLOBL tanhGatedGradNEONNumbers<>(SB), RODATA|NOPTR, $80
+
+// tanhGatedGradNEON writes dy_i·up_i·σ'(gate_i) to dgate_i and dy_i·σ(gate_i) to dup_i.
+TEXT ·tanhGatedGradNEON(SB), NOSPLIT, $0-120
+	MOVD $tanhGatedGradNEONNumbers<>(SB), R17
+	FMOVQ 0(R17), F0
+	FMOVQ 16(R17), F1
+	FMOVQ 32(R17), F2
+	FMOVQ 48(R17), F3
+	FMOVQ 64(R17), F4
+	WORD $0x4e040405 // dup v5.4s, v0.s[0]
+	WORD $0x4e0c0406 // dup v6.4s, v0.s[1]
+	WORD $0x4e140407 // dup v7.4s, v0.s[2]
+	WORD $0x4e040428 // dup v8.4s, v1.s[0]
+	WORD $0x4e0c0489 // dup v9.4s, v4.s[1]
+	MOVD gate_len+56(FP), R0
+	MOVD gate_base+48(FP), R1
+	MOVD dy_base+96(FP), R2
+	MOVD up_base+72(FP), R3
+	MOVD dgate_base+0(FP), R4
+	MOVD dup_base+24(FP), R5
+	SUBS $4, R0
+	BLT end2
+loop1:
+	FMOVQ 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	WORD $0x4ea51cab // orr v11.16b, v5.16b, v5.16b
+	WORD $0x4eaacd4b // fmls v11.4s, v10.4s, v10.4s
+	FMOVQ 0(R2), F12
+	FMOVQ 0(R3), F13
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	FMOVQ F11, 0(R4)
+	FMOVQ F10, 0(R5)
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	ADD $16, R5
+	SUBS $4, R0
+	BGE loop1
+end2:
+	TBZ $1, R0, one3
+	FMOVD 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	WORD $0x4ea51cab // orr v11.16b, v5.16b, v5.16b
+	WORD $0x4eaacd4b // fmls v11.4s, v10.4s, v10.4s
+	FMOVD 0(R2), F12
+	FMOVD 0(R3), F13
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	FMOVD F11, 0(R4)
+	FMOVD F10, 0(R5)
+	ADD $8, R1
+	ADD $8, R2
+	ADD $8, R3
+	ADD $8, R4
+	ADD $8, R5
+one3:
+	TBZ $0, R0, done4
+	FMOVS 0(R1), F10
+	WORD $0x4ea61d4b // orr v11.16b, v10.16b, v6.16b
+	WORD $0x4e2bd56c // fadd v12.4s, v11.4s, v11.4s
+	WORD $0x4e27f58c // fmax v12.4s, v12.4s, v7.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4fa0198d // fmla v13.4s, v12.4s, v0.s[3]
+	WORD $0x4f3755ae // shl v14.4s, v13.4s, #23
+	WORD $0x4ea8d5ad // fsub v13.4s, v13.4s, v8.4s
+	WORD $0x4fa151ac // fmls v12.4s, v13.4s, v1.s[1]
+	WORD $0x4f8159ac // fmls v12.4s, v13.4s, v1.s[2]
+	WORD $0x4e1c042d // dup v13.4s, v1.s[3]
+	WORD $0x4e04044f // dup v15.4s, v2.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e0c044d // dup v13.4s, v2.s[1]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e14044f // dup v15.4s, v2.s[2]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e1c044d // dup v13.4s, v2.s[3]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x4e04040f // dup v15.4s, v0.s[0]
+	WORD $0x4e2ccdaf // fmla v15.4s, v13.4s, v12.4s
+	WORD $0x4e04040d // dup v13.4s, v0.s[0]
+	WORD $0x4e2ccded // fmla v13.4s, v15.4s, v12.4s
+	WORD $0x6e2eddac // fmul v12.4s, v13.4s, v14.4s
+	WORD $0x4eacd4ad // fsub v13.4s, v5.4s, v12.4s
+	WORD $0x4e2cd4ac // fadd v12.4s, v5.4s, v12.4s
+	WORD $0x6e2cfdac // fdiv v12.4s, v13.4s, v12.4s
+	WORD $0x6e2add4d // fmul v13.4s, v10.4s, v10.4s
+	WORD $0x6e2addae // fmul v14.4s, v13.4s, v10.4s
+	WORD $0x4e04046f // dup v15.4s, v3.s[0]
+	WORD $0x4e0c0470 // dup v16.4s, v3.s[1]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e14046f // dup v15.4s, v3.s[2]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4e1c0470 // dup v16.4s, v3.s[3]
+	WORD $0x4e2dcdf0 // fmla v16.4s, v15.4s, v13.4s
+	WORD $0x4e04048f // dup v15.4s, v4.s[0]
+	WORD $0x4e2dce0f // fmla v15.4s, v16.4s, v13.4s
+	WORD $0x4eaa1d4d // orr v13.16b, v10.16b, v10.16b
+	WORD $0x4e2fcdcd // fmla v13.4s, v14.4s, v15.4s
+	WORD $0x4e29d56b // fadd v11.4s, v11.4s, v9.4s
+	WORD $0x4ea0a96b // cmlt v11.4s, v11.4s, #0
+	WORD $0x6e6d1d8b // bsl v11.16b, v12.16b, v13.16b
+	WORD $0x4e261d4a // and v10.16b, v10.16b, v6.16b
+	WORD $0x4eaa1d6a // orr v10.16b, v11.16b, v10.16b
+	WORD $0x4ea51cab // orr v11.16b, v5.16b, v5.16b
+	WORD $0x4eaacd4b // fmls v11.4s, v10.4s, v10.4s
+	FMOVS 0(R2), F12
+	FMOVS 0(R3), F13
+	WORD $0x6e2ddd6b // fmul v11.4s, v11.4s, v13.4s
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	FMOVS F11, 0(R4)
+	FMOVS F10, 0(R5)
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	ADD $4, R5
+done4:
 	RET

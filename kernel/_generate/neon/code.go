@@ -31,6 +31,9 @@ type function struct {
 	locals    int      // bytes of stack
 	numbers   []uint32 // its constants, four in a register
 	tables    []vec
+	whole     map[uint32]vec // see everywhere
+	first     []line         // what follows the loading of the constants
+	starts    map[string]func(gp)
 }
 
 // line is one line of assembly: a label, one of Go's instructions with ? for each vector
@@ -50,7 +53,7 @@ type param struct {
 
 // define begins a function; a signature is as Go writes it, without the names of results.
 func define(name, signature, result, doc string) *function {
-	f := &function{name: name, doc: doc, values: registers, kept: map[vec]bool{}}
+	f := &function{name: name, doc: doc, values: registers, kept: map[vec]bool{}, whole: map[uint32]vec{}, starts: map[string]func(gp){}}
 	at := 0
 	place := func(name, kind string) param {
 		size, align := 8, 8
@@ -335,6 +338,16 @@ func (f *function) bits(x uint32) lane {
 	return lane{f.tables[i/4], i % 4}
 }
 
+// quad returns a register of four constants.
+func (f *function) quad(x ...uint32) vec {
+	for len(f.numbers)%4 != 0 {
+		f.numbers = append(f.numbers, 0)
+	}
+	f.numbers = append(f.numbers, x...)
+	f.tables = append(f.tables, f.keep(f.value()))
+	return f.tables[len(f.tables)-1]
+}
+
 func (f *function) number(x float64) lane { return f.bits(math.Float32bits(float32(x))) }
 
 // loadNumbers puts the loading of the constants at the beginning.
@@ -355,5 +368,5 @@ func (f *function) loadNumbers(w io.Writer) {
 	for i, v := range f.tables {
 		load = append(load, line{text: fmt.Sprintf("FMOVQ %d(R17), F?", 16*i), regs: []vec{v}, defines: true})
 	}
-	f.code = append(load, f.code...)
+	f.code = slices.Concat(load, f.first, f.code)
 }

@@ -7,7 +7,7 @@ import (
 
 // An encoding is an instruction on vector registers: its bits where all operands are 0,
 // and how its operands are written, destination first: an arrangement of lanes (4s),
-// one lane (s, d, 2h) or an immediate number (#left, #right, of a shift of 32-bit lanes). Arm
+// one lane (s, d, 2h), the first lane with zeros behind it (scalar) or an immediate number (#left, #right, of a shift of 32-bit lanes). Arm
 // Architecture Reference Manual, C7.2.
 type encoding struct {
 	bits     uint32
@@ -29,6 +29,7 @@ var encodings = map[string]encoding{
 	"shl": {0x4f005400, "4s 4s #left"}, "ushr": {0x6f000400, "4s 4s #right"}, "sri": {0x6f004400, "4s 4s #right"},
 	"sxtl/8": {0x0f08a400, "8h 8b"}, "sxtl2/8": {0x4f08a400, "8h 16b"}, "sxtl": {0x0f10a400, "4s 4h"}, "sxtl2": {0x4f10a400, "4s 8h"},
 	"zip1": {0x4e803800, "4s 4s 4s"}, "zip2": {0x4e807800, "4s 4s 4s"}, "zip1/64": {0x4ec03800, "2d 2d 2d"}, "zip2/64": {0x4ec07800, "2d 2d 2d"},
+	"fneg": {0x6ea0f800, "4s 4s"}, "orr/8": {0x0ea01c00, "8b 8b 8b"}, "fmov": {0x1e204000, "scalar scalar"},
 	"dup": {0x4e000400, "4s s"}, "dup/64": {0x4e000400, "2d d"},
 }
 
@@ -69,6 +70,9 @@ func (m machine) encode() (bits uint32, text string) {
 			if strings.HasPrefix(name, "cm") {
 				text = strings.TrimSuffix(text, ".0")
 			}
+		case kind == "scalar":
+			bits |= uint32(m.args[i].(vec)) << at
+			text += fmt.Sprintf("s%d", m.args[i])
 		case kind == "#left":
 			bits |= uint32(32+m.args[i].(int)) << 16
 			text += fmt.Sprintf("#%d", m.args[i])

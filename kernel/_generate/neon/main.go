@@ -35,5 +35,6 @@ func functions() (all []*function) {
 	for rows := 1; rows <= tileRows; rows++ {
 		all = append(all, tile(rows), tileHalves(rows), tileBytes(rows))
 	}
-	return append(all, transpose(), copyPanels(), joinRows(), round(), epilogue())
+	all = append(all, transpose(), copyPanels(), joinRows(), round(), epilogue())
+	return append(all, vectorFunctions()...)
 }

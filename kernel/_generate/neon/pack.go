@@ -54,13 +54,6 @@ func transpose() *function {
 	return f
 }
 
-// op returns the value of an instruction.
-func (f *function) op(name string, args ...any) vec {
-	v := f.value()
-	f.do(name, append([]any{v}, args...)...)
-	return v
-}
-
 const sixteen = "[V?.S4, V?.S4, V?.S4, V?.S4]"
 
 func (f *function) four() []vec { return []vec{f.value(), f.value(), f.value(), f.value()} }
@@ -92,10 +85,7 @@ func copyPanels() *function {
 	f.line("BNE whole")
 	f.place("last")
 	f.line("CBZ %s, next", rest)
-	zero := f.four()
-	for _, v := range zero {
-		f.into("VMOVI $0, V?.B16", v)
-	}
+	zero := []vec{f.zeros(), f.zeros(), f.zeros(), f.zeros()}
 	f.from(fmt.Sprintf("VST1 "+sixteen+", (%s)", to), zero...)
 	f.line("MOVD %s, %s", rest, left)
 	f.place("one")
@@ -133,12 +123,7 @@ func joinRows() *function {
 func round() *function {
 	f := define("roundBF16NEON", "x *float32, n int", "", "rounds n floats, a multiple of 8, to bfloat16 in place.")
 	x, n := f.word("x"), f.word("n")
-	constant := func(bits uint32) vec {
-		v := f.keep(f.value())
-		f.do("dup", v, f.bits(bits))
-		return v
-	}
-	one, half, upper, quiet := constant(1), constant(0x7fff), constant(0xffff0000), constant(0x400000)
+	one, half, upper, quiet := f.everywhere(1), f.everywhere(0x7fff), f.everywhere(0xffff0000), f.everywhere(0x400000)
 	f.line("CBZ %s, done", n)
 	f.place("four")
 	v := f.value()

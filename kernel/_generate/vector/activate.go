@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 
+	"mlpfusion/kernel/generate/minimax"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -100,12 +102,10 @@ func geluGate(x float64) (f, d float64) {
 	return x * cdf, cdf + x*pdf
 }
 
-const geluTanhC, geluTanhK = 1.5957691216057308, 0.044715
-
 // geluTanh is x·s with s = (1+tanh u)/2 = sigmoid(2u), 2u = c·(x + k·x³), c = √(8/π);
 // its derivative is s + x·s·(1−s)·(2u)'.
 func geluTanh(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
-	const c, k = geluTanhC, geluTanhK
+	const c, k = minimax.GELUTanhC, minimax.GELUTanhK
 	z := w.clamp(x, 20) // s is 0 or 1 beyond
 	square := w.mul(z, z)
 	u := w.mul(w.polynomial(square, c, c*k), z)
@@ -120,7 +120,7 @@ func geluTanh(w lanes, x VecVirtual, deriv bool) (f, d VecVirtual) {
 
 // geluTanhGate is geluTanh in float64, for its table.
 func geluTanhGate(x float64) (f, d float64) {
-	const c, k = geluTanhC, geluTanhK
+	const c, k = minimax.GELUTanhC, minimax.GELUTanhK
 	s := 1 / (1 + math.Exp(-c*x*(1+k*x*x)))
 	return x * s, s + x*s*(1-s)*c*(1+3*k*x*x)
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"mlpfusion/kernel/generate/minimax"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -16,14 +18,13 @@ func (w lanes) exp(x VecVirtual) VecVirtual {
 	const magic = 1.5*(1<<23) + 127
 	// −88 rounds to n = −127, whose exponent field is 0: the result is 0.
 	x = w.max(x, w.f32(-88))
-	n := w.fma(x, w.f32(1.4426950408889634), w.load(w.f32(magic)))
+	n := w.fma(x, w.f32(minimax.Log2E), w.load(w.f32(magic)))
 	power := w.shl(n, 23)
 	n = w.sub(n, w.f32(magic))
 	// ln 2 in two parts, the first with zeros at its end.
-	VFNMADD231PS(w.f32(0.693359375), n, x)
-	VFNMADD231PS(w.f32(-2.12194440054690583e-4), n, x)
-	p := w.polynomial(x,
-		1, 1, 0.499999934477791, 0.1666652063162739, 0.0416683880488322, 0.008368716887316937, 0.0013814598475029747)
+	VFNMADD231PS(w.f32(minimax.Ln2High), n, x)
+	VFNMADD231PS(w.f32(minimax.Ln2Low), n, x)
+	p := w.polynomial(x, minimax.Exp...)
 	return w.mul(p, power)
 }
 
@@ -44,16 +45,14 @@ func (w lanes) sigmoid(x VecVirtual, deriv bool) (s, d VecVirtual) {
 // near 0, where that cancels, x + x³·P(x²), where P is a minimax polynomial of
 // relative error 4.1e-9 in the result.
 func (w lanes) tanh(x VecVirtual) VecVirtual {
-	const near = 0.625
 	one := w.load(w.f32(1))
 	negative := w.or(x, w.signs())
 	e := w.exp(w.add(negative, negative))
 	far := w.div(w.sub(one, e), w.add(one, e))
 	square := w.mul(x, x)
-	p := w.polynomial(square,
-		-0.3333328392529561, 0.1333149128694488, -0.05374349806384046, 0.020650587217951075, -0.005717044954214857)
+	p := w.polynomial(square, minimax.Tanh...)
 	p = w.fma(w.mul(square, x), p, x)
-	return w.or(w.bySign(w.add(negative, w.f32(near)), far, p), w.and(x, w.signs()))
+	return w.or(w.bySign(w.add(negative, w.f32(minimax.TanhNear)), far, p), w.and(x, w.signs()))
 }
 
 // normal returns Φ(x), the normal distribution, and its density φ(x), for |x| ≤ 20:
@@ -67,12 +66,10 @@ func (w lanes) normal(x VecVirtual) (cdf, pdf VecVirtual) {
 	one := w.load(w.f32(1))
 	e := w.exp(w.mul(w.mul(x, w.f32(-0.5)), x))
 	a := w.and(x, w.bits(1<<31-1))
-	t := w.div(one, w.fma(a, w.f32(0.35), one))
-	p := w.polynomial(t,
-		0.13962156977666834, 0.13985908284354165, 0.11985243338503782, 0.10543295174499384, -0.022937172870965146,
-		0.1589293399619962, -0.25550460718873547, 0.14387225606021842, -0.029125869592911358)
+	t := w.div(one, w.fma(a, w.f32(minimax.NormalT), one))
+	p := w.polynomial(t, minimax.Normal...)
 	q := w.mul(w.mul(p, t), e)
-	return w.bySign(x, q, w.sub(one, q)), w.mul(e, w.f32(0.3989422804014327))
+	return w.bySign(x, q, w.sub(one, q)), w.mul(e, w.f32(minimax.InverseRoot2π))
 }
 
 // clamp returns x within ±limit; NaN stays NaN.
