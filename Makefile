@@ -27,13 +27,16 @@ PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 # What `make image` builds with.
 BUILDER ?= $(firstword $(foreach b,buildah podman docker,$(if $(shell command -v $(b)),$(b))))
 
+# What the program is made to run on.
+SYSTEMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64 freebsd/amd64
+
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-race test-peers test-python wheel image fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm vet-platforms test-race test-peers test-python wheel image fuzz bench profile generate lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 build: ## build bin/mlpfusion, one static file
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/mlpfusion
@@ -49,7 +52,9 @@ test: ## the test suite; needs Go only
 test-noasm: ## the packages' tests on the portable kernels, as machines without assembly run them
 	$(GO) vet -tags noasm ./...
 	$(GO) test -tags noasm $$($(GO) list ./... | grep -v /cmd/)
-	GOARCH=arm64 $(GO) vet ./kernel ./kmeans ./ntk
+
+vet-platforms: ## every package and its tests compile for each system and processor
+	@for p in $(SYSTEMS); do echo "vet $$p" && GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./... || exit 1; done
 
 test-race: ## the race detector on the pool and on what runs on it
 	$(GO) test -race -run 'Pool|GemmLarge|GemmGroup|GemmBlocks' ./kernel

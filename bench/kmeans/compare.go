@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
+	"mlpfusion/bench/internal/usage"
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 )
@@ -162,13 +162,13 @@ func (s *session) matrix(m matrix, r *row, rounds int, ours []contender) error {
 		time.Sleep(results.Settle)
 		for i, c := range ours {
 			c.options.K, c.options.Pool, c.options.Seed = r.K, s.pool, uint64(round)
-			start, used := time.Now(), processTime()
+			start, used := time.Now(), usage.Processor()
 			result, err := kmeans.Cluster(m.x, m.rows, m.cols, c.options)
 			if err != nil {
 				return err
 			}
 			r.Ours[i].Seconds = append(r.Ours[i].Seconds, time.Since(start).Seconds())
-			r.Ours[i].CPU = append(r.Ours[i].CPU, processTime()-used)
+			r.Ours[i].CPU = append(r.Ours[i].CPU, usage.Processor()-used)
 			r.Ours[i].Inertia = append(r.Ours[i].Inertia, result.Inertia)
 		}
 		if round < rounds {
@@ -209,15 +209,6 @@ func (s *session) peer(m matrix, seed, starts, threads int) (a answer, err error
 	a, err = peer.Ask[answer](s.theirs, map[string]any{"matrix": s.file, "rows": m.rows, "cols": m.cols, "k": m.rows / 4, "starts": starts, "threads": threads, "seed": seed})
 	s.version = a.Version
 	return a, err
-}
-
-// processTime is the processor time that this process has used, in seconds.
-func processTime() float64 {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return float64(r.Utime.Nano()+r.Stime.Nano()) * 1e-9
 }
 
 // markdown is the table of all rows and the medians over MiniLM's.

@@ -16,9 +16,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
+	"mlpfusion/bench/internal/usage"
 	"mlpfusion/checkpoint"
 	"mlpfusion/model"
 )
@@ -94,7 +94,7 @@ func run(bin, dir, config string, stored checkpoint.DType, hidden int, once bool
 		return err
 	}
 	time.Sleep(wall / 2)
-	if err := killed.Process.Signal(syscall.SIGKILL); err != nil {
+	if err := killed.Process.Kill(); err != nil {
 		return err
 	}
 	if err := killed.Wait(); err == nil {
@@ -125,9 +125,8 @@ func run(bin, dir, config string, stored checkpoint.DType, hidden int, once bool
 // report prints a process's peak memory and speed; bytes is how much of a
 // checkpoint it has read and converted, 0 if not all of it.
 func report(what string, c *exec.Cmd, wall time.Duration, bytes int64) {
-	use := c.ProcessState.SysUsage().(*syscall.Rusage)
 	fmt.Printf("%s: %.1f s, %.1f s of processor, peak memory %.0f MB", what, wall.Seconds(),
-		(c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds(), float64(use.Maxrss)*1024/1e6)
+		(c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds(), float64(usage.Peak(c.ProcessState))/1e6)
 	if bytes > 0 {
 		fmt.Printf(", %.0f MB of checkpoint a second", float64(bytes)/1e6/wall.Seconds())
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	_ "golang.org/x/crypto/x509roots/fallback" // for images that hold nothing but this file
 
+	"mlpfusion/internal/disk"
 	"mlpfusion/kernel"
 )
 
@@ -46,7 +47,7 @@ func run() int {
 		return exitInterrupted
 	}
 	goesOn := ""
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if disk.Full(err) {
 		goesOn = a.goesOn()
 	}
 	fmt.Fprintf(os.Stderr, "mlpfusion: %v%s\n", err, goesOn)
