@@ -13,7 +13,7 @@ PEER    := $(VENV)/bin/python
 SCORERS := $(CACHE)/scorers-$(shell sha256sum bench/peers/metrics.txt 2>/dev/null | cut -c1-12)
 SCORER  := $(SCORERS)/bin/python
 
-# What the tests of the Python package need beside the peers.
+# What the tests of the Python package and of adapters need beside the peers.
 PYTEST  := $(CACHE)/pytest-$(shell cat $(REQS) python/requirements.txt 2>/dev/null | sha256sum | cut -c1-12)
 
 # The linters, at the versions that CI runs.
@@ -60,8 +60,8 @@ test-race: ## the race detector on the pool and on what runs on it
 	$(GO) test -race -run 'Pool|GemmLarge|GemmGroup|GemmBlocks' ./kernel
 	$(GO) test -race ./nn
 
-test-peers: $(PEER) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers and scikit-learn
-	bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)
+test-peers: $(PEER) $(PYTEST) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers, PEFT and scikit-learn
+	PYTHONPATH=$(PYTEST) bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)
 
 test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python $(PEER) -m pytest -c python/pyproject.toml python/tests

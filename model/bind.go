@@ -22,6 +22,8 @@ type Source struct {
 	// extra is what the names of the statement begin with and the checkpoint's do
 	// not: a base model saved alone.
 	extra string
+	// adapter is what the model is opened with; nil: nothing.
+	adapter *checkpoint.Adapter
 }
 
 // Report tells what a model does with a checkpoint besides reading it.
@@ -88,11 +90,14 @@ func OpenAs(dir *checkpoint.Dir, opt LoadOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := opt.adaptedHead(cfg); err != nil {
+		return nil, err
+	}
 	opt.apply(cfg)
 	if err := checkHead(cfg); err != nil {
 		return nil, err
 	}
-	s := &Source{Dir: dir, Config: cfg, seed: opt.Seed}
+	s := &Source{Dir: dir, Config: cfg, seed: opt.Seed, adapter: opt.Adapter}
 	if s.Tensors, s.Blocks, err = Describe(cfg); err != nil {
 		return nil, err
 	}
@@ -156,6 +161,12 @@ func (s *Source) bind(newHead bool) error {
 		if src != nil {
 			used[src.Name] = true
 			part = place.cut(src, t.Shape)
+		}
+		if saved, ok := s.adapter.Tensor(t.file()); ok { // trained whole
+			if part = t.cut(saved, t.Shape); part == nil || !part.DType.IsFloat() {
+				problems = append(problems, fmt.Sprintf("%s: expected a float tensor of shape %v in the adapter, found %s %v", t.file(), t.shape(t.Shape), saved.DType, saved.Shape))
+				continue
+			}
 		}
 		switch {
 		case part != nil && part.DType == checkpoint.I8:

@@ -91,7 +91,7 @@ func (b *Block) Tensors() []Tensor { return b.In(b.Form) }
 func (b *Block) In(form BlockConfig) []Tensor {
 	var list []Tensor
 	add := func(role, name string, init Init, place Place, shape ...int) {
-		list = append(list, Tensor{Name: name, Shape: shape, Place: place, Init: init, Block: b, Role: role})
+		list = append(list, Tensor{Name: name, Shape: shape, Place: place, Init: init, Block: b, Role: role, Layer: len(shape) == 2 && form.Rank == 0})
 	}
 	if form.ClusterSizes {
 		add("scale", b.ClusterSizesName(), Zeros, Place{}, form.Width)
@@ -188,6 +188,10 @@ func (b *builder) mlp(block Block) *MLP {
 		default:
 			*last = &nn.Linear{W: b.tensor(t)}
 			(*last).W.Masked = form.Masked
+		}
+		if t.Layer {
+			first, out, all := t.outputs()
+			b.adapt(*last, t.module(), 0, first, out, all)
 		}
 		// Unit k is row k of the matrices that make units and element k of their
 		// biases, and column k of the one that reads them.

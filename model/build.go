@@ -17,6 +17,8 @@ type Tensor struct {
 	Init  Init
 	Block *Block    // that it belongs to; nil: to none
 	Role  string    // in its block, see Block.Tensors
+	Layer bool      // the whole matrix of a layer y = W·x + b
+	Table bool      // embeddings
 	Param *nn.Param // nil where memory was not asked for, and for fixed tensors
 	Fixed []float32 // a tensor that is not trained: P, step sizes
 }
@@ -43,6 +45,8 @@ const (
 	Ones                 // gains of norms
 	Normal               // normal with the config's initializer_range
 	Residual             // the same, divided by √(2·layers): what adds to GPT-2's residual
+	Uniform              // uniform from −1/√columns to 1/√columns
+	Nothing              // zeros, of a matrix: the second of a low-rank path
 )
 
 // builder collects a family's statement while its layers are made.
@@ -52,6 +56,7 @@ type builder struct {
 	part     *int // the one layer that has memory, see Source.Part; nil: every
 	head     bool // what is stated now belongs to the task head
 	conv     bool // matrices of layers stated now are stored transposed, as Conv1D
+	paths    paths
 	memory   memory
 	shared   *memory // of another model, to be used in place of new memory; nil: none
 	tensors  []Tensor
@@ -83,13 +88,18 @@ type memory struct {
 	fixed   [][]float32
 }
 
-func (b *builder) weight(rows, cols int) *nn.Weight {
+// weight makes the memory of tensors, which are trained or not. Of those that are not,
+// what is only multiplied by and looked up may lie in bfloat16.
+func (b *builder) weight(rows, cols int, trained, half bool) *nn.Weight {
 	w := &nn.Weight{Rows: rows, Cols: cols}
 	switch {
 	case b.shared != nil:
 		w = b.shared.weights[len(b.memory.weights)]
+	case b.alloc && !trained && half && b.cfg.Half:
+		w = nn.NewHalf(rows, cols)
 	case b.alloc:
 		w = nn.NewWeight(rows, cols)
+		w.Frozen = !trained
 	}
 	b.memory.weights = append(b.memory.weights, w)
 	b.weights = append(b.weights, w)
@@ -99,12 +109,17 @@ func (b *builder) weight(rows, cols int) *nn.Weight {
 // state adds a tensor that is the elements [from, to) of w, in rows of cols.
 func (b *builder) state(t Tensor, w *nn.Weight, from, to, cols int) *Tensor {
 	t.Head = b.head
+	b.tensors = append(b.tensors, b.laid(t, w, from, to, cols))
+	return &b.tensors[len(b.tensors)-1]
+}
+
+// laid is a tensor with its memory, the elements [from, to) of w.
+func (b *builder) laid(t Tensor, w *nn.Weight, from, to, cols int) Tensor {
 	if b.alloc {
-		t.Param = &nn.Param{Name: t.Name, Shape: t.Shape, Transposed: t.Transposed, Cols: cols, Decay: t.Init == Normal || t.Init == Residual}
+		t.Param = &nn.Param{Name: t.Name, Shape: t.Shape, Transposed: t.Transposed, Cols: cols, Decay: t.Init != Zeros && t.Init != Ones}
 		t.Param.Of(w, from, to)
 	}
-	b.tensors = append(b.tensors, t)
-	return &b.tensors[len(b.tensors)-1]
+	return t
 }
 
 // linear states a layer's matrix (out × in) as name.weight and, if asked, its bias.
@@ -125,13 +140,14 @@ func (b *builder) stacked(in int, bias bool, init Init, names []string, outs []i
 	for _, out := range outs {
 		all += out
 	}
-	l := &nn.Linear{W: b.weight(all, in)}
+	trained := b.trains(names...)
+	l := &nn.Linear{W: b.weight(all, in, trained, true)}
 	if bias {
-		l.B = b.weight(1, all)
+		l.B = b.weight(1, all, trained, false)
 	}
 	from := 0
 	for i, out := range outs {
-		t := Tensor{Name: names[i] + ".weight", Shape: []int{out, in}, Init: init, Place: Place{Transposed: b.conv}}
+		t := Tensor{Name: names[i] + ".weight", Shape: []int{out, in}, Init: init, Layer: true, Place: Place{Transposed: b.conv}}
 		if b.conv {
 			t.Shape = []int{in, out}
 		}
@@ -139,6 +155,7 @@ func (b *builder) stacked(in int, bias bool, init Init, names []string, outs []i
 		if bias {
 			b.state(Tensor{Name: names[i] + ".bias", Shape: []int{out}}, l.B, from, from+out, out)
 		}
+		b.adapt(l, names[i], from, 0, out, out)
 		from += out
 	}
 	return l
@@ -153,7 +170,7 @@ func (b *builder) tensor(t Tensor) *nn.Weight {
 	if t.Transposed {
 		rows, cols = cols, rows
 	}
-	w := b.weight(rows, cols)
+	w := b.weight(rows, cols, b.trains(t.module()), t.Layer || t.Table)
 	b.state(t, w, 0, rows*cols, cols)
 	return w
 }
@@ -193,11 +210,11 @@ func (b *builder) rmsNorm(width int, name string) *nn.RMSNorm {
 
 // embedding states a table of rows, which may have other names too.
 func (b *builder) embedding(rows int, name string, also ...string) *nn.Weight {
-	w := b.tensor(Tensor{Name: name + ".weight", Shape: []int{rows, b.cfg.Hidden}, Init: Normal})
+	w := b.tensor(Tensor{Name: name + ".weight", Shape: []int{rows, b.cfg.Hidden}, Init: Normal, Table: true})
 	for _, name := range also {
 		b.also(Place{In: name})
 	}
-	if b.alloc && b.shared == nil {
+	if b.alloc && b.shared == nil && !w.Frozen {
 		w.Touched = nn.NewRowSet(rows)
 	}
 	return w
@@ -224,6 +241,11 @@ func (b *builder) split(qkv *nn.Linear, queries int) (q, kv *nn.Linear) {
 	if qkv.B != nil {
 		b.replace(qkv.B, q.B, kv.B)
 	}
+	for _, s := range qkv.Sides {
+		if s.From < queries && s.From+s.B.Rows > queries { // one path for all three
+			b.replace(s.B, q.Sides[0].B, kv.Sides[0].B)
+		}
+	}
 	return q, kv
 }
 
@@ -237,14 +259,16 @@ func (b *builder) replace(w *nn.Weight, views ...*nn.Weight) {
 			break
 		}
 	}
-	for i := range b.tensors {
-		p := b.tensors[i].Param
-		if p == nil || p.Weight != w {
-			continue
-		}
-		for _, v := range views {
-			if contains(v.Data, p.Data) {
-				p.Weight = v
+	for _, list := range [][]Tensor{b.tensors, b.paths.tensors} {
+		for i := range list {
+			p := list[i].Param
+			if p == nil || p.Weight != w {
+				continue
+			}
+			for _, v := range views {
+				if contains(v.Data, p.Data) {
+					p.Weight = v
+				}
 			}
 		}
 	}

@@ -2,6 +2,8 @@ package model
 
 import (
 	"fmt"
+
+	"mlpfusion/checkpoint"
 )
 
 // Config is a model: what its family makes of config.json, its head and the forms
@@ -13,6 +15,12 @@ type Config struct {
 	Labels []string               // class names; one for regression, none for a language model
 	Blocks map[string]BlockConfig // fused MLPs by block name
 	Notes  []string               // sentences that tell what was made of unclear files
+
+	// Adapter has low-rank paths beside matrices, of which alone, and of the modules that
+	// it saves, training is then; nil: none.
+	Adapter *checkpoint.Adapter
+	// Half keeps the matrices in bfloat16 and trains none, but what Adapter does.
+	Half bool
 }
 
 // Head is what a model computes from its last states.

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/kernel"
 )
 
 // LoadOptions are the choices of Load.
@@ -25,6 +26,14 @@ type LoadOptions struct {
 	// NewHead the layer that has a row for each is made anew even if it fits.
 	OtherClasses bool
 	Seed         uint64
+
+	// Adapter gives the model low-rank paths, which alone, with the modules that it
+	// saves, are then trained: those of its folder, or new ones.
+	Adapter *checkpoint.Adapter
+	// Merge has Adapter's paths added to the matrices instead.
+	Merge bool
+	// Half keeps matrices in bfloat16 that are not trained, so all but an adapter's.
+	Half bool
 }
 
 // Load reads the model of a checkpoint directory. Every tensor must be there
@@ -44,7 +53,7 @@ func (s *Source) load(part *int) (*Model, error) {
 	m := build(&builder{cfg: s.Config, alloc: true, part: part})
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if t.values() == nil {
+		if !t.laid() {
 			continue // of another part
 		}
 		if from := s.Find(t.Name); from == nil {
@@ -56,7 +65,13 @@ func (s *Source) load(part *int) (*Model, error) {
 	if err := setUnitNorms(m.Blocks); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Dir.Path, err)
 	}
-	return m, nil
+	switch {
+	case s.adapter == nil:
+		return m, nil
+	case s.Config.Adapter == nil:
+		return m, m.merge(s.adapter)
+	}
+	return m, m.fillPaths(s.seed)
 }
 
 // FromScratch makes the model of a configuration from nothing, its weights as
@@ -91,6 +106,10 @@ func (opt *LoadOptions) apply(cfg *Config) {
 	}
 	if opt.Labels != nil {
 		cfg.Labels = opt.Labels
+	}
+	cfg.Half = opt.Half
+	if !opt.Merge {
+		cfg.Adapter = opt.Adapter
 	}
 }
 
@@ -177,17 +196,63 @@ func (t *Tensor) values() []float32 {
 	return t.Fixed
 }
 
+// laid tells whether the tensor has memory.
+func (t *Tensor) laid() bool { return t.values() != nil || t.Param != nil && t.Param.Half != nil }
+
 // read fills a tensor in from a checkpoint.
 func (t *Tensor) read(from *Stored) error {
+	if t.Param != nil && t.Param.Half != nil {
+		return t.readHalf(from)
+	}
 	if err := from.Read(t.values()); err != nil {
 		return err
 	}
 	if t.Transposed {
 		copy(t.values(), Transpose(t.values(), t.Shape[0], t.Shape[1]))
 	}
-	for i, v := range t.values() {
+	return finite(from.Name, t.values(), 0)
+}
+
+// finite refuses values that are infinite or no numbers, of which the first is element
+// number first.
+func finite(name string, values []float32, first int) error {
+	for i, v := range values {
 		if v-v != 0 {
-			return fmt.Errorf("%s: expected finite values, found %v at element %d", from.Name, v, i)
+			return fmt.Errorf("%s: expected finite values, found %v at element %d", name, v, first+i)
+		}
+	}
+	return nil
+}
+
+// readHalf is read for a matrix kept in bfloat16, some rows at a time where it can be.
+func (t *Tensor) readHalf(from *Stored) error {
+	round := func(values []float32, first int) error {
+		for i, v := range values {
+			t.Param.Half[first+i] = kernel.ToBF16(v)
+		}
+		return finite(from.Name, values, first)
+	}
+	if t.Transposed || from.scale != nil {
+		values, err := from.Values()
+		if err == nil && t.Transposed {
+			values = Transpose(values, t.Shape[0], t.Shape[1])
+		}
+		if err != nil {
+			return err
+		}
+		return round(values, 0)
+	}
+	const some = 1 << 20 // elements
+	rows, cols := t.Shape[0], t.Shape[1]
+	step := max(1, some/cols)
+	values := make([]float32, min(rows, step)*cols)
+	for i := 0; i < rows; i += step {
+		n := min(step, rows-i)
+		if err := from.Rows(i, i+n).ReadFloat32(values[:n*cols]); err != nil {
+			return err
+		}
+		if err := round(values[:n*cols], i*cols); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -209,6 +274,8 @@ func (t *Tensor) initialise(seed uint64, c *Config) {
 			data[i] = 1
 		case Normal, Residual:
 			data[i] = std * float32(rng.NormFloat64())
+		case Uniform:
+			data[i] = float32((2*rng.Float64() - 1) / math.Sqrt(float64(t.Shape[1])))
 		}
 	}
 }

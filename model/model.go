@@ -17,6 +17,7 @@ type Model struct {
 	net     network
 	head    *head
 	memory  memory
+	paths   []Tensor // of Config.Adapter
 
 	mixtures []*mixture // of experts, in order of depth
 
@@ -168,9 +169,12 @@ func build(b *builder) *Model {
 	c := b.cfg
 	m := &Model{Config: c, family: families[c.Type], net: b.network()}
 	m.Tensors, m.Weights, m.Blocks, m.mixtures, m.head, m.memory = b.tensors, b.weights, b.blocks, b.mixtures, b.out, b.memory
-	for i := range m.Tensors {
-		if p := m.Tensors[i].Param; p != nil {
-			m.Params = append(m.Params, p)
+	m.paths = b.paths.tensors
+	for _, list := range [][]Tensor{m.Tensors, m.paths} {
+		for i := range list {
+			if p := list[i].Param; p != nil && !p.Weight.Frozen {
+				m.Params = append(m.Params, p)
+			}
 		}
 	}
 	return m

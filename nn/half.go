@@ -2,14 +2,10 @@ package nn
 
 import "mlpfusion/kernel"
 
-// Halve rounds the values to bfloat16 and keeps those only, in half the memory: of a
-// matrix or table that is not trained from now on. Products read it as it is.
-func (w *Weight) Halve() {
-	w.Half = make([]uint16, len(w.Data))
-	for i, v := range w.Data {
-		w.Half[i] = kernel.ToBF16(v)
-	}
-	w.Data, w.Frozen = nil, true
+// NewHalf returns a zero weight that keeps its values in bfloat16, in half the memory: a
+// matrix or a table that is not trained. Products read it as it is.
+func NewHalf(rows, cols int) *Weight {
+	return &Weight{Half: make([]uint16, rows*cols), Rows: rows, Cols: cols, Frozen: true}
 }
 
 // mat is the matrix as an operand.

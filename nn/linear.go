@@ -15,11 +15,16 @@ func (l *Linear) View(from, to int) *Linear {
 		v.B = l.B.cut(from, 1, to-from)
 	}
 	for _, s := range l.Sides {
-		if s.From >= from && s.From < to {
-			part := *s
-			part.From -= from
-			v.Sides = append(v.Sides, &part)
+		first, end := max(from, s.From), min(to, s.From+s.B.Rows)
+		if first >= end {
+			continue
 		}
+		part := *s
+		part.From = first - from
+		if end-first < s.B.Rows {
+			part.B = s.B.View(first-s.From, end-s.From)
+		}
+		v.Sides = append(v.Sides, &part)
 	}
 	return v
 }

@@ -7,7 +7,7 @@ import "mlpfusion/kernel"
 type Weight struct {
 	Data       []float32
 	Rows, Cols int
-	// Half holds the values, in bfloat16, after Halve; Data is then nil.
+	// Half holds the values in bfloat16, in the place of Data, see NewHalf.
 	Half []uint16
 	// Grad is made when a backward pass first reaches the weight: what is frozen, or only
 	// ever evaluated, has none.
@@ -139,10 +139,11 @@ type Param struct {
 	Shape      []int // as in the checkpoint
 	Transposed bool  // the checkpoint stores the transpose of Data (GPT-2's Conv1D)
 	Data       []float32
-	Weight     *Weight // the weight it is a part of, see Of
-	Decay      bool    // weight decay applies (not to biases and LayerNorm)
-	Cols       int     // Data is (len(Data)/Cols × Cols)
-	Unit       *Unit   // set for the parameters of a fused MLP's hidden units
+	Half       []uint16 // in the place of Data, of a weight that is kept in bfloat16
+	Weight     *Weight  // the weight it is a part of, see Of
+	Decay      bool     // weight decay applies (not to biases and LayerNorm)
+	Cols       int      // Data is (len(Data)/Cols × Cols)
+	Unit       *Unit    // set for the parameters of a fused MLP's hidden units
 
 	whole *Weight // that it is cut from
 	from  int
@@ -150,7 +151,12 @@ type Param struct {
 
 // Of makes p the elements [from, to) of w. Weight may afterwards become a view of w.
 func (p *Param) Of(w *Weight, from, to int) {
-	p.Weight, p.Data, p.whole, p.from = w, w.Data[from:to], w, from
+	p.Weight, p.whole, p.from = w, w, from
+	if w.Half != nil {
+		p.Half = w.Half[from:to]
+	} else {
+		p.Data = w.Data[from:to]
+	}
 }
 
 // Grad is p's part of the weight's gradient; it may be called by several goroutines

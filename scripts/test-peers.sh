@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares with PyTorch, transformers and scikit-learn, live:
 #     bash scripts/test-peers.sh PYTHON MINILM SCORER
-# PYTHON has the packages of bench/peers/requirements.txt; MINILM is the folder of
+# PYTHON has the packages of bench/peers/requirements.txt and, in PYTHONPATH, PEFT; MINILM is the folder of
 # all-MiniLM-L6-v2; SCORER is a Python with those of bench/peers/metrics.txt. Ends with 1 at the first thing that differs.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -59,8 +59,9 @@ def main():
             if script.stem == "minilm" and not os.environ.get("MLPFUSION_MINILM"):
                 print("  minilm.py: skipped, MLPFUSION_MINILM is not set")
                 continue
-            if script.stem.startswith("gguf_") and importlib.util.find_spec("gguf") is None:
-                print(f"  {script.name}: skipped, the package gguf is not there")
+            package = {"gguf_types": "gguf", "gguf_models": "gguf", "lora": "peft"}.get(script.stem)
+            if package and importlib.util.find_spec(package) is None:
+                print(f"  {script.name}: skipped, the package {package} is not there")
                 continue
             done = subprocess.run([sys.executable, script.name], cwd=script.parent, capture_output=True, text=True)
             if done.returncode != 0:
