@@ -1,14 +1,13 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"mlpfusion/checkpoint"
@@ -18,17 +17,23 @@ import (
 // UpcycleOptions are the choices of Upcycle. Experts is required.
 type UpcycleOptions struct {
 	Experts int
-	// Every is the distance of sparse layers in each stack; 0 means 2: layers 1,
-	// 3, 5 …; 1 means all layers.
+	// TopK is the number of experts that a token goes to in families where it goes to
+	// several; 0 means 2.
+	TopK int
+	// Every is the distance of sparse layers in each stack of a Switch Transformer; 0
+	// means 2: layers 1, 3, 5 …; 1 means all layers.
 	Every int
 	// Noise is the standard deviation of what is added to each expert's weights,
 	// relative to the root mean square of the matrix.
 	Noise float64
+	// Drop is the share of each expert's units that are drawn anew, others in every
+	// expert (drop-upcycling, arXiv 2502.19261).
+	Drop float64
 	// RouterStd is the standard deviation of the routers' weights. At 0 every
-	// token goes to expert 0.
+	// token goes to the first experts.
 	RouterStd float64
-	// Capacity is the most tokens of a sequence that an expert takes; 0 means
-	// 512. Those beyond it pass the layer unchanged.
+	// Capacity is the most tokens of a sequence that an expert of a Switch Transformer
+	// takes; 0 means 512. Those beyond it pass the layer unchanged.
 	Capacity  int
 	Seed      uint64
 	Overwrite bool
@@ -37,47 +42,54 @@ type UpcycleOptions struct {
 
 // Upcycled is what Upcycle made.
 type Upcycled struct {
+	Family      string   `json:"family"`
 	Experts     int      `json:"experts"`
 	Layers      []string `json:"layers"` // the sparse ones
 	SourceBytes int64    `json:"source_bytes"`
 	Bytes       int64    `json:"bytes"`
 }
 
-// t5MLP is the name of an MLP's matrix in a T5 checkpoint: the stack, the layer,
-// the sublayer and the matrix.
-var t5MLP = regexp.MustCompile(`^(?:transformer\.)?(encoder|decoder)\.block\.(\d+)\.layer\.(\d+)\.DenseReluDense\.(wi|wo)\.weight$`)
+// upcycling is a way from a dense family to one with mixtures of experts.
+type upcycling struct {
+	from, to string // model types
+	// config makes the new config.json of a copy of the old one.
+	config func(u *upcycler, cfg *checkpoint.Config) error
+	// mlp says of a tensor that is a matrix of an MLP what the mixture's name is to be,
+	// which matrix it is, and in which layer.
+	mlp func(name string) (mixture, matrix string, layer int, ok bool)
+	// Names of what becomes of it: of an expert's matrix, of the router, of the matrix in
+	// a layer that stays dense; and of any other tensor.
+	expert func(mixture string, e int, matrix string) string
+	router func(mixture string) string
+	dense  func(mixture, matrix string) string
+	other  func(name string) string
 
-// Upcycle writes a Switch Transformer made of the T5 checkpoint in src (sparse
-// upcycling, arXiv 2212.05055): in every o.Every-th layer the MLP becomes
-// o.Experts copies of it behind a new router; all else is copied.
+	first, down string // the matrices that come first, and whose columns are the units
+	// weighted tells that an expert's output is multiplied by its probability among all.
+	weighted bool
+}
+
+var upcyclings []upcycling // each in the file of its new family's form, see init there
+
+// Upcycle writes a mixture-of-experts model made of the dense checkpoint in src (sparse
+// upcycling, arXiv 2212.05055): the MLP becomes o.Experts copies of it behind a new
+// router; all else is copied.
 //
-// A Switch layer multiplies its expert's output by the router's probability. The
-// experts' wo is multiplied by their number E against it: a token whose expert
-// has the probability q then gets E·q times the dense MLP's output. With the
-// routers' weights 0 that is exactly the dense model (q is 1/E, and a power of
-// two leaves no rounding), but all tokens go to the first expert; with small
-// weights tokens spread and E·q is nearly 1.
+// Where a token's weights sum to 1, as in Mixtral and Qwen3-MoE, the function is the
+// dense model's. A Switch layer multiplies its expert's output by the router's
+// probability. The experts' wo is multiplied by their number E against it: a token whose
+// expert has the probability q then gets E·q times the dense MLP's output. With the
+// routers' weights 0 that is exactly the dense model (q is 1/E, and a power of two leaves
+// no rounding), but all tokens go to the first expert; with small weights tokens spread
+// and E·q is nearly 1.
 func Upcycle(ctx context.Context, src *checkpoint.Dir, out string, o UpcycleOptions) (*Upcycled, error) {
-	if o.Every == 0 {
-		o.Every = 2
-	}
-	if o.Capacity == 0 {
-		o.Capacity = 512
-	}
-	switch {
-	case o.Experts < 2 || o.Experts > 1<<16:
-		return nil, fmt.Errorf("experts: expected 2 to %d, found %d", 1<<16, o.Experts)
-	case !(o.Noise >= 0) || math.IsInf(o.Noise, 0):
-		return nil, fmt.Errorf("noise: expected a number of at least 0, found %g", o.Noise)
-	case !(o.RouterStd >= 0) || math.IsInf(o.RouterStd, 0):
-		return nil, fmt.Errorf("router-std: expected a number of at least 0, found %g", o.RouterStd)
-	case o.Capacity < 1:
-		return nil, fmt.Errorf("capacity: expected a number above 0, found %d", o.Capacity)
-	}
 	u := &upcycler{src: src, o: o}
-	cfg, err := u.config()
-	if err != nil {
+	if err := u.choose(); err != nil {
 		return nil, err
+	}
+	cfg := src.Config.Clone()
+	if err := u.way.config(u, cfg); err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Path, err)
 	}
 	specs, err := u.specs()
 	if err != nil {
@@ -108,147 +120,108 @@ func Upcycle(ctx context.Context, src *checkpoint.Dir, out string, o UpcycleOpti
 	if err := dst.Commit(); err != nil {
 		return nil, err
 	}
-	return &Upcycled{Experts: o.Experts, Layers: u.layers, SourceBytes: weightBytes(src.Path), Bytes: weightBytes(out)}, nil
+	return &Upcycled{Family: u.way.to, Experts: o.Experts, Layers: u.layers, SourceBytes: weightBytes(src.Path), Bytes: weightBytes(out)}, nil
 }
 
 type upcycler struct {
 	src    *checkpoint.Dir
 	o      UpcycleOptions
-	layers []string // names of the sparse MLPs
+	way    *upcycling
+	layers []string // names of the mixtures
 	hidden int
 }
 
-// config returns the config.json of the Switch model.
-func (u *upcycler) config() (*checkpoint.Config, error) {
-	cfg := u.src.Config.Clone()
-	if kind, err := cfg.String("model_type"); err != nil || kind != "t5" {
-		return nil, fmt.Errorf("%s: config.json: model_type: expected \"t5\", found %s", u.src.Path, orNothing(cfg.Raw("model_type")))
+// choose finds the way that the model goes and checks the options against it.
+func (u *upcycler) choose() error {
+	cfg, o := u.src.Config, &u.o
+	kind, err := cfg.String("model_type")
+	if at := slices.IndexFunc(upcyclings, func(w upcycling) bool { return w.from == kind }); err == nil && at >= 0 {
+		u.way = &upcyclings[at]
+	} else {
+		var known []string
+		for _, w := range upcyclings {
+			known = append(known, w.from)
+		}
+		found := "nothing"
+		if raw := cfg.Raw("model_type"); raw != nil {
+			found = string(raw)
+		}
+		return fmt.Errorf("%s: config.json: model_type: expected %s, found %s", u.src.Path, strings.Join(known, ", "), found)
 	}
 	if cfg.Has("mlpfusion") {
-		return nil, fmt.Errorf("%s: config.json: expected an original model, found one whose blocks were compressed", u.src.Path)
+		return fmt.Errorf("%s: config.json: expected an original model, found one whose blocks were compressed", u.src.Path)
 	}
-	act := "relu"
-	if cfg.Has("feed_forward_proj") {
-		var err error
-		if act, err = cfg.String("feed_forward_proj"); err != nil {
-			return nil, err
+	share := func(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
+	switch {
+	case o.Experts < 2 || o.Experts > 1<<16:
+		return fmt.Errorf("experts: expected 2 to %d, found %d", 1<<16, o.Experts)
+	case !share(o.Noise):
+		return fmt.Errorf("noise: expected a number of at least 0, found %g", o.Noise)
+	case !share(o.RouterStd):
+		return fmt.Errorf("router-std: expected a number of at least 0, found %g", o.RouterStd)
+	case !(o.Drop >= 0 && o.Drop <= 1):
+		return fmt.Errorf("drop: expected a share of 0 to 1, found %g", o.Drop)
+	case u.way.weighted && o.TopK != 0:
+		return fmt.Errorf("top-k: expected with a model that becomes one of several experts a token, found %s, which becomes %s", kind, u.way.to)
+	case !u.way.weighted && (o.Every != 0 || o.Capacity != 0):
+		return fmt.Errorf("every and capacity: expected with t5, found %s", kind)
+	case o.TopK < 0 || o.TopK > o.Experts:
+		return fmt.Errorf("top-k: expected 1 to the %d experts, found %d", o.Experts, o.TopK)
+	case o.Capacity < 0:
+		return fmt.Errorf("capacity: expected a number above 0, found %d", o.Capacity)
+	}
+	if o.TopK == 0 {
+		o.TopK = 2
+	}
+	if o.Every == 0 {
+		o.Every = 1
+		if u.way.weighted {
+			o.Every = 2
 		}
 	}
-	if strings.HasPrefix(act, "gated") {
-		return nil, fmt.Errorf("%s: config.json: feed_forward_proj: expected an MLP without a gate, as Switch Transformers has, found %q", u.src.Path, act)
+	if o.Capacity == 0 {
+		o.Capacity = 512
 	}
-	encoder, err := cfg.Int("num_layers")
-	if err != nil {
-		return nil, err
-	}
-	decoder := encoder
-	if cfg.Has("num_decoder_layers") {
-		if decoder, err = cfg.Int("num_decoder_layers"); err != nil {
-			return nil, err
-		}
-	}
-	set := func(key string, v any) {
-		if err == nil {
-			err = cfg.Set(key, v)
-		}
-	}
-	for _, stack := range []struct {
-		key    string
-		layers int
-	}{{"num_sparse_encoder_layers", encoder}, {"num_sparse_decoder_layers", decoder}} {
-		// transformers has the number of sparse layers and takes their distance
-		// from it.
-		sparse := stack.layers / u.o.Every
-		if u.o.Every < 1 || sparse < 1 || stack.layers/sparse != u.o.Every {
-			return nil, fmt.Errorf("every: expected a distance that a number of sparse layers among %d gives (%d divided by 1, 2, …, rounded down), found %d", stack.layers, stack.layers, u.o.Every)
-		}
-		set(stack.key, sparse)
-	}
-	for _, key := range []string{"feed_forward_proj", "is_gated_act", "_name_or_path", "scale_decoder_outputs"} {
-		cfg.Delete(key)
-	}
-	set("model_type", "switch_transformers")
-	architecture := "SwitchTransformersForConditionalGeneration"
-	if slices.ContainsFunc(u.src.Weights.Names(), func(name string) bool { return strings.HasPrefix(name, "classification_head.") }) {
-		architecture = "SwitchTransformersForSequenceClassification" // ours: transformers has none
-	}
-	set("architectures", []string{architecture})
-	set("dense_act_fn", act)
-	set("num_experts", u.o.Experts)
-	set("expert_capacity", u.o.Capacity)
-	set("router_bias", false)
-	set("router_dtype", "float32")
-	set("router_jitter_noise", 0.01)
-	set("router_ignore_padding_tokens", false)
-	set("router_z_loss_coef", 0.001)
-	set("router_aux_loss_coef", 0.001)
-	set("add_router_probs", false)
-	return cfg, err
+	return nil
 }
 
-func orNothing(raw []byte) string {
-	if raw == nil {
-		return "nothing"
-	}
-	return string(raw)
-}
-
-// mlp says of a tensor that is a matrix of an MLP what the MLP's name is in
-// Switch, which matrix it is and whether the layer is to be sparse.
-func (u *upcycler) mlp(name string) (mlp, matrix string, sparse, ok bool) {
-	m := t5MLP.FindStringSubmatch(name)
-	if m == nil {
-		return "", "", false, false
-	}
-	layer, err := strconv.Atoi(m[2])
-	mlp = fmt.Sprintf("%s.block.%s.layer.%s.mlp", m[1], m[2], m[3])
-	return mlp, m[4], err == nil && (u.o.Every == 1 || layer%u.o.Every == 1), true
-}
-
-// plainName is a tensor's name without the prefix that it has in a T5 with a
-// label head; Switch has none.
-func plainName(name string) string { return strings.TrimPrefix(name, "transformer.") }
-
-func expertName(mlp string, e int, matrix string) string {
-	return fmt.Sprintf("%s.experts.expert_%d.%s.weight", mlp, e, matrix)
-}
-
-func routerName(mlp string) string { return mlp + ".router.classifier.weight" }
+// sparse tells whether a layer gets a mixture.
+func (u *upcycler) sparse(layer int) bool { return u.o.Every == 1 || layer%u.o.Every == 1 }
 
 func (u *upcycler) specs() ([]checkpoint.Spec, error) {
 	var specs []checkpoint.Spec
 	for _, name := range u.src.Weights.Names() {
 		t, _ := u.src.Weights.Tensor(name)
 		s := t.Spec()
-		mlp, matrix, sparse, ok := u.mlp(name)
+		mixture, matrix, layer, ok := u.way.mlp(name)
 		switch {
 		case !ok:
-			s.Name = plainName(name)
+			s.Name = u.way.other(name)
 			specs = append(specs, s)
 			continue
 		case !s.DType.IsFloat():
 			return nil, fmt.Errorf("%s: %s: expected F64, F32, F16 or BF16, found %s", u.src.Path, name, s.DType)
 		case len(s.Shape) != 2:
 			return nil, fmt.Errorf("%s: %s: expected a matrix, found shape %v", u.src.Path, name, s.Shape)
-		case !sparse:
-			s.Name = mlp + "." + matrix + ".weight"
+		case !u.sparse(layer):
+			s.Name = u.way.dense(mixture, matrix)
 			specs = append(specs, s)
 			continue
 		}
 		for e := range u.o.Experts {
-			s.Name = expertName(mlp, e, matrix)
+			s.Name = u.way.expert(mixture, e, matrix)
 			specs = append(specs, s)
 		}
-		if matrix == "wi" {
-			u.layers = append(u.layers, mlp)
+		if matrix == u.way.first {
+			u.layers = append(u.layers, mixture)
 			u.hidden = s.Shape[1]
-			specs = append(specs, checkpoint.Spec{Name: routerName(mlp), DType: s.DType, Shape: []int{u.o.Experts, u.hidden}})
+			specs = append(specs, checkpoint.Spec{Name: u.way.router(mixture), DType: s.DType, Shape: []int{u.o.Experts, u.hidden}})
 		}
 	}
 	if len(u.layers) == 0 {
-		return nil, fmt.Errorf("%s: expected MLPs such as encoder.block.1.layer.1.DenseReluDense.wi.weight, found none", u.src.Path)
+		return nil, fmt.Errorf("%s: expected MLPs under the names of a %s, found none", u.src.Path, u.way.from)
 	}
-	slices.Sort(u.layers)
+	slices.SortFunc(u.layers, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 	return specs, nil
 }
 
@@ -271,27 +244,29 @@ func (u *upcycler) write(ctx context.Context, w *checkpoint.Writer) error {
 
 // writeTensor copies a tensor, or writes what becomes of an MLP's matrix.
 func (u *upcycler) writeTensor(w *checkpoint.Writer, t *checkpoint.Tensor) error {
-	mlp, matrix, sparse, ok := u.mlp(t.Name)
+	mixture, matrix, layer, ok := u.way.mlp(t.Name)
 	if !ok {
-		return w.Copy(plainName(t.Name), t)
+		return w.Copy(u.way.other(t.Name), t)
 	}
 	values := make([]float32, t.Elements())
 	if err := t.ReadFloat32(values); err != nil {
 		return fmt.Errorf("%s: %w", u.src.Path, err)
 	}
-	if !sparse {
-		return w.WriteFloat32(mlp+"."+matrix+".weight", values)
+	if !u.sparse(layer) {
+		return w.WriteFloat32(u.way.dense(mixture, matrix), values)
 	}
 	scale := float32(1)
-	if matrix == "wo" {
+	if u.way.weighted && matrix == u.way.down {
 		scale = float32(u.o.Experts)
 	}
 	std := u.o.Noise * math.Sqrt(kernel.SumSquares(values)/float64(len(values)))
 	expert := make([]float32, len(values))
 	for e := range u.o.Experts {
-		name := expertName(mlp, e, matrix)
+		name := u.way.expert(mixture, e, matrix)
 		rng := u.random(name)
-		for i, v := range values {
+		copy(expert, values)
+		u.redraw(expert, t.Shape, mixture, matrix, e, rng)
+		for i, v := range expert {
 			if std > 0 {
 				v += float32(std * rng.NormFloat64())
 			}
@@ -301,8 +276,8 @@ func (u *upcycler) writeTensor(w *checkpoint.Writer, t *checkpoint.Tensor) error
 			return err
 		}
 	}
-	if matrix == "wi" {
-		name := routerName(mlp)
+	if matrix == u.way.first {
+		name := u.way.router(mixture)
 		rng := u.random(name)
 		router := make([]float32, u.o.Experts*u.hidden)
 		for i := range router {
@@ -311,6 +286,33 @@ func (u *upcycler) writeTensor(w *checkpoint.Writer, t *checkpoint.Tensor) error
 		return w.WriteFloat32(name, router)
 	}
 	return nil
+}
+
+// redraw draws an expert's dropped units anew in one of its matrices, from the normal
+// distribution of the values that they had there (arXiv 2502.19261, section 3.2).
+func (u *upcycler) redraw(values []float32, shape []int, mixture, matrix string, e int, rng *rand.Rand) {
+	units, step, length := shape[0], 1, shape[1]
+	if matrix == u.way.down {
+		units, step, length = shape[1], shape[1], shape[0]
+	}
+	dropped := u.random(fmt.Sprintf("%s %d units", mixture, e)).Perm(units)[:int(math.Round(u.o.Drop*float64(units)))]
+	each := func(f func(v *float32)) {
+		for _, k := range dropped {
+			start := k
+			if step == 1 {
+				start = k * length
+			}
+			for i := range length {
+				f(&values[start+i*step])
+			}
+		}
+	}
+	var sum, squares float64
+	each(func(v *float32) { sum += float64(*v); squares += float64(*v) * float64(*v) })
+	n := float64(len(dropped) * length)
+	mean := sum / n
+	std := math.Sqrt(max(0, squares/n-mean*mean))
+	each(func(v *float32) { *v = float32(mean + std*rng.NormFloat64()) })
 }
 
 // random is a stream of the seed for one tensor, the same whatever else is made.

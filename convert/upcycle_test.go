@@ -13,6 +13,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/golden"
 )
 
 // writeT5 writes a checkpoint with the tensors of a T5's MLPs and one other, of
@@ -152,8 +153,8 @@ func TestUpcycleRefusals(t *testing.T) {
 		with         func(o *UpcycleOptions)
 		want         string
 	}{
-		{"no T5", `{"model_type": "bert"}`, nil, `config.json: model_type: expected "t5", found "bert"`},
-		{"no type", `{}`, nil, `config.json: model_type: expected "t5", found nothing`},
+		{"no T5", `{"model_type": "bert"}`, nil, `config.json: model_type: expected llama, mistral, qwen3, t5, found "bert"`},
+		{"no type", `{}`, nil, `config.json: model_type: expected llama, mistral, qwen3, t5, found nothing`},
 		{"gated", strings.Replace(t5Config, `"relu"`, `"gated-gelu"`, 1), nil, `expected an MLP without a gate, as Switch Transformers has, found "gated-gelu"`},
 		{"fused", strings.Replace(t5Config, `{`, `{"mlpfusion": {"version": 1},`, 1), nil, "expected an original model"},
 		{"no layers", strings.Replace(t5Config, `"num_layers"`, `"layers"`, 1), nil, `key "num_layers": expected a whole number, found no such key`},
@@ -246,5 +247,78 @@ func TestUpcyclePeer(t *testing.T) {
 			t.Fatal(err)
 		}
 		compare(from, from+" exported", rounding, 60)
+	}
+}
+
+// TestUpcycleDecoder: of a decoder whose experts' weights sum to 1, exact copies compute
+// what the dense model does, whatever the router says; noise and units drawn anew set the
+// experts apart.
+func TestUpcycleDecoder(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name   string
+		o      UpcycleOptions
+		same   bool
+		differ int // rows of an expert's first matrix that are not the dense one's
+	}{
+		{"copies", UpcycleOptions{Experts: 4, TopK: 2, RouterStd: 1}, true, 0},
+		{"drop", UpcycleOptions{Experts: 4, RouterStd: 1, Drop: 0.5}, false, 24},
+	} {
+		out := filepath.Join(dir, c.name)
+		from := filepath.Join(testdata, "llama-3")
+		r, err := Upcycle(context.Background(), openDir(t, from), out, c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Family != "mixtral" || len(r.Layers) != 3 {
+			t.Errorf("%s: %+v", c.name, r)
+		}
+		got, want := forward(t, out), forward(t, from)
+		if difference := golden.Largest(got, want); c.same != (difference <= 1e-5) {
+			t.Errorf("%s: logits differ by %g", c.name, difference)
+		}
+		made, dense := openDir(t, out), openDir(t, from)
+		read := func(d *checkpoint.Dir, name string) ([]float32, int) {
+			x, ok := d.Weights.Tensor(name)
+			if !ok {
+				t.Fatalf("no %s, only %v", name, d.Weights.Names())
+			}
+			v := make([]float32, x.Elements())
+			if err := x.ReadFloat32(v); err != nil {
+				t.Fatal(err)
+			}
+			return v, x.Shape[1]
+		}
+		var drawn [2][]int
+		for e := range drawn {
+			a, cols := read(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w1.weight")
+			b, _ := read(dense, "model.layers.1.mlp.gate_proj.weight")
+			down, units := read(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w2.weight")
+			was, _ := read(dense, "model.layers.1.mlp.down_proj.weight")
+			for k := range units {
+				changed := !slices.Equal(a[k*cols:(k+1)*cols], b[k*cols:(k+1)*cols])
+				if changed != (down[k] != was[k]) {
+					t.Errorf("%s: unit %d of expert %d is drawn anew in one matrix alone", c.name, k, e)
+				}
+				if changed {
+					drawn[e] = append(drawn[e], k)
+				}
+			}
+		}
+		if len(drawn[0]) != c.differ || c.differ > 0 && slices.Equal(drawn[0], drawn[1]) {
+			t.Errorf("%s: units %v are drawn anew, want %d, others in each expert", c.name, drawn, c.differ)
+		}
+	}
+	for _, c := range []struct {
+		o    UpcycleOptions
+		want string
+	}{
+		{UpcycleOptions{Experts: 4, Every: 2}, "every and capacity: expected with t5, found llama"},
+		{UpcycleOptions{Experts: 4, TopK: 5}, "top-k: expected 1 to the 4 experts, found 5"},
+		{UpcycleOptions{Experts: 4, Drop: 1.5}, "drop: expected a share of 0 to 1, found 1.5"},
+	} {
+		if _, err := Upcycle(context.Background(), openDir(t, filepath.Join(testdata, "llama-3")), filepath.Join(dir, "x"), c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
 	}
 }
