@@ -53,7 +53,8 @@ func (b *Block) Gated() bool { return b.Gate.Name != "" }
 
 // Units is Arch.Units for the block as it is.
 func (b *Block) Units(share float64) int {
-	return b.WidthTimes * unitsOf(share, b.Width/b.WidthTimes, b.multiple)
+	parts := max(1, b.WidthTimes)
+	return parts * unitsOf(share, b.Width/parts, b.multiple)
 }
 
 // Share is the block's share of its layer's tokens, were they even among experts.
