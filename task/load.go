@@ -353,17 +353,22 @@ func (r *row) example() Example {
 		Place: fmt.Sprintf("%s: %s %d", filepath.Base(r.path), r.unit, r.line)}
 }
 
-// maxData bounds the rows of one file in memory, in bytes: a small Parquet file
-// can hold any number of equal rows.
+// maxData bounds the rows of one file in memory, in bytes. A small Parquet file can
+// hold any number of equal rows: above some size one may expand maxExpansion times.
 const (
-	maxData  = 8 << 30
-	rowBytes = 128
+	maxData      = 8 << 30
+	rowBytes     = 128
+	maxExpansion = 100
 )
+
+// fromExpansion is that size; tests make it smaller.
+var fromExpansion = 1 << 30
 
 // table is an open file of rows.
 type table struct {
 	unit   string   // what its rows are counted in
 	header []string // column names; nil: the file has none
+	bytes  int64    // of a file that is compressed
 	// next returns the number of the next row and its cells; the error is io.EOF
 	// at the end. A cell that the row lacks is not ok.
 	next func() (line int, cell func(column int) (text string, ok bool), err error)
@@ -425,6 +430,9 @@ func (d *Dataset) readTable(path string, f file) ([]row, error) {
 		}
 		if size += len(r.text) + len(r.pair) + rowBytes; size > maxData {
 			return nil, fmt.Errorf("%s: expected at most %d bytes of rows, found more", path, maxData)
+		}
+		if t.bytes > 0 && size > fromExpansion && int64(size) > maxExpansion*t.bytes {
+			return nil, fmt.Errorf("%s: expected rows of at most %d times the file's %d bytes, found more", path, maxExpansion, t.bytes)
 		}
 		switch {
 		case short < 0:

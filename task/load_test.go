@@ -1,16 +1,24 @@
 package task
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
+	"github.com/parquet-go/parquet-go/encoding"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
 
@@ -237,6 +245,178 @@ func TestParquetMismatch(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Every compression and encoding that the library writes passes the check of pages.
+func TestParquetPages(t *testing.T) {
+	type r struct {
+		Text  string  `parquet:"text"`
+		Maybe *string `parquet:"maybe,optional,dict"`
+		Label bool    `parquet:"label"`
+		List  []int64 `parquet:"list"`
+	}
+	long := "a text that comes again and again"
+	rows := make([]r, 5000)
+	for i := range rows {
+		rows[i] = r{Text: fmt.Sprint(long, i%7), Label: i%3 == 0, List: make([]int64, i%4)}
+		if i%5 != 0 {
+			rows[i].Maybe = &long
+		}
+	}
+	for _, codec := range []compress.Codec{&parquet.Uncompressed, &parquet.Snappy, &parquet.Gzip, &parquet.Brotli, &parquet.Zstd, &parquet.Lz4Raw} {
+		for _, version := range []int{1, 2} {
+			for _, encoding := range []encoding.Encoding{&parquet.Plain, &parquet.DeltaLengthByteArray, &parquet.DeltaByteArray, &parquet.RLEDictionary} {
+				var b bytes.Buffer
+				w := parquet.NewGenericWriter[r](&b, parquet.Compression(codec), parquet.DataPageVersion(version), parquet.PageBufferSize(1<<12),
+					parquet.DefaultEncodingFor(parquet.ByteArray, encoding), parquet.DefaultEncodingFor(parquet.Int64, &parquet.DeltaBinaryPacked), parquet.DefaultEncodingFor(parquet.Boolean, &parquet.RLE))
+				if _, err := w.Write(rows); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+				d, err := Load(spec(t, "text"), write(t, map[string]string{"train.parquet": b.String()}), Columns{})
+				if err != nil {
+					t.Fatalf("%s, version %d, %s: %v", codec, version, encoding, err)
+				}
+				if len(d.Train) != len(rows) || d.Train[9].Text != rows[9].Text {
+					t.Errorf("%s, version %d, %s: %d rows, the tenth %q", codec, version, encoding, len(d.Train), d.Train[9].Text)
+				}
+			}
+		}
+	}
+}
+
+// Parquet files made to fill the memory are a sentence.
+func TestParquetHostile(t *testing.T) {
+	type r struct {
+		Label int64  `parquet:"label"`
+		Text  string `parquet:"text,dict"`
+	}
+	pack := func(codec compress.Codec, n int, text string) string {
+		var b bytes.Buffer
+		w := parquet.NewGenericWriter[r](&b, parquet.Compression(codec))
+		for range n {
+			if _, err := w.Write([]r{{1, text}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	// edit rewrites the header of a page and its bytes; the footer is found where it was.
+	edit := func(file string, page func(h *format.PageHeader, data []byte) []byte) string {
+		f, err := parquet.OpenFile(strings.NewReader(file), int64(len(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := f.Metadata()
+		column := &m.RowGroups[0].Columns[1].MetaData // text
+		begin, end := column.DictionaryPageOffset, column.DictionaryPageOffset+column.TotalCompressedSize
+		r := bufio.NewReader(strings.NewReader(file[begin:end]))
+		var out bytes.Buffer
+		out.WriteString(file[:begin])
+		for column.DataPageOffset = 0; ; {
+			var h format.PageHeader
+			if err := thrift.NewDecoder(new(thrift.CompactProtocol).NewReader(r)).Decode(&h); err != nil {
+				break
+			}
+			data := make([]byte, h.CompressedPageSize)
+			if _, err := io.ReadFull(r, data); err != nil {
+				t.Fatal(err)
+			}
+			data = page(&h, data)
+			h.CompressedPageSize, h.CRC = int32(len(data)), 0
+			if h.DataPageHeader.Valid || h.DataPageHeaderV2.Valid {
+				column.DataPageOffset = int64(out.Len())
+			}
+			head, err := thrift.Marshal(new(thrift.CompactProtocol), &h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Write(head)
+			out.Write(data)
+		}
+		column.TotalCompressedSize = int64(out.Len()) - begin
+		m.RowGroups[0].Columns[1].OffsetIndexOffset, m.RowGroups[0].Columns[1].ColumnIndexOffset = 0, 0
+		m.RowGroups[0].Columns[0].OffsetIndexOffset, m.RowGroups[0].Columns[0].ColumnIndexOffset = 0, 0
+		foot, err := thrift.Marshal(new(thrift.CompactProtocol), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(foot)
+		out.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(foot))))
+		out.WriteString("PAR1")
+		return out.String()
+	}
+	dictionary := func(change func(h *format.PageHeader, data []byte) []byte) func(*format.PageHeader, []byte) []byte {
+		return func(h *format.PageHeader, data []byte) []byte {
+			if !h.DictionaryPageHeader.Valid {
+				return data
+			}
+			return change(h, data)
+		}
+	}
+	bomb := func(codec compress.Codec) []byte {
+		out, err := codec.Encode(nil, make([]byte, 64<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	few := func(codec compress.Codec) string { return pack(codec, 3, "a text") }
+	fromExpansion = 1 << 20
+	defer func() { fromExpansion = 1 << 30 }()
+	for name, c := range map[string]struct{ file, say string }{
+		"unchanged":              {edit(few(&parquet.Zstd), func(h *format.PageHeader, data []byte) []byte { return data }), ""},
+		"equal rows":             {pack(&parquet.Zstd, 20_000, strings.Repeat("text ", 200)), "expected rows of at most 100 times the file's"},
+		"a page said to be huge": {edit(few(&parquet.Snappy), dictionary(func(h *format.PageHeader, data []byte) []byte { h.UncompressedPageSize = math.MaxInt32; return data })), "expected at most 268435456 bytes, found 2147483647"},
+		"a page of too few":      {edit(few(&parquet.Zstd), dictionary(func(h *format.PageHeader, data []byte) []byte { h.UncompressedPageSize++; return data })), "expected a page of 11 bytes, found 10"},
+		"values said to be many": {edit(few(&parquet.Zstd), dictionary(func(h *format.PageHeader, data []byte) []byte {
+			h.DictionaryPageHeader.V.NumValues = math.MaxInt32
+			return data
+		})), "expected at most 67108864 values, found 2147483647"},
+		"a bomb of zstd":            {edit(few(&parquet.Zstd), dictionary(func(h *format.PageHeader, data []byte) []byte { return bomb(&parquet.Zstd) })), "expected a page of 10 bytes, found"},
+		"a bomb of gzip":            {edit(few(&parquet.Gzip), dictionary(func(h *format.PageHeader, data []byte) []byte { return bomb(&parquet.Gzip) })), "expected a page of 10 bytes, found more"},
+		"a bomb of brotli":          {edit(few(&parquet.Brotli), dictionary(func(h *format.PageHeader, data []byte) []byte { return bomb(&parquet.Brotli) })), "expected a page of 10 bytes, found more"},
+		"a bomb of snappy":          {edit(few(&parquet.Snappy), dictionary(func(h *format.PageHeader, data []byte) []byte { return []byte("\xff\xff\xff\xff\x0f\x00a") })), "expected a page of 10 bytes, found"},
+		"a broken page of LZ4":      {edit(few(&parquet.Lz4Raw), dictionary(func(h *format.PageHeader, data []byte) []byte { return bytes.Repeat([]byte{0xff}, 20) })), "expected a page of 10 bytes, found"},
+		"a run of many":             {edit(few(&parquet.Uncompressed), runs(1<<30<<1)), "expected runs of at most 3 values, found 1073741824"},
+		"a packed run of many":      {edit(few(&parquet.Uncompressed), runs(1<<27<<1|1)), "expected runs of at most 3 values, found 1073741824"},
+		"many packed runs of a few": {edit(few(&parquet.Uncompressed), runs(1<<1|1, 1<<1|1)), "expected runs of at most 3 values, found 16"},
+	} {
+		dir := write(t, map[string]string{"train.parquet": c.file})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Load(spec(t, "text"), dir, Columns{})
+		runtime.ReadMemStats(&after)
+		if c.say == "" && err == nil {
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), "train.parquet: ") || !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%s: expected an error with %q, found %v", name, c.say, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 48<<20 {
+			t.Errorf("%s: %d bytes were allocated for a file of %d", name, used, len(c.file))
+		}
+	}
+}
+
+// runs puts runs with these heads in the place of a data page's indices.
+func runs(heads ...uint64) func(*format.PageHeader, []byte) []byte {
+	return func(h *format.PageHeader, data []byte) []byte {
+		if h.DictionaryPageHeader.Valid {
+			return data
+		}
+		data = []byte{1} // the bits of an index
+		for _, head := range heads {
+			data = append(binary.AppendUvarint(data, head), 0)
+		}
+		h.UncompressedPageSize = int32(len(data))
+		return data
 	}
 }
 

@@ -260,7 +260,10 @@ func openParquet(f file) (t *table, err error) {
 	if p.NumRows() == 0 {
 		return nil, errEmpty
 	}
-	t = &table{unit: "row"}
+	if err := checkPages(p, f, size); err != nil {
+		return nil, fmt.Errorf("expected a Parquet file: %w", err)
+	}
+	t = &table{unit: "row", bytes: size}
 	var text []func(parquet.Value) (string, bool)
 	for _, path := range p.Schema().Columns() {
 		t.header = append(t.header, strings.Join(path, "."))
