@@ -37,6 +37,10 @@ type Exported struct {
 	SourceBytes        int64   `json:"source_bytes"` // of the weight files
 	Bytes              int64   `json:"bytes"`
 	Difference         float64 `json:"difference"` // largest difference of a logit, source against result
+	// ClusterSize is the mean of P over the units that have one. P is folded into the
+	// down projections: AdamW then moves their columns 1/P_k of what P kept would
+	// (docs/method.md), which this times the learning rate repairs on average.
+	ClusterSize float64 `json:"cluster_size,omitempty"`
 }
 
 // Export writes a checkpoint that plain transformers loads: P multiplied into
@@ -115,6 +119,19 @@ func (e *exporter) readScales() error {
 			}
 			e.scale[b] = p
 		}
+	}
+	var sum float64
+	units := 0
+	for _, b := range e.blocks {
+		if p := e.scale[b]; p != nil {
+			for _, k := range e.units(b) {
+				sum += float64(p[k])
+				units++
+			}
+		}
+	}
+	if units > 0 {
+		e.result.ClusterSize = sum / float64(units)
 	}
 	return nil
 }

@@ -100,6 +100,9 @@ func showExported(w io.Writer, from, out string, r *convert.Exported) {
 	fmt.Fprintf(w, "  %s: every block has %d units; logits differ from the source's by at most %.1e\n", out, r.Width, r.Difference)
 	fmt.Fprintf(w, "  %s parameters, %s before compression (%s); a file of %s, where %s has %s\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)),
 		change(float64(r.OriginalParameters), float64(r.Parameters)), bytesText(r.Bytes), from, bytesText(r.SourceBytes))
+	if r.ClusterSize > 0 {
+		fmt.Fprintf(w, "  to train on elsewhere: P lies in the down projections now, which want %.3g times the others' learning rate (on average; --remote-code keeps P and is exact)\n", r.ClusterSize)
+	}
 }
 
 func showWithCode(w io.Writer, out string, r *convert.Exported) {
