@@ -11,7 +11,7 @@ func init() {
 		implied: func(m *MLP, o *Options) {
 			o.Select, o.Refit = true, true
 			if o.Fit == 0 {
-				o.Fit = fitSteps(m.Width, o.Width)
+				o.Fit = fitSteps(m, o.Width)
 			}
 		}})
 }

@@ -9,25 +9,39 @@ import (
 
 const (
 	fitBatch = 512
-	fitCache = 16384
-	fitRate  = 0.05
+	fitCache = 32768
 )
 
-// fitSteps is how many steps calibrated makes for c of width units: 300 up to a
+// fitSteps is how many steps calibrated makes for c of m's units: 300 up to a
 // sixteenth of them, and then fewer, since a step takes time in proportion to c
-// and the later ones gain little.
-func fitSteps(width, c int) int { return min(300, max(100, 300*width/(16*c))) }
+// and the later ones gain little. A gated block goes on gaining: always 300.
+func fitSteps(m *MLP, c int) int {
+	if m.Gate != nil {
+		return 300
+	}
+	return min(300, max(100, 300*m.Width/(16*c)))
+}
+
+// fitRate is the first step's length, in root mean squares of a tensor's own values,
+// so that it suits any model. Where gate and up multiply, longer steps lose what they
+// gain.
+func fitRate(m *MLP) float64 {
+	if m.Gate != nil {
+		return 0.02
+	}
+	return 0.05
+}
 
 // fit descends the squared error of a dense block's output on cached calibration
 // inputs, all its weights together: o.Fit steps of Adam on fitBatch tokens, with
-// bfloat16 products and float32 weights. A
-// step starts at fitRate of the root mean square of the tensor's own values, so
-// that it suits any model, and falls linearly to 0. P takes no part: the down
-// projection moves with P folded in and is divided by it again.
+// bfloat16 products and float32 weights. A step starts at fitRate and falls linearly
+// to 0. P takes no part: the down projection moves with P folded in and is divided by
+// it again.
 //
 // The first fitCache tokens are kept with the original's outputs, so that memory
-// does not grow with the number of sentences. A fit that ends worse on the first
-// sample of them than it began is undone.
+// does not grow with the number of sentences. A batch is spread over all of them, for
+// neighbours in a text are alike. A fit that ends worse on the first sample of them
+// than it began is undone.
 func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	data, err := record(ctx, m, o)
 	if err != nil {
@@ -39,14 +53,13 @@ func fit(ctx context.Context, m *MLP, b *Block, o Options) error {
 	b.Fold()
 	f := newFitter(&b.MLP, o.Pool)
 	f.prec = kernel.BF16 // the noise of batches is far above its rounding
-	p, batches := m.Hidden, max(1, data.tokens/fitBatch)
+	batches := (data.tokens + fitBatch - 1) / fitBatch
 	for step := range o.Fit {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at := step % batches * fitBatch
-		n := min(fitBatch, data.tokens-at)
-		f.gradients(data.x[at*p:(at+n)*p], data.y[at*p:(at+n)*p], data.weights(at, n), n)
+		x, y, weights, n := data.spread(step%batches, batches)
+		f.gradients(x, y, weights, n)
 		f.step(1 - float64(step)/float64(o.Fit))
 	}
 	b.unfold(scale)
@@ -74,6 +87,27 @@ type recording struct {
 	x, y   []float32
 	weight []float32 // of each token; nil: all count alike
 	tokens int
+
+	batch *recording // of spread
+}
+
+// spread returns every so-manieth token from the first one on. It is overwritten by the
+// next call.
+func (r *recording) spread(first, every int) (x, y, weights []float32, n int) {
+	if r.batch == nil {
+		r.batch = new(recording)
+	}
+	p, b := len(r.x)/r.tokens, r.batch
+	b.x, b.y, b.weight = b.x[:0], b.y[:0], b.weight[:0]
+	for t := first; t < r.tokens; t += every {
+		b.x = append(b.x, r.x[t*p:(t+1)*p]...)
+		b.y = append(b.y, r.y[t*p:(t+1)*p]...)
+		if r.weight != nil {
+			b.weight = append(b.weight, r.weight[t])
+		}
+		n++
+	}
+	return b.x, b.y, b.weight, n
 }
 
 // weights are those of n tokens.
@@ -140,7 +174,7 @@ func newFitter(m *MLP, pool *kernel.Pool) *fitter {
 		n := len(w)
 		f.tensors[i] = fitted{w, make([]float32, n), make([]float32, n), make([]float32, n), 0}
 		if n > 0 {
-			f.tensors[i].rate = fitRate * float32(math.Sqrt(kernel.SumSquares(w)/float64(n)))
+			f.tensors[i].rate = float32(fitRate(m) * math.Sqrt(kernel.SumSquares(w)/float64(n)))
 		}
 	}
 	wide := fitBatch * m.Width

@@ -141,6 +141,29 @@ func TestFitGradients(t *testing.T) {
 	}
 }
 
+// The batches of a fit share out all its tokens, each with its output and weight, and
+// every batch has tokens from the beginning to the end.
+func TestBatchesAreSpread(t *testing.T) {
+	const n, p, batches = 11, 2, 3
+	r := &recording{x: tokens(p, n, 1), y: tokens(p, n, 2), weight: tokens(1, n, 3), tokens: n}
+	got := &recording{x: make([]float32, n*p), y: make([]float32, n*p), weight: make([]float32, n)}
+	for k := range batches {
+		x, y, weights, rows := r.spread(k, batches)
+		if rows < n/batches || rows > n/batches+1 || len(weights) != rows {
+			t.Errorf("batch %d of %d: %d tokens and %d weights of %d", k, batches, rows, len(weights), n)
+		}
+		for i, w := range weights {
+			at := k + i*batches
+			copy(got.x[at*p:], x[i*p:(i+1)*p])
+			copy(got.y[at*p:], y[i*p:(i+1)*p])
+			got.weight[at] = w
+		}
+	}
+	golden.Near(t, "inputs", got.x, r.x, 0)
+	golden.Near(t, "outputs", got.y, r.y, 0)
+	golden.Near(t, "weights", got.weight, r.weight, 0)
+}
+
 func TestFitRefusesOtherForms(t *testing.T) {
 	m := randomMLP(rand.New(rand.NewPCG(1, 1)), 4, 8, false, true)
 	o := Options{Width: 4, Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}, Fit: 3}

@@ -33,12 +33,12 @@ func (d *dataFlags) length(spec task.Spec) int {
 	return d.maxLength
 }
 
-const calibrationRowsHelp = "training texts to calibrate on, their labels unused, 0 for all; of task lm sequences, by default as many as hold 20,480 tokens"
+const calibrationRowsHelp = "training texts to calibrate on, their labels unused, 0 for all; of task lm sequences, by default as many as hold 32,768 tokens"
 
 // calibrationRows is how many texts to calibrate on: rows, but of documents, each of
 // which makes many sequences, a number that takes minutes unless the flag is given.
 func (d *dataFlags) calibrationRows(spec task.Spec, rows int) int {
-	const tokens = 20480
+	const tokens = 32768
 	if f := d.flags.Lookup("calibration-rows"); spec.Documents && f != nil && !f.Changed {
 		return max(1, tokens/d.length(spec))
 	}
