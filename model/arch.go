@@ -43,9 +43,11 @@ type Arch struct {
 	LogitScale    float32 // of a language model's logits
 	LogitCap      float32 // bounds them, see nn.Tape.Softcap; 0: they have no bound
 
-	names      names      // of the tensors of a stack
-	classifier classifier // the head for labels
-	seq2seq    *seq2seq   // of an encoder–decoder; else nil
+	names names // of the tensors of a stack
+	// unusedLayers are so many more than Layers that a checkpoint may have, for other uses.
+	unusedLayers int
+	classifier   classifier // the head for labels
+	seq2seq      *seq2seq   // of an encoder–decoder; else nil
 }
 
 // Attention describes a layer's self-attention.
@@ -59,6 +61,7 @@ type Attention struct {
 	Softcap       float32  // bounds the scores; 0: they have no bound
 	Rope          *nn.Rope // of queries and keys; nil: none
 	QKNorm        QKNorm
+	Latent        *Latent // of DeepSeek's kind, whose heads are wide as its Plain and Turned together; nil: not
 	Clip          float32 // bounds queries, keys and values to ±Clip; 0: they have no bound
 }
 
@@ -159,7 +162,8 @@ type mixtureNames struct {
 	gateUpStack    string // within the layer, as the next two; with .weight where it has that
 	downStack      string
 	otherRouter    string // the router's name beside stacks
-	shared         string // within the mixture, as the next
+	correction     string // of the choice, as the next two within the mixture
+	shared         string
 	sharedGate     string
 	stacked        bool
 }

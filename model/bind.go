@@ -203,7 +203,7 @@ func (s *Source) bind(newHead bool) error {
 		if used[name] || slices.ContainsFunc(f.buffers, within) {
 			continue
 		}
-		if !slices.ContainsFunc(f.unused, within) {
+		if !slices.ContainsFunc(f.unused, within) && !s.Config.unusedLayer(name) {
 			problems = append(problems, fmt.Sprintf("%s: expected no such tensor in a %s model", name, s.Dir.Config.Raw("model_type")))
 			continue
 		}
@@ -220,6 +220,16 @@ func (s *Source) bind(newHead bool) error {
 		return errors.New(s.Dir.Path + ": " + strings.Join(problems, "; "))
 	}
 	return nil
+}
+
+// unusedLayer tells whether a tensor belongs to a layer after the last.
+func (a *Arch) unusedLayer(name string) bool {
+	for i := range a.unusedLayers {
+		if strings.HasPrefix(name, fmt.Sprintf(a.names.layer, a.Layers+i)+".") {
+			return true
+		}
+	}
+	return false
 }
 
 // lookup finds a tensor under its name, without the family's prefix as a base

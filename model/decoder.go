@@ -33,6 +33,13 @@ func decoderFamily(class string, arch func(r *reader) *Arch) *family {
 	}
 }
 
+// withoutLabels takes away the head that transformers has no class for.
+func (f *family) withoutLabels() *family {
+	delete(f.architectures, Classification)
+	delete(f.architectures, Regression)
+	return f
+}
+
 // decoderArch makes Llama's description of the keys, which have been read: RMS norms
 // before attention and a gated MLP, no biases. end are the ids that end a text where
 // config.json names none.

@@ -98,10 +98,12 @@ func WidthKey(modelType string) string { return families[modelType].widthKey }
 // the heads that its family has, and without a head.
 func (c *Config) AutoClasses() map[string]string {
 	heads := families[c.Type].architectures
-	labels := heads[Classification]
-	m := map[string]string{
-		"AutoModel":                          strings.TrimSuffix(labels, "ForSequenceClassification") + "Model",
-		"AutoModelForSequenceClassification": labels,
+	m := map[string]string{}
+	if class, ok := heads[Classification]; ok {
+		m["AutoModel"] = strings.TrimSuffix(class, "ForSequenceClassification") + "Model"
+		m["AutoModelForSequenceClassification"] = class
+	} else {
+		m["AutoModel"] = strings.TrimSuffix(heads[LanguageModel], "ForCausalLM") + "Model"
 	}
 	language := "AutoModelForCausalLM"
 	if c.TwoStacks() {

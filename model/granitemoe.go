@@ -45,5 +45,5 @@ func init() {
 			gateUpStack: "block_sparse_moe.input_linear.weight", downStack: "block_sparse_moe.output_linear.weight", stacked: true,
 		}
 		return a
-	}))
+	}).withoutLabels())
 }

@@ -108,6 +108,8 @@ type mixture struct {
 	*Mixture
 	decoder bool // of an encoder–decoder's second stack
 	router  *nn.Linear
+	bias    []float32 // of its choice; nil: none
+	choice  nn.Router // of the last forward
 	experts []*MLP
 	shared  *MLP         // nil: none
 	gate    *nn.Linear   // of the shared expert; nil: none
@@ -161,6 +163,14 @@ func (b *builder) stackMixture(layer int, at func(part string) string) *mixture 
 		return Block{Name: name, Layer: layer, Depth: layer, Gate: matrix(name+"."+n.gate, gateUp), Up: matrix(name+"."+n.up, up),
 			Down: matrix(name+"."+n.down, Place{In: at(n.downStack), Part: e, Parts: experts, Stack: experts})}
 	})
+	for _, e := range m.experts { // as transformers holds them, whatever the file
+		for _, l := range e.Linears() {
+			l.W.Stacked = true
+		}
+	}
+	if n.correction != "" {
+		m.bias = b.fixed(Tensor{Name: at(n.name) + "." + n.correction, Shape: []int{experts}})
+	}
 	if c := &b.cfg.Mixture; c.Shared > 0 {
 		name := at(n.name) + "." + n.shared
 		m.shared = b.mlp(Block{Name: name, Layer: layer, Depth: layer, Gate: Matrix{Name: name + "." + n.gate}, Up: Matrix{Name: name + "." + n.up},
@@ -182,7 +192,9 @@ func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float3
 	t.Prec = kernel.FP32
 	logits := t.Linear(t.Jitter(x, m.Jitter), m.router, kernel.Identity, nil)
 	t.Prec = prec
-	r := t.Route(logits, offsets, &m.Router)
+	m.choice = m.Router
+	m.choice.Bias = m.bias
+	r := t.Route(logits, offsets, &m.choice)
 	m.routing = r
 	m.usage.Dropped += int64(r.Dropped)
 	m.busy.of = m.busy.of[:0]

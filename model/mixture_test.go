@@ -19,7 +19,7 @@ import (
 
 // mixtures are checkpoints of decoders with mixtures of experts
 // (scripts/goldens/mixtures.py), which the tests of language models use too.
-var mixtures = []string{"mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe"}
+var mixtures = []string{"mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "deepseek-v3-halves"}
 
 // TestChoices compares the experts that each token goes to, and their weights, with
 // transformers', and the routers' loss.
@@ -34,11 +34,13 @@ func TestChoices(t *testing.T) {
 			tape.Reset(0)
 			tape.Train = true // keeps what the routers say
 			m.RouterLosses = slices.Contains(g.Names(), "balance_loss")
-			m.Loss(tape, nn.CrossEntropy, g.text("a"), nil)
 			if m.RouterLosses {
+				m.Loss(tape, nn.CrossEntropy, g.text("a"), nil)
 				want := float64(g.Floats("balance_loss")[0])
 				golden.NearValue(t, "balance loss", m.BalanceLoss[0], want, 1e-6*want)
 			}
+			m.ClearUsage()
+			m.ForwardAll(tape, g.text("a"), &model.Output{AllTokens: true})
 			for i, r := range m.Routings() {
 				experts, weights := g.Ints("expert."+strconv.Itoa(i)), g.Floats("weight."+strconv.Itoa(i))
 				seen := make([]int64, r.Experts)
@@ -107,6 +109,13 @@ func TestRouterKeys(t *testing.T) {
 		{"qwen2-moe", "decoder_sparse_step", "-1", "decoder_sparse_step: expected between 1 and"},
 		{"olmoe", "clip_qkv", "0", "clip_qkv: expected a number above 0, found 0"},
 		{"granitemoe", "logits_scaling", "-2", "logits_scaling: expected a number above 0, found -2"},
+		{"deepseek-v2", "scoring_func", `"sigmoid"`, "expected norm_topk_prob false and scoring_func softmax, found false and sigmoid"},
+		{"deepseek-v2", "topk_method", `"noaux_tc"`, "topk_method: expected greedy or group_limited_greedy, found"},
+		{"deepseek-v3", "n_group", "3", "n_routed_experts: expected a multiple of n_group, 3, found 8"},
+		{"deepseek-v3", "num_experts_per_tok", "5", "num_experts_per_tok: expected at most the 4 experts of topk_group groups, found 5"},
+		{"deepseek-v3", "v_head_dim", "15", "v_head_dim: expected at most the 14 of queries and keys, found 15"},
+		{"deepseek-v3", "num_key_value_heads", "2", "num_key_value_heads: expected num_attention_heads, 4, found 2"},
+		{"deepseek-v3", "n_shared_experts", "0", "n_shared_experts: expected between 1 and"},
 		{"granitemoe", "norm_topk_prob", "false", "norm_topk_prob: expected true, found false"},
 	} {
 		text, err := os.ReadFile(filepath.Join("testdata", c.of, "config.json"))
@@ -122,5 +131,21 @@ func TestRouterKeys(t *testing.T) {
 		if _, err := model.ParseConfig(text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s with %s %s: %v, want %q", c.of, c.key, c.value, err, c.want)
 		}
+	}
+}
+
+// TestPredictingLayers loads a DeepSeek-V3 whose file has, after the last layer, the one
+// that predicts a token further on: it is not used.
+func TestPredictingLayers(t *testing.T) {
+	of := func(layer string) *checkpoint.Dir {
+		return variant(t, "deepseek-v3", func(c *changed) {
+			c.tensors["model.layers."+layer+".eh_proj.weight"] = floats{[]int{1}, []float32{1}}
+		})
+	}
+	if _, _, report := logits(t, of("3"), model.LoadOptions{}); !slices.Equal(report.Unused, []string{"model.layers.3.eh_proj.weight"}) {
+		t.Errorf("unused are %q", report.Unused)
+	}
+	if _, _, err := model.Load(of("4"), model.LoadOptions{}); err == nil || !strings.Contains(err.Error(), "model.layers.4.eh_proj.weight: expected no such tensor") {
+		t.Errorf("a second such layer: %v", err)
 	}
 }

@@ -30,5 +30,5 @@ func init() {
 		return a
 	})
 	f.aliases = map[string]string{"num_local_experts": "num_experts"}
-	register("olmoe", f)
+	register("olmoe", f.withoutLabels())
 }

@@ -26,6 +26,7 @@ type stackLayer struct {
 	attn, ffn    sublayer
 	qNorm, kNorm *nn.RMSNorm
 	qkv          *nn.Linear // queries, keys and values as one
+	latent       *latent    // in place of all that
 	q, kv        *nn.Linear // of a last layer in which few tokens are queries, apart
 	out          *nn.Linear
 	mlp          *MLP // or
@@ -81,7 +82,10 @@ func (b *builder) stackLayer(i int) *stackLayer {
 	l := &stackLayer{Attention: &c.Attention[i]}
 	l.attn.before = b.norm(at(n.attnNorms.before))
 	width, kv := l.Width(), l.KVWidth()
-	if len(n.qkv) == 1 {
+	if l.Latent != nil {
+		l.latent = b.latent(l.Attention, at)
+		width = l.Heads * l.Latent.Value
+	} else if len(n.qkv) == 1 {
 		l.qkv = b.linear(c.Hidden, width+2*kv, l.Bias, Normal, at(n.qkv[0]))
 	} else {
 		l.qkv = b.stacked(c.Hidden, l.Bias, Normal, []string{at(n.qkv[0]), at(n.qkv[1]), at(n.qkv[2])}, []int{width, kv, kv})
@@ -186,6 +190,8 @@ func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows [
 	width, kvWidth := l.Width(), l.KVWidth()
 	var q, k, v nn.Heads
 	switch {
+	case l.latent != nil:
+		q, k, v = l.latent.project(t, x, m.places(in))
 	case l.qkv != nil:
 		q.X = t.Linear(x, l.qkv, kernel.Identity, nil)
 		k, v = nn.Heads{X: q.X, Start: width}, nn.Heads{X: q.X, Start: width + kvWidth}
@@ -209,7 +215,7 @@ func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows [
 	if l.Clip != 0 {
 		t.Clamp(q.X, l.Clip)
 	}
-	if l.Rope != nil {
+	if l.Rope != nil && l.latent == nil {
 		t.Rotate(q, l.Heads+l.KVHeads, l.Dim, l.Rope, m.places(in))
 	}
 	queries := in.Offsets
@@ -219,6 +225,9 @@ func (m *stack) attend(t *nn.Tape, i int, x, asked *nn.Tensor, in *Input, rows [
 	ctx := t.Attention(q, k, v, queries, in.Offsets, opt)
 	if rows != nil && ctx.Rows > len(rows) {
 		ctx = t.Rows(ctx, m.last.picked)
+	}
+	if l.latent != nil {
+		ctx = l.latent.narrow(t, ctx)
 	}
 	return ctx
 }

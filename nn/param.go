@@ -27,6 +27,10 @@ type Weight struct {
 	// packed is Data as Linear multiplies by it, see Pack.
 	packed *kernel.Packed
 
+	// Stacked tells that it is part of a stack, of which a step always reaches something:
+	// where it does not reach the weight, the gradient is zero rather than none.
+	Stacked bool
+
 	whole *Weight // of which this is a view, from an element on
 	from  int
 

@@ -24,6 +24,9 @@ func NewRope(frequencies []float32, factor float32, interleaved bool) *Rope {
 	return &Rope{frequencies: frequencies, factor: factor, interleaved: interleaved}
 }
 
+// Interleaved returns the same rotation with pair i at elements 2i and 2i+1.
+func (r *Rope) Interleaved() *Rope { return NewRope(r.frequencies, r.factor, true) }
+
 // upTo returns the table of positions below n at least. It at least doubles when it
 // grows. Angles are rounded to float32 as transformers does.
 func (r *Rope) upTo(n int) []float32 {

@@ -51,6 +51,7 @@ type Tape struct {
 	gateds     slab[gated]
 	gateRows   slab[gateRows]
 	clamps     slab[clamp]
+	headsOf    slab[heads]
 	scales     slab[scaled]
 	lowRanks   slab[lowRank]
 	rmsNorms   slab[rmsNorm]
@@ -101,6 +102,7 @@ func (t *Tape) Reset(step int) {
 	t.gateds.reset()
 	t.gateRows.reset()
 	t.clamps.reset()
+	t.headsOf.reset()
 	t.scales.reset()
 	t.lowRanks.reset()
 	t.rmsNorms.reset()

@@ -117,6 +117,9 @@ func (o *Optimizer) Norm() float64 { return o.norm }
 // Step applies the gradients at the given learning rate.
 func (o *Optimizer) Step(lr float64) {
 	for _, s := range o.states {
+		if s.p.Weight.Stacked {
+			s.p.Weight.SettleGrad()
+		}
 		s.skip = !s.p.Weight.Reached()
 	}
 	scale := 1.0

@@ -27,6 +27,8 @@ from common import ROOT, main
 
 SMALL = decoders.SMALL | dict(hidden_size=24, intermediate_size=20, num_hidden_layers=2, max_position_embeddings=40)
 
+LATENT = dict(num_key_value_heads=4, kv_lora_rank=10, qk_nope_head_dim=8, qk_rope_head_dim=6, v_head_dim=7, moe_intermediate_size=10, first_k_dense_replace=1)
+YARN = decoders.rope("yarn", 100.0, factor=4.0, original_max_position_embeddings=10, mscale=0.9, mscale_all_dim=0.7)
 LOSS = dict(output_router_logits=True, router_aux_loss_coef=0.3)
 # Each is a family and its options.
 MODELS = {
@@ -35,6 +37,10 @@ MODELS = {
     "qwen3-moe": ("qwen3_moe", LOSS | dict(num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, moe_intermediate_size=10, decoder_sparse_step=2, head_dim=12, num_hidden_layers=3, use_sliding_window=True, sliding_window=6)),
     "olmoe": ("olmoe", LOSS | dict(num_experts=6, num_experts_per_tok=3, intermediate_size=12, clip_qkv=1.2)),
     "granitemoe": ("granitemoe", LOSS | dict(num_local_experts=4, intermediate_size=12, embedding_multiplier=1.7, attention_multiplier=0.3, residual_multiplier=0.6, logits_scaling=1.4, tie_word_embeddings=True)),
+    "deepseek-v2": ("deepseek_v2", LATENT | dict(rms_norm_eps=1e-3, q_lora_rank=None, n_routed_experts=6, num_experts_per_tok=3, n_shared_experts=2, routed_scaling_factor=1.3)),
+    "deepseek-v2-groups": ("deepseek_v2", LATENT | YARN | dict(q_lora_rank=10, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=1, n_group=4, topk_group=2, topk_method="group_limited_greedy", attention_bias=True)),
+    "deepseek-v3": ("deepseek_v3", LATENT | YARN | dict(q_lora_rank=10, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=1, n_group=4, topk_group=2, num_hidden_layers=3)),
+    "deepseek-v3-halves": ("deepseek_v3", LATENT | dict(q_lora_rank=None, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=2, n_group=1, topk_group=1, norm_topk_prob=False, rope_interleave=False)),
 }  # fmt: skip
 PARTS = {"mixtral": ("w1", "w3", "w2")}  # of an expert the names of gate, up and down, where they are others
 RENAMED = {"mixtral": (".mlp.", ".block_sparse_moe."), "granitemoe": (".router.", ".router.layer.")}
@@ -60,6 +66,11 @@ class Watch:
             for k, name in enumerate(("expert", "weight")):
                 g[f"{name}.{i}"] = torch.cat([t[k] for t in texts])
         return g
+
+
+def correction_biases(model):
+    """What is added to the scores of experts when they are chosen: no parameters."""
+    return [b for name, b in model.named_buffers() if name.endswith("e_score_correction_bias")]
 
 
 def run(model, data):
@@ -104,6 +115,8 @@ def write_all(out):
     for seed, (name, (family, options)) in enumerate(MODELS.items(), start=90):
         config = AutoConfig.for_model(family, **SMALL | options)
         model = classifiers.randomise(AutoModelForCausalLM.from_config(config, attn_implementation="eager", experts_implementation="eager"), seed)
+        for b in correction_biases(model):
+            b.copy_(0.2 * torch.randn(b.shape, generator=torch.Generator().manual_seed(seed)))
         model.save_pretrained(out / name)
         if name in STACKED:
             model.save_pretrained(out / f"{name}-stacked", save_original_format=False)
