@@ -56,14 +56,14 @@ func (t *Template) Encode(tok tokenize.Tokenizer, messages []Message, loss Loss,
 	}
 	var rows []Row
 	for n := range answerCount(messages) {
-		r, err := t.encode(tok, firstAnswers(messages, n+1), OnLast, length)
-		if err != nil {
+		if r, err = t.encode(tok, firstAnswers(messages, n+1), OnLast, length); err != nil {
 			return nil, err
 		}
 		if n == 0 || len(r.IDs) > len(rows[len(rows)-1].IDs) { // not cut to the one before
 			rows = append(rows, r)
 		}
 	}
+	rows[len(rows)-1].Whole = r.Whole
 	return rows, nil
 }
 

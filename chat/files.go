@@ -83,8 +83,9 @@ func choose(name string) string {
 
 // sources are a model's templates by name.
 func sources(model string) (map[string]source, error) {
-	if path := tokenize.GGUFFile(model); path != "" {
-		return ggufSources(path)
+	metadata := tokenize.GGUFFile(model)
+	if metadata == model {
+		return ggufSources(metadata)
 	}
 	found := map[string]source{}
 	path := filepath.Join(model, TemplateFile)
@@ -106,6 +107,9 @@ func sources(model string) (map[string]source, error) {
 	}
 	if len(found) > 0 {
 		return found, nil
+	}
+	if metadata != "" {
+		return ggufSources(metadata)
 	}
 	return configSources(filepath.Join(model, configFile))
 }

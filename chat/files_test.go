@@ -59,6 +59,7 @@ func TestLoad(t *testing.T) {
 	const more = "additional_chat_templates/"
 	file := filepath.Join(write(t, map[string]string{"mine.jinja": "mine"}), "mine.jinja")
 	for _, c := range []struct {
+		model      string // in the folder
 		files      map[string]string
 		name, want string
 		own        bool
@@ -82,8 +83,10 @@ func TestLoad(t *testing.T) {
 		{files: map[string]string{"tokenizer.gguf": metadata(map[string]string{"tokenizer.chat_template": "gguf {{ eos_token }}", "tokenizer.chat_template.rag": "r"}, "A", "B")}, name: "rag", want: "r"},
 		{files: map[string]string{"tokenizer.gguf": metadata(map[string]string{"tokenizer.chat_templates": "no template"}, "A", "B")}, want: "<|im_start|>user\nhiB\n<|im_start|>assistant\n"},
 		{files: map[string]string{"chat_template.jinja": "{% if %}"}, err: "chat_template.jinja: chat template: "},
+		{files: map[string]string{"tokenizer.gguf": metadata(map[string]string{"tokenizer.chat_template": "gguf"}, "A", "B"), "chat_template.jinja": "file"}, want: "file", own: true},
+		{model: "m.gguf", files: map[string]string{"m.gguf": metadata(map[string]string{"tokenizer.chat_template": "gguf"}, "A", "B"), "chat_template.jinja": "file"}, want: "gguf", own: true},
 	} {
-		tmpl, err := Load(write(t, c.files), c.name, tok)
+		tmpl, err := Load(filepath.Join(write(t, c.files), c.model), c.name, tok)
 		if c.err != "" {
 			if err == nil || !regexp.MustCompile(c.err).MatchString(err.Error()) {
 				t.Errorf("%v: found %v, want %s", c.files, err, c.err)
@@ -121,7 +124,7 @@ func TestEnd(t *testing.T) {
 func TestRoleOf(t *testing.T) {
 	for name, want := range map[string]string{"user": User, "Human": User, "gpt": Assistant, "system": System, "tool": "", "narrator": ""} {
 		found, err := RoleOf(name)
-		if found != want || (err == nil) != (want != "") || (err == errTool) != (name == "tool") {
+		if found != want || (err == nil) != (want != "") || (err == ErrTool) != (name == "tool") {
 			t.Errorf("%s: found %q and %v, want %q", name, found, err, want)
 		}
 	}

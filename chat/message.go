@@ -31,17 +31,17 @@ var roles = map[string]string{
 // toolRoles are those of the words of tools, and of the calls to them.
 var toolRoles = []string{"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response", "observation", "ipython"}
 
-// errTool is RoleOf's for what a tool says.
-var errTool = errors.New("a tool's message")
+// ErrTool is RoleOf's for what a tool says.
+var ErrTool = errors.New("a tool's message")
 
-// RoleOf is the role that a name in a file means. Of a tool's it is errTool.
+// RoleOf is the role that a name in a file means. Of a tool's it is ErrTool.
 func RoleOf(name string) (string, error) {
 	plain := strings.ToLower(strings.TrimSpace(name))
 	if role, ok := roles[plain]; ok {
 		return role, nil
 	}
 	if slices.Contains(toolRoles, plain) {
-		return "", errTool
+		return "", ErrTool
 	}
 	return "", fmt.Errorf("expected the role %s, %s or %s, found %q", System, User, Assistant, name)
 }

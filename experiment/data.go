@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mlpfusion/chat"
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/tokenize"
@@ -19,6 +20,7 @@ type taskData struct {
 	cfg         *model.Config
 	head        model.LoadOptions // of the source and what is made of it
 	longest     int               // tokens
+	template    *chat.Template    // of conversations
 	dev         *task.Encoded
 	train       *task.Encoded // of trainSeed
 	trainSeed   uint64
@@ -58,6 +60,11 @@ func (r *Runner) data(name string) (*taskData, error) {
 	if n := d.tok.BaseSize(); n > cfg.Vocab {
 		return nil, fmt.Errorf("%s: expected a tokenizer of at most the model's %d entries, found %d", r.Source.Path, cfg.Vocab, n)
 	}
+	if spec.Chat {
+		if d.template, err = chat.Load(r.Source.Path, "", d.tok); err != nil {
+			return nil, err
+		}
+	}
 	d.head = train.FitHead(d.set, cfg)
 	if d.head.OtherClasses && r.Observer.Note != nil {
 		r.Observer.Note("%s: its classification head is for %s, not for %s: a new one is made", r.Source.Path, strings.Join(cfg.Labels, ", "), strings.Join(d.set.Spec.Labels, ", "))
@@ -76,7 +83,7 @@ func (r *Runner) data(name string) (*taskData, error) {
 // encode tokenizes the first rows of a seeded order of examples, all when rows
 // is 0.
 func (d *taskData) encode(examples []task.Example, seed uint64, rows int) (*task.Encoded, error) {
-	return train.Encode(d.tok, d.set.Spec, d.cfg, examples, train.EncodeOptions{Length: d.longest, Rows: rows, Seed: seed})
+	return train.Encode(d.tok, d.set.Spec, d.cfg, examples, train.EncodeOptions{Length: d.longest, Rows: rows, Seed: seed, Template: d.template})
 }
 
 // trainRows are the training examples of a seed, the last one's kept.

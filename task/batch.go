@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"mlpfusion/chat"
 	"mlpfusion/tokenize"
 )
 
@@ -40,10 +41,12 @@ func (b *Batch) Tokens() int { return len(b.IDs) + len(b.DecoderIDs) }
 // IDs[Offsets[i]:Offsets[i+1]].
 type Encoded struct {
 	IDs, Types []int32
-	Offsets    []int     // length n+1
-	Labels     []float32 // length n, of classification and regression
-	Targets    []int32   // as Batch's, of language modelling
-	Digests    Digests   // of the rows' examples, where they are to be recorded
+	Offsets    []int          // length n+1
+	Labels     []float32      // length n, of classification and regression
+	Targets    []int32        // as Batch's, of language modelling
+	Digests    Digests        // of the rows' examples, where they are to be recorded
+	Cut        *Cut           // of conversations: those that were too long
+	Template   *chat.Template // by which these are written
 	// LabelWords are, where labels are written as words, the tokens that the words
 	// begin with, by class.
 	LabelWords []int32
@@ -76,7 +79,7 @@ func (e *Encoded) Length(i int) int {
 // its own, is an error, and so is one with a token beyond the vocab rows of a
 // model: it has nothing to say of them.
 func Encode(tok tokenize.Tokenizer, examples []Example, vocab, maxLen int, progress func(done, total int)) (*Encoded, error) {
-	return encode(examples, vocab, progress, func(e *Example, to *Encoded) {
+	return encode(examples, vocab, progress, func(e *Example, to *Encoded) error {
 		var pair *string
 		if e.HasPair {
 			pair = &e.Pair
@@ -86,11 +89,13 @@ func Encode(tok tokenize.Tokenizer, examples []Example, vocab, maxLen int, progr
 		to.Types = append(to.Types, enc.Types...)
 		to.Offsets = append(to.Offsets, len(to.IDs))
 		to.Labels = append(to.Labels, e.Label)
+		return nil
 	})
 }
 
-// encode lays the rows that add makes of each example end to end.
-func encode(examples []Example, vocab int, progress func(done, total int), add func(e *Example, to *Encoded)) (*Encoded, error) {
+// encode lays the rows that add makes of each example end to end. An example of which it
+// makes none is left out.
+func encode(examples []Example, vocab int, progress func(done, total int), add func(e *Example, to *Encoded) error) (*Encoded, error) {
 	const chunk = 256
 	chunks := (len(examples) + chunk - 1) / chunk
 	parts := make([]Encoded, chunks)
@@ -111,9 +116,11 @@ func encode(examples []Example, vocab int, progress func(done, total int), add f
 				rows := examples[c*chunk : min((c+1)*chunk, len(examples))]
 				first, what := len(examples), error(nil)
 				for i := range rows {
-					ids, targets := len(parts[c].IDs), len(parts[c].Targets)
-					add(&rows[i], &parts[c])
-					err := Readable(parts[c].IDs[ids:], vocab)
+					before, ids, targets := len(parts[c].Offsets), len(parts[c].IDs), len(parts[c].Targets)
+					err := add(&rows[i], &parts[c])
+					if err == nil && len(parts[c].Offsets) > before {
+						err = Readable(parts[c].IDs[ids:], vocab)
+					}
 					if err == nil && len(parts[c].Targets) > targets {
 						err = Readable(parts[c].Targets[targets:], vocab)
 					}
@@ -136,7 +143,11 @@ func encode(examples []Example, vocab int, progress func(done, total int), add f
 	wg.Wait()
 	if wrong < len(examples) {
 		x := examples[wrong]
-		return nil, fmt.Errorf("%s: %w in %.60q", cmp.Or(x.Place, fmt.Sprintf("example %d", wrong+1)), why, cmp.Or(x.Text, x.Target))
+		place := cmp.Or(x.Place, fmt.Sprintf("example %d", wrong+1))
+		if text := cmp.Or(x.Text, x.Target); text != "" {
+			why = fmt.Errorf("%w in %.60q", why, text)
+		}
+		return nil, fmt.Errorf("%s: %w", place, why)
 	}
 	tokens := 0
 	for i := range parts {

@@ -55,6 +55,9 @@ type texts struct {
 
 // add adds an example.
 func (t *texts) add(e Example) error {
+	for _, m := range e.Turns {
+		t.size += len(m.Content) + rowBytes
+	}
 	if t.size += len(e.Text) + len(e.Target) + rowBytes; t.size > maxData {
 		return fmt.Errorf("expected at most %d bytes of texts, found more", maxData)
 	}
@@ -73,6 +76,7 @@ type source struct {
 var sources = map[string]source{
 	"webnlg": {[]string{".xml", ".json"}, readWebNLG},
 	"e2e":    {[]string{".csv", ".txt"}, readE2E},
+	"chat":   {[]string{".jsonl", ".json", ".parquet"}, readConversations},
 	"lm":     {[]string{".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet"}, readDocuments},
 }
 

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ type Dataset struct {
 	DevName string    // the file name without its ending, such as dev_matched
 	Extra   []Split   // further development splits (MNLI's mismatched)
 	Test    []Example // of generation tasks
+	Notes   []string  // on how the files were read, for people
 	Skipped int       // rows left out because they lack a column (QQP), texts not marked good (WebNLG)
 
 	scored bool // only to be scored: labels may be as few as one
@@ -48,7 +50,7 @@ type Split struct {
 //
 // Generation tasks also have a test split, and files of their own: WebNLG's
 // folders of XML or LoRA's JSON, E2E's CSV or LoRA's text. The task "lm" reads
-// text files, or a table's column text.
+// text files, or a table's column text; "chat" conversations of JSON or Parquet.
 //
 // Errors name the file, the line or row, the column, what was expected and what
 // was found.
@@ -154,7 +156,7 @@ func (d *Dataset) readExtra(path string) error {
 // readNamed reads the split of the first of the names that has files.
 func (d *Dataset) readNamed(path string, names []string, to *[]Example) (name string, err error) {
 	var files []string
-	if d.Spec.LanguageModel() {
+	if d.Spec.LanguageModel() && !d.Spec.Chat {
 		files, name, err = sources[d.Spec.Name].find(path, names)
 	} else {
 		files, name = d.find(path, names)
@@ -199,11 +201,12 @@ func (s Spec) with(cols Columns) Spec {
 func (d *Dataset) find(dir string, names []string) (files []string, name string) {
 	for _, name := range names {
 		for _, folder := range []string{dir, filepath.Join(dir, d.Spec.Config), filepath.Join(dir, "data")} {
-			for _, file := range []string{name + ".tsv", name + ".csv", "sts-" + name + ".csv", "sts-" + name + ".tsv",
-				name + ".jsonl", name + ".json", name + ".parquet"} {
-				path := filepath.Join(folder, file)
-				if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-					return []string{path}, name
+			for _, ending := range d.endings() {
+				for _, file := range []string{name + ending, "sts-" + name + ending} {
+					path := filepath.Join(folder, file)
+					if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+						return []string{path}, name
+					}
 				}
 			}
 			entries, err := os.ReadDir(folder)
@@ -372,6 +375,9 @@ type table struct {
 	// next returns the number of the next row and its cells; the error is io.EOF
 	// at the end. A cell that the row lacks is not ok.
 	next func() (line int, cell func(column int) (text string, ok bool), err error)
+	// value is what the row that next returned last has under a key, as JSON; nil if
+	// nothing. Only JSON and Parquet files have it.
+	value func(key string) json.RawMessage
 }
 
 func (d *Dataset) readFile(path string) ([]row, error) {

@@ -160,7 +160,7 @@ func TestLoadParquet(t *testing.T) {
 	}
 	for i, e := range d.Train {
 		want := pairOf(many[i].Premise, many[i].Hypothesis, float32(i%3))
-		if want.Place = fmt.Sprintf("train-0000%d-of-00002.parquet: row %d", i/600, i%600+1); e != want {
+		if want.Place = fmt.Sprintf("train-0000%d-of-00002.parquet: row %d", i/600, i%600+1); !reflect.DeepEqual(e, want) {
 			t.Fatalf("row %d: got %+v", i, e)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"mlpfusion/chat"
 	"mlpfusion/internal/choice"
 )
 
@@ -20,6 +21,8 @@ type Example struct {
 	Target   string // generation: the text to be written
 	Entry    int    // generation: counts prompts from 1; its examples have the other texts
 	Category string // WebNLG: the category of the entry's triples
+
+	Turns []chat.Message // of a conversation, which has no Text and no Target
 }
 
 // Spec says what a task's data looks like and how it is scored.
@@ -29,6 +32,7 @@ type Spec struct {
 	Regression bool
 	Generation bool // texts are to be written to prompts: there are no labels
 	Documents  bool // plain text is to be modelled: neither prompts nor labels
+	Chat       bool // conversations are to be learnt
 	// Written labels are words that a decoder writes (T5's text-to-text form).
 	Written bool
 	Metrics []string // all that are reported
@@ -45,6 +49,10 @@ type Spec struct {
 	// one (MNLI's mismatched).
 	Dev, Extra []string
 	Test       []string // and of the test split
+	// Loss says which words of conversations are learnt, and Template which of a model's
+	// templates writes them ("": its default one).
+	Loss     chat.Loss
+	Template string
 	// SkipShort leaves out rows that lack a column instead of refusing the file,
 	// as GLUE's own reader does: QQP's published TSV has such rows.
 	SkipShort bool
@@ -75,9 +83,9 @@ func (s Spec) Classes() int {
 
 var textMetrics = []string{Perplexity, Loss}
 
-// LanguageModel tells whether the task is for language models: generation, or
-// plain text.
-func (s Spec) LanguageModel() bool { return s.Generation || s.Documents }
+// LanguageModel tells whether the task is for language models: generation, plain
+// text or conversations.
+func (s Spec) LanguageModel() bool { return s.Generation || s.Documents || s.Chat }
 
 // genericTask is the task whose data names its classes.
 const genericTask = "text"
@@ -91,7 +99,7 @@ var (
 
 // specs are GLUE's tasks (Wang et al. 2019), labels in the order of the Hub's
 // integers; the generation tasks WebNLG (Gardent et al. 2017) and E2E (Novikova
-// et al. 2017); "lm", language modelling of plain text; and the generic task "text", whose labels its training file gives.
+// et al. 2017); "lm", language modelling of plain text; "chat", conversations; and the generic task "text", whose labels its training file gives.
 var specs = []Spec{
 	{Name: "sst2", Labels: []string{"negative", "positive"}, Metrics: []string{Accuracy},
 		Text: []string{"sentence"}, Label: []string{"label"}, Config: "sst2", Dev: devNames},
@@ -117,6 +125,7 @@ var specs = []Spec{
 	{Name: "e2e", Generation: true, Metrics: textMetrics, Text: []string{"mr"}, Label: []string{"ref"},
 		Dev: append([]string{"dev", "devset"}, devNames...), Test: []string{"test", "testset_w_refs", "testset"}},
 	{Name: "lm", Documents: true, Metrics: textMetrics, Text: []string{"text"}, Dev: devNames, Test: testNames},
+	{Name: "chat", Chat: true, Loss: chat.OnAssistant, Metrics: textMetrics, Text: []string{"question"}, Label: []string{"answer"}, Dev: devNames, Test: testNames},
 	{Name: genericTask, Metrics: []string{Accuracy}, Text: []string{"text"}, Label: []string{"label"}, Dev: devNames},
 }
 

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
@@ -50,11 +51,12 @@ func SplitExamples(seed uint64, examples []Example, stratified bool, fractions .
 }
 
 // Digest tells rows apart by what a model reads of them: the text with its pair,
-// or the text to be modelled where there is no prompt. Copies have the same.
+// the text to be modelled where there is no prompt, or a conversation. Copies have the
+// same.
 func (e *Example) Digest() uint64 {
-	text := e.Text
-	if text == "" {
-		text = e.Target
+	text := cmp.Or(e.Text, e.Target)
+	for _, m := range e.Turns {
+		text += "\x00" + m.Role + "\x00" + m.Content
 	}
 	sum := sha256.Sum256([]byte(text + "\x00" + e.Pair))
 	return binary.BigEndian.Uint64(sum[:])

@@ -210,6 +210,7 @@ func objects(unit string, read func() (int, map[string]json.RawMessage, error)) 
 		held = false
 		return n, func(i int) (string, bool) { return scalar(object[t.header[i]]) }, nil
 	}
+	t.value = func(key string) json.RawMessage { return object[key] }
 	return t, nil
 }
 
@@ -279,6 +280,7 @@ func openParquet(f file) (t *table, err error) {
 	reader := parquet.NewReader(p)
 	rows := make([]parquet.Row, 256)
 	have, at, n := 0, 0, 0
+	t.value = func(key string) json.RawMessage { return parquetValue(p.Schema(), rows[at-1], key, text) }
 	t.next = func() (_ int, _ func(int) (string, bool), err error) {
 		defer func() {
 			if e := recover(); e != nil {
@@ -308,6 +310,53 @@ func openParquet(f file) (t *table, err error) {
 		}, nil
 	}
 	return t, nil
+}
+
+// parquetValue is what a row has under a key, as JSON: the text of a column, or of a list
+// of records its columns without lists of their own; nil if the row has nothing there.
+func parquetValue(schema *parquet.Schema, row parquet.Row, key string, text []func(parquet.Value) (string, bool)) json.RawMessage {
+	var records []map[string]string
+	for _, path := range schema.Columns() {
+		leaf, ok := schema.Lookup(path...)
+		if !ok || path[0] != key || leaf.MaxRepetitionLevel > 1 || leaf.MaxRepetitionLevel == 0 && len(path) > 1 {
+			continue
+		}
+		i := 0
+		for _, v := range row {
+			if v.Column() != leaf.ColumnIndex {
+				continue
+			}
+			for len(records) <= i {
+				records = append(records, map[string]string{})
+			}
+			if !v.IsNull() {
+				if s, ok := text[v.Column()](v); ok {
+					records[i][path[len(path)-1]] = s
+				}
+			}
+			i++
+		}
+		if len(path) == 1 {
+			s, ok := records[0][key]
+			if !ok {
+				return nil
+			}
+			return mustJSON(s)
+		}
+	}
+	records = slices.DeleteFunc(records, func(r map[string]string) bool { return len(r) == 0 }) // an empty list is one of nothing
+	if records == nil {
+		return nil
+	}
+	return mustJSON(records)
+}
+
+func mustJSON(v any) json.RawMessage {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // of strings
+	}
+	return raw
 }
 
 // valueText returns how the values of a logical type are written; not a number,

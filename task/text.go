@@ -83,13 +83,13 @@ func (f TextFormat) target(tok tokenize.Tokenizer, text string) []int32 {
 //
 // progress and the error are as Encode's.
 func EncodeText(tok tokenize.Tokenizer, examples []Example, f TextFormat, progress func(done, total int)) (*Encoded, error) {
-	return encode(examples, f.Vocab, progress, func(e *Example, to *Encoded) {
+	return encode(examples, f.Vocab, progress, func(e *Example, to *Encoded) error {
 		prompt, target := f.Prompt(tok, e.Text), e.Target
 		if f.Encoder {
 			to.IDs, to.Targets = append(to.IDs, prompt...), append(to.Targets, f.target(tok, target)...)
 			to.DecoderIDs = append(append(to.DecoderIDs, f.Start), to.Targets[len(to.DecoderIDs):len(to.Targets)-1]...)
 			to.Offsets, to.DecoderOffsets = append(to.Offsets, len(to.IDs)), append(to.DecoderOffsets, len(to.DecoderIDs))
-			return
+			return nil
 		}
 		if e.Text != "" {
 			target = " " + target // words within a text begin with a space
@@ -108,9 +108,10 @@ func EncodeText(tok tokenize.Tokenizer, examples []Example, f TextFormat, progre
 			}
 			to.Offsets = append(to.Offsets, len(to.IDs))
 			if e.Text != "" {
-				return
+				return nil
 			}
 		}
+		return nil
 	})
 }
 

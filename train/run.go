@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"mlpfusion/chat"
 	"mlpfusion/checkpoint"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
@@ -72,7 +73,8 @@ type Data struct {
 }
 
 // Save writes a model trained on the data, made of the one in from: its weights and
-// config.json, the files that go along, and which rows it was trained on, with those
+// config.json, the files that go along, the chat template it learnt with if from has
+// another, and which rows it was trained on, with those
 // that from was.
 func (d *Data) Save(m *model.Model, o *checkpoint.Output, from *checkpoint.Dir) error {
 	before, err := task.ReadDigests(from.Path)
@@ -84,6 +86,11 @@ func (d *Data) Save(m *model.Model, o *checkpoint.Output, from *checkpoint.Dir) 
 	}
 	if err := o.Carry(from.Path, from.Carry); err != nil {
 		return err
+	}
+	if t := d.Train.Template; t != nil && !t.Own {
+		if err := checkpoint.WriteFileAtomic(filepath.Join(o.Dir, chat.TemplateFile), []byte(t.Source)); err != nil {
+			return err
+		}
 	}
 	return checkpoint.WriteFileAtomic(filepath.Join(o.Dir, task.TrainedFile), before.With(d.Train.Digests).JSON())
 }

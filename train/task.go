@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"mlpfusion/chat"
 	"mlpfusion/model"
 	"mlpfusion/nn"
 	"mlpfusion/task"
@@ -46,9 +47,10 @@ func LossOf(m *model.Model) nn.Loss {
 
 // EncodeOptions are the choices of Encode.
 type EncodeOptions struct {
-	Length   int    // largest number of tokens of a sequence
-	Rows     int    // so many of the rows, the first of an order; 0: all
-	Seed     uint64 // of that order
+	Length   int            // largest number of tokens of a sequence
+	Rows     int            // so many of the rows, the first of an order; 0: all
+	Seed     uint64         // of that order
+	Template *chat.Template // of conversations
 	Progress func(done, total int)
 }
 
@@ -63,6 +65,12 @@ func Encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []
 }
 
 func encode(tok tokenize.Tokenizer, spec task.Spec, m *model.Config, examples []task.Example, opt EncodeOptions) (*task.Encoded, error) {
+	if spec.Chat {
+		if m.TwoStacks() {
+			return nil, fmt.Errorf("task %s: expected a model without an encoder, such as llama, found %s", spec.Name, m.Type)
+		}
+		return task.EncodeChat(tok, examples, opt.Template, spec.Loss, m.Vocab, opt.Length, opt.Progress)
+	}
 	if !spec.LanguageModel() && !spec.Written {
 		return task.Encode(tok, examples, m.Vocab, opt.Length, opt.Progress)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mlpfusion/chat"
 	"mlpfusion/checkpoint"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -19,6 +20,8 @@ type dataFlags struct {
 	columns    task.Columns
 	regression bool
 	written    bool
+	loss       string
+	template   string
 	maxLength  int
 	trainRows  int
 	devRows    int
@@ -54,13 +57,20 @@ func (d *dataFlags) add(f *pflag.FlagSet) {
 func (d *dataFlags) addTask(f *pflag.FlagSet) {
 	d.flags = f
 	f.StringVar(&d.task, "task", "", "one of "+strings.Join(task.Names(), ", "))
-	f.StringVar(&d.dir, "data", "", "folder of the data set: GLUE's TSV files, the hub's Parquet files, CSV, TSV or JSONL; WebNLG's and E2E's own files; text files (task lm)")
-	f.StringVar(&d.columns.Text, "text", "", "column of the text (task text)")
+	f.StringVar(&d.dir, "data", "", "folder of the data set: GLUE's TSV files, the hub's Parquet files, CSV, TSV or JSONL; WebNLG's and E2E's own files; text files (task lm); conversations in JSONL, JSON or Parquet (task chat)")
+	f.StringVar(&d.columns.Text, "text", "", "column of the text (task text), or of the question (task chat)")
 	f.StringVar(&d.columns.Pair, "text-pair", "", "column of the second text (task text)")
-	f.StringVar(&d.columns.Label, "label", "", "column of the label (task text)")
+	f.StringVar(&d.columns.Label, "label", "", "column of the label (task text), or of the answer (task chat)")
 	f.BoolVar(&d.regression, "regression", false, "labels are numbers to be predicted (task text)")
 	f.BoolVar(&d.written, "text-to-text", false, "labels are words that the decoder writes (T5, Switch Transformers), not classes of a label head")
+	f.StringVar(&d.loss, "loss", string(chat.OnAssistant), "the words that are learnt of conversations: assistant, all, or last for the last answer alone (task chat)")
+	addTemplate(f, &d.template)
 	f.IntVar(&d.maxLength, "max-length", 128, "tokens of an example, longer ones are cut; of tasks for language models 512 unless given")
+}
+
+// addTemplate adds the flag that names a chat template.
+func addTemplate(f *pflag.FlagSet, to *string) {
+	f.StringVar(to, "chat-template", "", "another of the model's chat templates, by its `name`, or a file ending in .jinja")
 }
 
 // shortest is the least --max-length: the marks before, between and behind a pair
@@ -118,6 +128,18 @@ func (a *app) read(d *dataFlags, load func(task.Spec, string, task.Columns) (*ta
 	if c := d.columns; spec.Name == "webnlg" && c != (task.Columns{}) {
 		return nil, usageError{fmt.Errorf("text, text-pair, label: expected a task that is read by columns, found %s", spec.Name)}
 	}
+	if err := onlyWith(d.flags, []condition{{"loss", spec.Chat, "--task chat"}, {"chat-template", spec.Chat, "--task chat"}}); err != nil {
+		return nil, err
+	}
+	spec.Template = d.template
+	if spec.Chat {
+		if spec.Loss, err = chat.ParseLoss(d.loss); err != nil {
+			return nil, usageError{fmt.Errorf("loss: %w", err)}
+		}
+	}
+	if spec.Chat && d.columns.Pair != "" {
+		return nil, usageError{fmt.Errorf("text-pair: expected a task of pairs, found %s", spec.Name)}
+	}
 	if d.written {
 		if spec, err = spec.AsWritten(); err != nil {
 			return nil, usageError{err}
@@ -126,6 +148,9 @@ func (a *app) read(d *dataFlags, load func(task.Spec, string, task.Columns) (*ta
 	set, err := load(spec, d.dir, d.columns)
 	if err != nil {
 		return nil, err
+	}
+	for _, note := range set.Notes {
+		a.ui.say("%s", note)
 	}
 	if set.Skipped > 0 {
 		what := "rows that lack a column were left out, as GLUE does"
@@ -189,16 +214,46 @@ func (a *app) encode(name, dir string, spec task.Spec, m *model.Config, ex []tas
 	if err != nil {
 		return nil, err
 	}
+	var template *chat.Template
+	if spec.Chat {
+		if template, err = a.template(dir, spec.Template, tok); err != nil {
+			return nil, err
+		}
+	}
 	n := len(ex)
 	if rows > 0 {
 		n = min(rows, n)
 	}
 	bar := a.ui.progress("tokenize "+name, "example", n)
 	defer bar.end()
-	e, err := train.Encode(tok, spec, m, ex, train.EncodeOptions{Length: min(length, m.MaxLength()), Rows: rows, Seed: a.seed,
+	e, err := train.Encode(tok, spec, m, ex, train.EncodeOptions{Length: min(length, m.MaxLength()), Rows: rows, Seed: a.seed, Template: template,
 		Progress: func(done, total int) { bar.set(done, total, "") }})
 	if err != nil {
-		err = fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	return e, err
+	if e.Cut != nil {
+		a.showCut(name, e.Cut, length)
+	}
+	return e, nil
+}
+
+// showCut says what became of conversations that are too long, or that their template
+// writes in more than one way.
+func (a *app) showCut(name string, cut *task.Cut, length int) {
+	if text := cut.String(); text != "" {
+		a.ui.say("%s: at most %d tokens: %s", name, length, text)
+	}
+	if cut.Rows > cut.Conversations {
+		a.ui.say("%s: the chat template writes earlier answers in another way than the last: each is learnt by itself, %d answers in %d conversations", name, cut.Rows, cut.Conversations)
+	}
+}
+
+// template reads a model's chat template, and says once where it has none.
+func (a *app) template(model, name string, tok tokenize.Tokenizer) (*chat.Template, error) {
+	t, err := chat.Load(model, name, tok)
+	if err == nil && t.Origin == chat.ChatML && !a.toldChatML {
+		a.toldChatML = true
+		a.ui.say("%s: no chat template there: ChatML is used", model)
+	}
+	return t, err
 }

@@ -30,7 +30,7 @@ func usage(flags string) string {
 type section struct{ title, flags string }
 
 // columnSection are the flags for how examples are read.
-var columnSection = section{"How the data is read", "max-length text label text-pair regression text-to-text"}
+var columnSection = section{"How the data is read", "max-length text label text-pair regression text-to-text loss chat-template"}
 
 // arrange shows a command's flags under headings in place of one list.
 func arrange(c *cobra.Command, sections ...section) {

@@ -69,6 +69,8 @@ type app struct {
 	seed    uint64
 	pool    *kernel.Pool
 	started bool // the command line was understood
+	// toldChatML is set once it was said that a model has no chat template.
+	toldChatML bool
 	// kept is the folder that keeps what a stopped run has done, and resume the
 	// flag to go on with it, if it takes one.
 	kept, resume string

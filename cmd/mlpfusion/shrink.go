@@ -97,7 +97,7 @@ does with another --within.`,
 		section{"How small", "within size width"},
 		section{"Compression", "method calibration-rows"},
 		section{"Training", "lr epochs batch precision distill-weight temperature"},
-		section{"How the data is read", "max-length text-pair regression text-to-text"},
+		section{"How the data is read", "max-length text-pair regression text-to-text loss chat-template"},
 		section{"The run", "overwrite resume help"})
 	return c
 }

@@ -53,6 +53,11 @@ lm): files train.txt, dev.txt … in the folder of the data, a file being one
 document or several with lines <|endoftext|> between them. Documents are cut to
 --max-length tokens; nothing looks back across the end of a document.
 
+Task chat teaches conversations, written as the model's own chat template writes
+them: JSONL, JSON or Parquet with messages, conversations (from, value), prompt and
+completion, instruction and output, or question and answer. Learnt are the words of
+the assistant, unless --loss says otherwise; what is too long ends at an earlier turn.
+
 With --init the model begins from nothing: the file is its config.json, and MODEL
 a folder with the files of its tokenizer.
 
@@ -68,6 +73,7 @@ models these are the predictions of each next token.`,
   mlpfusion train switch tuned --task sst2 --data glue/SST-2 --train-routers
   mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression
   mlpfusion train gpt2 tuned --task webnlg --data webnlg_challenge_2017 --epochs 10
+  mlpfusion train llama tuned --task chat --data chats.jsonl --epochs 2 --lr 1e-5
   mlpfusion train tokenizer new --init config.json --task lm --data texts --batch 8 --lr 1e-3 --schedule cosine`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -123,7 +129,7 @@ models these are the predictions of each next token.`,
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
 	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 0.1 with sgd)")
 	f.Lookup("lr").DefValue = "" // which pflag shows as []
-	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks)")
+	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks and conversations)")
 	f.BoolVar(&cfg.Recompute, "recompute", false, "run each layer again for its gradients: less memory for long texts, a third more work")
 	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
@@ -316,7 +322,7 @@ func (a *app) train(t *training) error {
 		return err
 	}
 	r := &train.Runner{Model: weights, Config: t.config, Data: data, Pool: a.pool, Objective: objective, Dir: filepath.Clean(t.out) + "." + name, Resume: t.resume}
-	if set.Spec.Generation && !t.batchGiven {
+	if (set.Spec.Generation || set.Spec.Chat) && !t.batchGiven {
 		r.Config.Batch = 8 // the paper's
 	}
 	r.Config = r.Config.For(first.Config)
