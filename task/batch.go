@@ -144,8 +144,8 @@ func encode(examples []Example, vocab int, progress func(done, total int), add f
 	if wrong < len(examples) {
 		x := examples[wrong]
 		place := cmp.Or(x.Place, fmt.Sprintf("example %d", wrong+1))
-		if text := cmp.Or(x.Text, x.Target); text != "" {
-			why = fmt.Errorf("%w in %.60q", why, text)
+		if x.Turns == nil {
+			why = fmt.Errorf("%w in %.60q", why, cmp.Or(x.Text, x.Target))
 		}
 		return nil, fmt.Errorf("%s: %w", place, why)
 	}
