@@ -207,6 +207,9 @@ type Layer struct {
 	// Weights is the block whose matrices this one uses, with P of its own where
 	// there is one; "" when it has its own.
 	Weights string `json:"weights,omitempty"`
+	// Untaught tells that no calibration text came to the block, an expert, so that its
+	// weights alone are what it was made of.
+	Untaught bool `json:"untaught,omitempty"`
 	// Padded counts dead units that fill the block up to Width on export.
 	Padded int `json:"padded,omitempty"`
 }

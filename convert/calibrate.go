@@ -83,12 +83,22 @@ type side struct {
 	before, after states // that layer; after it only where they are known
 	// collected tells that the following are there.
 	collected bool
-	inputs    spool // of the layer's MLPs, batch by batch
+	inputs    spool   // of the layer's MLP, or of its mixture
+	routes    []route // of the batches, by the mixture's router
 	// stream is what a dense MLP's output is added to, empty where that is its inputs;
 	// of the original, with the output.
 	stream spool
 	// weights are the tokens' of the original, see fusion.WeightedInputs.
 	weights []float32
+}
+
+// route is what a router did with a batch.
+type route struct {
+	experts []int32   // (tokens × k): those of each token, −1 in place of one that has no place for it
+	weights []float32 // (tokens × k): what multiplies their outputs
+	// stream are the tokens' weights by the stream behind the mixture, see appendWeights;
+	// nil where no norm reads it.
+	stream []float32
 }
 
 // NewCalibrator opens the model for texts, which are packed.
@@ -127,7 +137,7 @@ func (s *side) close() {
 func (s *side) forget() {
 	s.inputs.close()
 	s.stream.close()
-	s.collected, s.weights = false, nil
+	s.collected, s.weights, s.routes = false, nil, nil
 }
 
 // Watch implements Calibration.
@@ -136,18 +146,15 @@ func (c *Calibrator) Watch(progress func(done, total int)) { c.progress = progre
 // Tokens implements Calibration.
 func (c *Calibrator) Tokens() int64 { return c.tokens }
 
-// Inputs implements Calibration. The blocks must be asked for in order of depth.
-// Before the first Replace, and for experts, whose tokens each model chooses for
-// itself, these are the inputs of one model; otherwise fusion.PairInputs. They
-// last until a deeper block's are asked for.
+// Inputs implements Calibration. The blocks must be asked for in order of depth, and
+// the inputs last until a deeper block's are asked for. Before the first Replace, and for
+// those of mixtures always, they are the original model's; otherwise
+// fusion.PairInputs.
 func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
 	b := c.src.Blocks[block]
-	s, sides := &c.original, []*side{&c.original}
-	if len(c.replaced) > 0 {
-		s, sides = &c.fused, []*side{&c.original, &c.fused}
-		if b.Experts > 0 {
-			sides = sides[1:]
-		}
+	sides := []*side{&c.original}
+	if len(c.replaced) > 0 && !b.Mixed() {
+		sides = append(sides, &c.fused)
 	}
 	for {
 		least := slices.MinFunc(sides, func(a, b *side) int { return cmp.Compare(a.layer, b.layer) })
@@ -163,22 +170,24 @@ func (c *Calibrator) Inputs(block int) (fusion.Inputs, error) {
 			return nil, err
 		}
 	}
-	in := sideInputs{c: c, inputs: &s.inputs, weights: c.original.weights}
-	for i, other := range c.src.Blocks {
-		if other.Depth == b.Depth {
-			in.of++
-			if i < block {
-				in.place++
-			}
-		}
-	}
-	if len(sides) == 1 {
-		if s == &c.fused {
-			in.weights = nil
-		}
+	s := sides[len(sides)-1]
+	in := sideInputs{c, s, c.original.weights}
+	switch {
+	case b.Experts > 0:
+		return newExpertInputs(in, b.Expert), nil
+	case s == &c.original:
 		return in, nil
 	}
 	return pairedInputs{in, c.part.Blocks[block].MLP.Normed}, nil
+}
+
+// Mixture implements Calibration.
+func (c *Calibrator) Mixture(block int) (fusion.RoutedInputs, error) {
+	in, err := c.Inputs(block)
+	if err != nil {
+		return nil, err
+	}
+	return routedInputs{in.(expertInputs).sideInputs}, nil
 }
 
 // Rewind implements Calibration.
@@ -288,17 +297,21 @@ func (c *Calibrator) collect(s *side, depth int) error {
 	if err := c.load(depth, false); err != nil {
 		return err
 	}
-	var blocks []*model.Block
+	var block *model.Block // an MLP that is not of a mixture
+	mixture := -1
 	for _, b := range c.part.Blocks {
-		if b.Depth != depth {
-			continue
+		switch {
+		case b.Depth != depth:
+		case b.Experts > 0:
+			mixture = b.Mixture
+		case !b.Shared:
+			block = b
 		}
-		blocks = append(blocks, b)
-		if s == &c.fused { // what this MLP itself gives is not asked for
-			mlp := *b.MLP
-			Install(b.MLP, stub(b))
-			defer func() { *b.MLP = mlp }()
-		}
+	}
+	if s == &c.fused && block != nil { // what this MLP itself gives is not asked for
+		mlp := *block.MLP
+		Install(block.MLP, stub(block))
+		defer func() { *block.MLP = mlp }()
 	}
 	err := c.each(func(i int, in *model.Input) error {
 		x, err := s.before.read(c.tape, i, c.src.Config.Hidden)
@@ -306,15 +319,15 @@ func (c *Calibrator) collect(s *side, depth int) error {
 			return err
 		}
 		x = c.part.Layer(c.tape, depth, x, in)
-		for _, b := range blocks {
-			if err := s.note(c.tape, b, s == &c.original); err != nil {
-				return err
-			}
+		if mixture >= 0 {
+			err = s.noteMixture(c.tape, c.part.Mixed(mixture))
+		} else {
+			err = s.note(c.tape, block, s == &c.original)
 		}
-		if s == &c.original {
-			return s.after.write(x)
+		if err == nil && s == &c.original {
+			err = s.after.write(x)
 		}
-		return nil
+		return err
 	})
 	if s.collected = err == nil; err != nil {
 		s.forget()
@@ -322,9 +335,9 @@ func (c *Calibrator) collect(s *side, depth int) error {
 	return err
 }
 
-// note writes what a block has just seen and, in a dense layer, given.
+// note writes what an MLP has just seen and given.
 func (s *side) note(t *nn.Tape, b *model.Block, original bool) error {
-	if err := s.inputs.write(b.MLP.X); err != nil || b.Experts > 0 {
+	if err := s.inputs.write(b.MLP.X); err != nil {
 		return err
 	}
 	stream := b.MLP.Residual
@@ -345,6 +358,22 @@ func (s *side) note(t *nn.Tape, b *model.Block, original bool) error {
 		return nil
 	}
 	return s.stream.write(stream)
+}
+
+// noteMixture writes what a mixture has just seen, and what its router did.
+func (s *side) noteMixture(t *nn.Tape, m model.Mixed) error {
+	r := route{experts: slices.Clone(m.Routing.Expert), weights: slices.Clone(m.Routing.Weight)}
+	for i, slot := range m.Routing.Slot {
+		if slot < 0 {
+			r.experts[i] = -1
+		}
+	}
+	if m.Residual != nil {
+		r.stream = appendWeights(nil, t.Add(m.Y, m.Residual, 0))
+		s.weights = append(s.weights, r.stream...)
+	}
+	s.routes = append(s.routes, r)
+	return s.inputs.write(m.X)
 }
 
 // appendWeights adds those of the rows of a stream, or of an MLP's outputs, that a norm
@@ -396,12 +425,11 @@ func Install(m *model.MLP, b *fusion.Block) {
 	m.Up, m.Down = layer(b.Up, b.UpBias, b.Hidden), layer(b.Down, b.DownBias, b.Width)
 }
 
-// sideInputs streams a block's inputs in one model.
+// sideInputs streams the inputs of a layer's MLP, or of its mixture, in one model.
 type sideInputs struct {
-	c         *Calibrator
-	inputs    *spool
-	place, of int // among the layer's MLPs
-	weights   []float32
+	c       *Calibrator
+	s       *side
+	weights []float32
 }
 
 // Weights implements fusion.WeightedInputs.
@@ -409,6 +437,11 @@ func (in sideInputs) Weights() []float32 { return in.weights }
 
 // Each implements fusion.Inputs.
 func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
+	return in.each(func(_ int, x []float32, tokens int) error { return f(x, tokens) })
+}
+
+// each is Each that tells the batch too.
+func (in sideInputs) each(f func(batch int, x []float32, tokens int) error) error {
 	hidden := in.c.src.Config.Hidden
 	var x []float32
 	for i := range in.c.batches {
@@ -416,10 +449,70 @@ func (in sideInputs) Each(f func(x []float32, tokens int) error) error {
 			return err
 		}
 		var err error
-		if x, err = in.inputs.read(i*in.of+in.place, x); err != nil {
+		if x, err = in.s.inputs.read(i, x); err != nil {
 			return err
 		}
-		if err := f(x, len(x)/hidden); err != nil {
+		if err := f(i, x, len(x)/hidden); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routedInputs streams what a mixture's router saw, and what it did with it.
+type routedInputs struct{ sideInputs }
+
+// EachRouted implements fusion.RoutedInputs.
+func (in routedInputs) EachRouted(f func(x []float32, experts []int32, weights []float32, tokens int) error) error {
+	return in.each(func(batch int, x []float32, tokens int) error {
+		r := &in.s.routes[batch]
+		return f(x, r.experts, r.weights, tokens)
+	})
+}
+
+// expertInputs streams the tokens that are routed to an expert.
+type expertInputs struct {
+	sideInputs
+	rows [][]int32 // of each batch
+}
+
+// newExpertInputs finds an expert's tokens. The error of its output for one counts by the
+// square of what multiplies that, beside the token's share of the stream.
+func newExpertInputs(in sideInputs, expert int) expertInputs {
+	x := expertInputs{sideInputs{in.c, in.s, []float32{}}, make([][]int32, len(in.s.routes))}
+	k := in.c.src.Config.Mixture.TopK
+	for i := range in.s.routes {
+		r := &in.s.routes[i]
+		for j, e := range r.experts {
+			if int(e) != expert {
+				continue
+			}
+			w := r.weights[j] * r.weights[j]
+			if r.stream != nil {
+				w *= r.stream[j/k]
+			}
+			x.rows[i], x.weights = append(x.rows[i], int32(j/k)), append(x.weights, max(w, 1e-30))
+		}
+	}
+	return x
+}
+
+// Each implements fusion.Inputs.
+func (in expertInputs) Each(f func(x []float32, tokens int) error) error {
+	hidden := in.c.src.Config.Hidden
+	var x []float32
+	for i, rows := range in.rows {
+		if err := in.c.ctx.Err(); err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		var err error
+		if x, err = in.s.inputs.readRows(i, rows, hidden, x); err != nil {
+			return err
+		}
+		if err := f(x, len(rows)); err != nil {
 			return err
 		}
 	}
@@ -443,7 +536,7 @@ func (in pairedInputs) EachPair(f func(x, want []float32, tokens int) error) err
 			return err
 		}
 		before := x
-		if s := &in.c.fused.stream; s.file != nil && !in.normed {
+		if s := &in.s.stream; s.file != nil && !in.normed {
 			if stream, err = s.read(i, stream); err != nil {
 				return err
 			}

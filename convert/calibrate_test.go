@@ -103,14 +103,22 @@ func TestPairs(t *testing.T) {
 	}
 }
 
-// TestExpertInputs: the experts of a layer are asked for one after the other, and
-// what they see stays theirs: together, each token that is not dropped.
+// TestExpertInputs: the experts of a layer see each token that is routed to them, and are
+// weighted by what their output counts; the mixture sees all tokens, with its choices.
 func TestExpertInputs(t *testing.T) {
+	for _, family := range []string{"switch", "mixtral", "qwen2-moe"} {
+		t.Run(family, func(t *testing.T) { testExpertInputs(t, family) })
+	}
+}
+
+func testExpertInputs(t *testing.T, family string) {
 	pool := newPool(t)
-	dir := openDir(t, filepath.Join(testdata, "switch"))
+	dir := openDir(t, filepath.Join(testdata, family))
 	in := *sample
 	in.Types = nil
-	in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
+	if family == "switch" {
+		in.DecoderIDs, in.DecoderOffsets = []int32{0, 9, 8, 0, 7, 0}, []int32{0, 3, 5, 6}
+	}
 	cal, err := NewCalibrator(t.Context(), pool, dir, &Texts{Batches: []model.Input{in}})
 	if err != nil {
 		t.Fatal(err)
@@ -120,31 +128,61 @@ func TestExpertInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.ForwardAll(nn.NewTape(pool), &in, &model.Output{AllTokens: true, KeepHidden: true})
-	all := make([]fusion.Inputs, len(m.Blocks))
+	tape := nn.NewTape(pool)
+	m.ForwardAll(tape, &in, &model.Output{AllTokens: true, KeepHidden: true})
 	seen := 0
 	for block, b := range m.Blocks {
-		if all[block], err = cal.Inputs(block); err != nil {
+		inputs, err := cal.Inputs(block)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if block+1 < len(m.Blocks) && m.Blocks[block+1].Depth == b.Depth {
+		if !b.Mixed() {
 			continue
 		}
-		for i := range m.Blocks { // those of this layer
-			if m.Blocks[i].Depth != b.Depth {
-				continue
+		var x []float32
+		if err := inputs.Each(func(part []float32, _ int) error { x = append(x, part...); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if want := b.MLP.X.Data; len(want) > 0 || len(x) > 0 { // not an expert that no token went to
+			golden.Near(t, b.Name, x, want, 1e-5)
+			seen++
+		}
+		if b.Experts == 0 {
+			continue
+		}
+		mixed := m.Mixed(b.Mixture)
+		stream := slices.Clone(mixed.Y.Data)
+		kernel.Axpy(1, mixed.Residual.Data, stream)
+		k := mixed.Routing.Router.TopK
+		weights := []float32{}
+		for j, e := range mixed.Routing.Expert {
+			if mixed.Routing.Slot[j] >= 0 && int(e) == b.Expert {
+				row := stream[j/k*b.Hidden : (j/k+1)*b.Hidden]
+				weights = append(weights, mixed.Routing.Weight[j]*mixed.Routing.Weight[j]*float32(b.Hidden)/float32(kernel.SumSquares(row)))
 			}
-			want := m.Blocks[i].MLP.X.Data
-			err := all[i].Each(func(x []float32, _ int) error {
-				if len(want) > 0 || len(x) > 0 { // not an expert that no token went to
-					golden.Near(t, m.Blocks[i].Name, x, want, 1e-5)
-					seen++
+		}
+		if len(weights) > 0 {
+			golden.NearNorm(t, b.Name+": weights", inputs.(fusion.WeightedInputs).Weights(), weights, 1e-5)
+		}
+		if b.Expert > 0 {
+			continue
+		}
+		routed, err := cal.Mixture(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = routed.EachRouted(func(x []float32, experts []int32, w []float32, tokens int) error {
+			golden.Near(t, b.Router+": inputs", x, mixed.X.Data, 1e-5)
+			golden.Near(t, b.Router+": weights", w, mixed.Routing.Weight, 1e-5)
+			for j, e := range experts {
+				if want := mixed.Routing.Expert[j]; e != want && (e != -1 || mixed.Routing.Slot[j] >= 0) {
+					t.Errorf("%s: choice %d is expert %d, want %d", b.Router, j, e, want)
 				}
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
 			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	if seen < 2 {

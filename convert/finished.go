@@ -33,11 +33,13 @@ type blockState struct {
 
 // recipe says how a finished block was made, so that a resumed run does not mix
 // recipes.
-func (f *fuser) recipe(b *model.Block) string {
-	o := f.opt.Fusion
-	i := slices.Index(f.blocks, b)
-	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d balance=%t calibration=%s experts=%d",
-		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, o.Balance, f.opt.CalibrationName, o.Experts)
+func (f *fuser) recipe(place int) string {
+	if r, ok := f.recipes[place]; ok {
+		return r
+	}
+	o, b, i := f.opt.Fusion, f.blocks[place], place
+	return fmt.Sprintf("%s %s width=%d seed=%d clustering=%s restarts=%d effort=%d weighted=%t select=%t refit=%t ridge=%g fit=%d balance=%t calibration=%s apart=%t experts=%d",
+		f.opt.Method, b.Name, f.widths[i], o.Seed, o.Clustering, o.Restarts, o.Effort, o.Weighted, o.Select, o.Refit, o.Ridge, o.Fit, o.Balance, f.opt.CalibrationName, f.opt.Apart, o.Experts)
 }
 
 // otherwise names what differs between two recipes.
@@ -53,6 +55,9 @@ func otherwise(was, is string) string {
 }
 
 func (f *fuser) path(place int) string {
+	if path, ok := f.paths[place]; ok {
+		return path
+	}
 	return filepath.Join(f.work, fmt.Sprintf("block-%04d.safetensors", place))
 }
 
@@ -69,11 +74,11 @@ func (f *fuser) save(place int, done compressed) error {
 		}
 	}
 	slices.SortFunc(sections, func(a, b checkpoint.Section) int { return strings.Compare(a.Name, b.Name) })
-	return checkpoint.SaveSnapshot(f.path(place), blockState{f.recipe(f.blocks[place]), f.sums, done.info}, sections)
+	return checkpoint.SaveSnapshot(f.path(place), blockState{f.recipe(place), f.sums, done.info}, sections)
 }
 
-// open opens a finished block's file; the error is fs.ErrNotExist when there is none.
-func (f *fuser) open(place int) (info checkpoint.Layer, _ *checkpoint.Reader, err error) {
+// openBlock opens a finished block's file; the error is fs.ErrNotExist when there is none.
+func (f *fuser) openBlock(place int) (info checkpoint.Layer, _ *checkpoint.Reader, err error) {
 	path := f.path(place)
 	if _, err := os.Stat(path); err != nil {
 		return info, nil, err
@@ -85,7 +90,7 @@ func (f *fuser) open(place int) (info checkpoint.Layer, _ *checkpoint.Reader, er
 	}
 	if !maps.Equal(s.Source, f.sums) {
 		err = fmt.Errorf("%s: expected a block of the weights in %s, found one of others: they were replaced since; remove the folder to begin anew", path, f.src.Path)
-	} else if want := f.recipe(f.blocks[place]); s.Recipe != want {
+	} else if want := f.recipe(place); s.Recipe != want {
 		err = fmt.Errorf("%s: expected a block made by the same command, found another one: %s", path, otherwise(s.Recipe, want))
 	}
 	if err != nil {
@@ -100,7 +105,7 @@ func (f *fuser) open(place int) (info checkpoint.Layer, _ *checkpoint.Reader, er
 func (f *fuser) finished(group []int) ([]checkpoint.Layer, error) {
 	infos := make([]checkpoint.Layer, len(group))
 	for i, place := range group {
-		info, r, err := f.open(place)
+		info, r, err := f.openBlock(place)
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +132,7 @@ func (f *fuser) load(place int) (*fusion.Block, error) {
 
 // loadOwn reads what a finished block's file holds.
 func (f *fuser) loadOwn(place int) (*fusion.Block, checkpoint.Layer, error) {
-	info, r, err := f.open(place)
+	info, r, err := f.openBlock(place)
 	if err != nil {
 		return nil, info, err
 	}
@@ -150,7 +155,7 @@ func (f *fuser) loadOwn(place int) (*fusion.Block, checkpoint.Layer, error) {
 
 // form is that of a finished block.
 func (f *fuser) form(place int) (form model.BlockConfig, err error) {
-	info, r, err := f.open(place)
+	info, r, err := f.openBlock(place)
 	if err != nil {
 		return form, err
 	}

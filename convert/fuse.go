@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"mlpfusion/checkpoint"
@@ -25,6 +26,12 @@ type FuseOptions struct {
 	// when there are none. Blocks are then compressed in order of depth.
 	Calibration     Calibration
 	CalibrationName string // of the texts, for the record
+	// Apart has each block fitted to the original's states, so that none waits for those
+	// before it. Blocks of mixtures always are.
+	Apart bool
+	// Shard of Shards, from 1, makes its share of the blocks and leaves them beside out,
+	// for Merge; 0 of 0 makes all of them.
+	Shard, Shards int
 	// Resume goes on from the blocks that an interrupted run has finished.
 	Resume    bool
 	Overwrite bool
@@ -48,6 +55,9 @@ type Calibration interface {
 	// Inputs returns the inputs of a block by its place, with the blocks
 	// before it as Replace left them.
 	Inputs(block int) (fusion.Inputs, error)
+	// Mixture returns the inputs of the mixture that a block is an expert of, in the
+	// original.
+	Mixture(block int) (fusion.RoutedInputs, error)
 	// Rewind goes back to the first block.
 	Rewind()
 	// Replace puts the compressed block in its place; it is asked for where it is needed.
@@ -79,6 +89,8 @@ type Fused struct {
 	Blocks      []string                    `json:"blocks"`       // those of Layers, in order of depth
 	SourceBytes int64                       `json:"source_bytes"` // of the weight files
 	Bytes       int64                       `json:"bytes"`
+	// Shard is the folder in which a shard has left its blocks; then nothing else was written.
+	Shard string `json:"shard,omitempty"`
 }
 
 // Fuse compresses MLP blocks of the model in src and writes the result to the
@@ -88,24 +100,18 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
+	if opt.Shards > 0 {
+		return f.fuseShard(ctx)
+	}
 	// Claim the place first: better to fail now than after the clustering.
 	o, err := checkpoint.CreateOutput(out, opt.Overwrite)
 	if err != nil {
 		return nil, err
 	}
 	defer o.Abort()
-	if err := os.MkdirAll(f.work, 0o777); err != nil {
-		return nil, err
-	}
-	if f.sums, err = src.SHA256(ctx, nil); err != nil {
-		return nil, err
-	}
-	f.hashed = src.Weights.BytesRead()
 	defer func() { _ = os.Remove(f.work) }() // unless it holds finished blocks
-	if opt.Budget != 0 {
-		if err := f.allocate(ctx); err != nil {
-			return nil, err
-		}
+	if err := f.begin(ctx); err != nil {
+		return nil, err
 	}
 	if err := f.compressAll(ctx); err != nil {
 		return nil, err
@@ -116,13 +122,57 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 	if err := o.Commit(); err != nil {
 		return nil, err
 	}
-	result := &Fused{Layers: f.layers, SourceBytes: weightBytes(src.Path), Bytes: weightBytes(out)}
+	return f.result(out), os.RemoveAll(f.work)
+}
+
+// fuseShard makes the shard's blocks.
+func (f *fuser) fuseShard(ctx context.Context) (*Fused, error) {
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.saveShard(); err != nil {
+		return nil, err
+	}
+	if err := f.compressAll(ctx); err != nil {
+		return nil, err
+	}
+	r := f.result("")
+	r.Shard = f.work
+	return r, nil
+}
+
+// begin opens the folder of finished blocks and divides the budget.
+func (f *fuser) begin(ctx context.Context) (err error) {
+	if err := os.MkdirAll(f.work, 0o777); err != nil {
+		return err
+	}
+	if f.sums, err = f.src.SHA256(ctx, nil); err != nil {
+		return err
+	}
+	f.hashed = f.src.Weights.BytesRead()
+	if f.opt.Budget != 0 {
+		return f.allocate(ctx)
+	}
+	return nil
+}
+
+// result tells what was made.
+func (f *fuser) result(out string) *Fused {
+	r := &Fused{Layers: f.layers, SourceBytes: weightBytes(f.src.Path)}
+	if out != "" {
+		r.Bytes = weightBytes(out)
+	}
 	for _, b := range f.blocks {
 		if _, ok := f.layers[b.Name]; ok {
-			result.Blocks = append(result.Blocks, b.Name)
+			r.Blocks = append(r.Blocks, b.Name)
 		}
 	}
-	return result, os.RemoveAll(f.work)
+	return r
+}
+
+// Untaught lists the experts that no calibration text came to.
+func (r *Fused) Untaught() []string {
+	return slices.DeleteFunc(slices.Clone(r.Blocks), func(name string) bool { return !r.Layers[name].Untaught })
 }
 
 type fuser struct {
@@ -138,6 +188,9 @@ type fuser struct {
 	chosen []int // places of the blocks to compress
 	layers map[string]checkpoint.Layer
 	mu     sync.Mutex
+
+	// Of a merge: what each block must have been made by, and its file.
+	recipes, paths map[int]string
 }
 
 func (f *fuser) prepare() (err error) {
@@ -149,18 +202,11 @@ func (f *fuser) prepare() (err error) {
 	default:
 		return fmt.Errorf("store: expected f32, bf16 or int8, found %q", f.opt.Store)
 	}
-	if f.model, err = model.Open(f.src); err != nil {
+	if err := f.open(); err != nil {
 		return err
 	}
-	f.blocks = f.model.Blocks
 	if f.widths, err = f.opt.Choose(f.blocks); err != nil {
 		return err
-	}
-	f.layers = map[string]checkpoint.Layer{}
-	if earlier, err := f.src.Config.Fusion(); err != nil {
-		return err
-	} else if earlier != nil {
-		maps.Copy(f.layers, earlier.Layers) // blocks compressed before stay as they are
 	}
 	for i, b := range f.blocks {
 		if _, ok := f.widths[i]; ok && (!f.method.Mixtures || b.Experts > 0) {
@@ -170,7 +216,14 @@ func (f *fuser) prepare() (err error) {
 	if len(f.chosen) == 0 {
 		return fmt.Errorf("%s: method %s: expected mixtures of experts in the chosen layers, found none", f.src.Path, f.opt.Method)
 	}
-	_, err = os.Stat(f.work)
+	if err := f.checkShard(); err != nil {
+		return err
+	}
+	began := f.work
+	if f.opt.Shards > 0 { // others may be at work in the folder
+		began = filepath.Join(f.work, shardFile(f.opt.Shard, f.opt.Shards))
+	}
+	_, err = os.Stat(began)
 	if err == nil && !f.opt.Resume {
 		return fmt.Errorf("%s: expected no interrupted run, found its finished blocks: give --resume to go on with them or remove the folder", f.work)
 	}
@@ -178,4 +231,19 @@ func (f *fuser) prepare() (err error) {
 		return nil
 	}
 	return err
+}
+
+// open finds the model's blocks, and what is known of those compressed before.
+func (f *fuser) open() (err error) {
+	if f.model, err = model.Open(f.src); err != nil {
+		return err
+	}
+	f.blocks = f.model.Blocks
+	f.layers = map[string]checkpoint.Layer{}
+	if earlier, err := f.src.Config.Fusion(); err != nil {
+		return err
+	} else if earlier != nil {
+		maps.Copy(f.layers, earlier.Layers) // they stay as they are
+	}
+	return nil
 }

@@ -74,7 +74,9 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 		opt.Experts = max(1, len(group)/4)
 	}
 	if f.opt.Calibration != nil {
-		opt.Inputs = layerInputs{f.opt.Calibration, group}
+		if opt.Inputs, err = f.opt.Calibration.Mixture(group[0]); err != nil {
+			return nil, err
+		}
 	}
 	fused, err := f.method.CompressMixture(ctx, m, opt)
 	if err != nil {
@@ -95,25 +97,4 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 		all[e] = compressed{info, block}
 	}
 	return all, nil
-}
-
-// layerInputs are the inputs of all experts of a layer, one after the other: all
-// the tokens that it does not drop.
-type layerInputs struct {
-	from   Calibration
-	blocks []int
-}
-
-// Each implements fusion.Inputs.
-func (l layerInputs) Each(f func(x []float32, tokens int) error) error {
-	for _, block := range l.blocks {
-		in, err := l.from.Inputs(block)
-		if err != nil {
-			return err
-		}
-		if err := in.Each(f); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -73,9 +73,12 @@ func randomModel(t testing.TB, config string) string {
 type randomInputs struct{ hidden int }
 
 func (r randomInputs) Inputs(block int) (fusion.Inputs, error) { return noise{r.hidden, block}, nil }
-func (randomInputs) Rewind()                                   {}
-func (randomInputs) Watch(func(done, total int))               {}
-func (randomInputs) Tokens() int64                             { return 0 }
+func (r randomInputs) Mixture(block int) (fusion.RoutedInputs, error) {
+	return noise{r.hidden, block}, nil
+}
+func (randomInputs) Rewind()                     {}
+func (randomInputs) Watch(func(done, total int)) {}
+func (randomInputs) Tokens() int64               { return 0 }
 func (randomInputs) Replace(int, func() (*fusion.Block, error)) error {
 	return nil
 }
@@ -89,6 +92,17 @@ func (n noise) Each(f func(x []float32, tokens int) error) error {
 		x[i] = float32(r.NormFloat64())
 	}
 	return f(x, 20)
+}
+
+// EachRouted sends every second token to expert 0, the others to expert 1.
+func (n noise) EachRouted(f func(x []float32, experts []int32, weights []float32, tokens int) error) error {
+	return n.Each(func(x []float32, tokens int) error {
+		experts, weights := make([]int32, tokens), slices.Repeat([]float32{1}, tokens)
+		for i := range experts {
+			experts[i] = int32(i % 2)
+		}
+		return f(x, experts, weights, tokens)
+	})
 }
 
 // TestMixtures fuses a mixture of experts by every method, loads the result,

@@ -48,6 +48,21 @@ func (s *spool) read(i int, buffer []float32) ([]float32, error) {
 	return buffer, err
 }
 
+// readRows returns some rows of tensor i, of which each has cols values, in buffer's
+// memory or in new.
+func (s *spool) readRows(i int, rows []int32, cols int, buffer []float32) ([]float32, error) {
+	if cap(buffer) < len(rows)*cols {
+		buffer = make([]float32, len(rows)*cols)
+	}
+	buffer = buffer[:len(rows)*cols]
+	for k, row := range rows {
+		if _, err := s.file.ReadAt(asBytes(buffer[k*cols:(k+1)*cols]), s.start(i)+4*int64(row)*int64(cols)); err != nil {
+			return nil, err
+		}
+	}
+	return buffer, nil
+}
+
 // copy returns the same tensors in a file of their own.
 func (s *spool) copy() (c spool, err error) {
 	if s.file == nil {

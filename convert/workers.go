@@ -22,7 +22,7 @@ func (f *fuser) compressAll(ctx context.Context) error {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	groups := f.groups()
+	groups := f.opt.share(f.groups())
 	at := 1
 	if f.opt.Calibration == nil {
 		at = min(threads, f.together(groups), len(groups))
@@ -95,7 +95,7 @@ func (f *fuser) compress(ctx context.Context, pool *kernel.Pool, group []int) er
 		return err
 	}
 	for i, place := range group {
-		if f.opt.Calibration != nil {
+		if f.opt.Calibration != nil && slices.ContainsFunc(f.chosen, func(i int) bool { return i > place && f.waits(i) }) {
 			if err := f.opt.Calibration.Replace(place, func() (*fusion.Block, error) { return f.load(place) }); err != nil {
 				return err
 			}
@@ -157,7 +157,8 @@ func (f *fuser) makeBlock(ctx context.Context, pool *kernel.Pool, place int) ([]
 	}
 	method := f.method
 	block, err := method.Compress(ctx, m, opt)
-	if errors.Is(err, fusion.ErrNoTokens) && b.Experts > 0 {
+	untaught := errors.Is(err, fusion.ErrNoTokens) && b.Experts > 0
+	if untaught {
 		// An expert that no text of the task comes to is compressed without texts.
 		if method.Blind != "" {
 			method, _ = fusion.Lookup(method.Blind)
@@ -172,7 +173,7 @@ func (f *fuser) makeBlock(ctx context.Context, pool *kernel.Pool, place int) ([]
 		return nil, fmt.Errorf("%s: %s: method %s: expected a block with an output bias, which it changes, found none", f.src.Path, b.Name, method.Name)
 	}
 	info := f.info(b, block)
-	info.Method = method.Name
+	info.Method, info.Untaught = method.Name, untaught
 	return []compressed{{info, block}}, nil
 }
 

@@ -42,6 +42,15 @@ type WeightedInputs interface {
 	Weights() []float32
 }
 
+// RoutedInputs are Inputs of a mixture of experts: all the tokens that its router sees.
+type RoutedInputs interface {
+	Inputs
+	// EachRouted is Each with what the router did: experts (tokens × k) are those that each
+	// token goes to, −1 in place of one that has no place for it, and weights (tokens × k)
+	// what their outputs are multiplied by. All are f's only until it returns.
+	EachRouted(f func(x []float32, experts []int32, weights []float32, tokens int) error) error
+}
+
 // ErrNoTokens says that the calibration inputs hold no token, as those of an
 // expert may.
 var ErrNoTokens = errors.New("fusion: the calibration inputs are empty")

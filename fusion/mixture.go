@@ -9,16 +9,14 @@ import (
 	"mlpfusion/kernel"
 )
 
-// Mixture is the experts of one mixture-of-experts layer. Each token goes to
-// the expert whose row of the router gives the largest product with it (top-1
-// routing, as in Switch Transformers).
+// Mixture is the experts of one mixture-of-experts layer.
 //
 // Most methods compress each expert on its own; those with the trait Mixtures look
 // at all of them.
 type Mixture struct {
 	Experts []*MLP // of one shape
-	// Router (len(Experts)×Hidden, row-major) and RouterBias, which may be nil, are
-	// what Inputs are routed by.
+	// Router (len(Experts)×Hidden, row-major) and RouterBias, which may be nil, give the
+	// logits; what follows from them is said by RoutedInputs.
 	Router, RouterBias []float32
 }
 
@@ -108,6 +106,45 @@ type routed struct {
 	mean   [][]float64 // the mean output of each expert over all tokens; nil unless asked for
 }
 
+// eachRouted streams the inputs with what the router did with them, at most chunk tokens
+// at a time; k is the number of experts that a token goes to.
+func (m *Mixture) eachRouted(ctx context.Context, o Options, f func(x []float32, experts []int32, weights []float32, tokens, k int) error) error {
+	in, ok := o.Inputs.(RoutedInputs)
+	if !ok {
+		return errors.New("fusion: compressing experts together needs inputs that tell what the router does with them")
+	}
+	p, seen := m.Experts[0].Hidden, 0
+	err := in.EachRouted(func(x []float32, experts []int32, weights []float32, tokens int) error {
+		if tokens == 0 {
+			return nil
+		}
+		k := len(experts) / tokens
+		if len(x) < tokens*p || k < 1 || len(experts) != tokens*k || len(weights) != tokens*k {
+			return errors.New("fusion: routed inputs: expected hidden size values, experts and their weights for each token")
+		}
+		for _, e := range experts {
+			if int(e) >= len(m.Experts) {
+				return fmt.Errorf("fusion: routed inputs: expected an expert below %d, found %d", len(m.Experts), e)
+			}
+		}
+		seen += tokens
+		for from := 0; from < tokens; from += chunk {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := min(chunk, tokens-from)
+			if err := f(x[from*p:(from+n)*p], experts[from*k:(from+n)*k], weights[from*k:(from+n)*k], n, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && seen == 0 {
+		return ErrNoTokens
+	}
+	return err
+}
+
 // route streams the inputs through the router, and through every expert where
 // outputs is set.
 func (m *Mixture) route(ctx context.Context, o Options, outputs bool) (*routed, error) {
@@ -125,25 +162,24 @@ func (m *Mixture) route(ctx context.Context, o Options, outputs bool) (*routed, 
 	}
 	logits, y := make([]float32, chunk*n), make([]float32, chunk*p)
 	seen := 0
-	t := &teacher{m: m.Experts[0], inputs: o.Inputs, pool: o.Pool}
-	err := t.each(ctx, false, func(x, _, _ []float32, tokens int) error {
+	err := m.eachRouted(ctx, o, func(x []float32, experts []int32, _ []float32, tokens, _ int) error {
 		seen += tokens
+		for _, e := range experts {
+			if e >= 0 {
+				r.tokens[e]++
+			}
+		}
 		linear(o.Pool, m.Router, x, tokens, p, n, logits, kernel.Epilogue{Bias: m.RouterBias})
 		for i := range tokens {
 			row := logits[i*n : (i+1)*n]
-			best := 0
 			for a, v := range row {
 				if !finite(v) {
 					return errNotFinite
-				}
-				if v > row[best] {
-					best = a
 				}
 				for b, w := range row[:a+1] {
 					r.like[a][b] += float64(v) * float64(w)
 				}
 			}
-			r.tokens[best]++
 		}
 		if outputs {
 			for e, expert := range m.Experts {

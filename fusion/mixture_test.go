@@ -1,6 +1,7 @@
 package fusion
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -15,6 +16,42 @@ import (
 	"mlpfusion/kernel"
 	"mlpfusion/kmeans"
 )
+
+// routedMatrix are inputs of which each token goes to the k experts with the largest
+// logits, by the softmax over these.
+type routedMatrix struct {
+	matrix
+	router []float32
+	k      int
+}
+
+func routedTo(m *Mixture, k int, x []float32) routedMatrix {
+	return routedMatrix{matrix{m.Experts[0].Hidden, x}, slices.Clone(m.Router), k}
+}
+
+func (r routedMatrix) EachRouted(f func(x []float32, experts []int32, weights []float32, tokens int) error) error {
+	n, count := len(r.router)/r.hidden, len(r.x)/r.hidden
+	var experts []int32
+	var weights []float32
+	for i := range count {
+		logits := make([]float64, n)
+		for e := range logits {
+			for c := range r.hidden {
+				logits[e] += float64(r.x[i*r.hidden+c]) * float64(r.router[e*r.hidden+c])
+			}
+		}
+		order := seq(n)
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(logits[b], logits[a]) })
+		var z float64
+		for _, e := range order[:r.k] {
+			z += math.Exp(logits[e] - logits[order[0]])
+		}
+		for _, e := range order[:r.k] {
+			experts, weights = append(experts, int32(e)), append(weights, float32(math.Exp(logits[e]-logits[order[0]])/z))
+		}
+	}
+	return f(r.x, experts, weights, count)
+}
 
 func compressMixture(t fataler, name string, m *Mixture, o Options) *FusedMixture {
 	t.Helper()
@@ -47,7 +84,7 @@ func TestMixtureGolden(t *testing.T) {
 	if got := m.Experts[1].align(m.Experts[0], testPool); !slices.Equal(got, g.ints("order")) {
 		t.Errorf("order of expert 1: %v, want %v", got, g.ints("order"))
 	}
-	o := Options{Width: width, Pool: testPool, Inputs: matrix{p, x}, Experts: keep}
+	o := Options{Width: width, Pool: testPool, Inputs: routedTo(m, 1, x), Experts: keep}
 	routes, err := m.route(t.Context(), o, false)
 	if err != nil || !slices.Equal(routes.tokens, g.ints("usage")) {
 		t.Errorf("usage %v (%v), want %v", routes.tokens, err, g.ints("usage"))
@@ -90,18 +127,6 @@ func drawMixture(t *rapid.T, n int) *Mixture {
 	return m
 }
 
-// The router's bias takes part: one large enough sends every token to its expert.
-func TestRouterBias(t *testing.T) {
-	m := &Mixture{Router: tokens(4, 3, 1), RouterBias: []float32{0, 100, 0}}
-	for range 3 {
-		m.Experts = append(m.Experts, randomMLP(rand.New(rand.NewPCG(1, 1)), 4, 6, false, false))
-	}
-	r, err := m.route(t.Context(), Options{Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}, false)
-	if err != nil || !slices.Equal(r.tokens, []int{0, 9, 0}) {
-		t.Errorf("tokens %v (%v), want all 9 at expert 1", r.tokens, err)
-	}
-}
-
 // Copies of an expert, with their units in any order, are one expert: merging
 // them gives it back to the last bit (hc-smoe, which does not align units, where
 // they are in the same order).
@@ -109,7 +134,7 @@ func TestCopiesMergeExactly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawMixture(t, rapid.IntRange(1, 6).Draw(t, "experts"))
 		first := m.Experts[0]
-		o := Options{Width: first.Width, Inputs: matrix{first.Hidden, tokens(first.Hidden, 40, 3)}, Experts: 1}
+		o := Options{Width: first.Width, Inputs: routedTo(m, 1, tokens(first.Hidden, 40, 3)), Experts: 1}
 		for _, name := range []string{"hc-smoe", "mc-smoe"} {
 			for e := range m.Experts[1:] {
 				m.Experts[1+e] = first
@@ -211,7 +236,7 @@ func TestMerge(t *testing.T) {
 		m := drawMixture(t, rapid.IntRange(1, 6).Draw(t, "experts"))
 		first := m.Experts[0]
 		keep := rapid.IntRange(1, len(m.Experts)).Draw(t, "keep")
-		o := Options{Width: rapid.IntRange(1, first.Width).Draw(t, "c"), Inputs: matrix{first.Hidden, tokens(first.Hidden, 30, 3)}, Experts: keep}
+		o := Options{Width: rapid.IntRange(1, first.Width).Draw(t, "c"), Inputs: routedTo(m, 1, tokens(first.Hidden, 30, 3)), Experts: keep}
 		for _, name := range []string{"mc-smoe", "hc-smoe"} {
 			f := compressMixture(t, name, m, o)
 			if len(f.Blocks) != keep || slices.Max(f.Of) != keep-1 {
@@ -298,8 +323,9 @@ func TestMixtureRefusals(t *testing.T) {
 		{"weighted without inputs", func(m *Mixture, o *Options) { o.Weighted, o.Inputs = true, nil }, "shared", "needs inputs"},
 		{"short router", func(m *Mixture, o *Options) { m.Router = m.Router[1:] }, "hc-smoe", "the router: expected 3×4 values, found 11"},
 		{"short router bias", func(m *Mixture, o *Options) { m.RouterBias = []float32{1} }, "mc-smoe", "the router's bias: expected 3 values, found 1"},
-		{"empty inputs", func(m *Mixture, o *Options) { o.Inputs = matrix{4, nil} }, "mc-smoe", "inputs are empty"},
-		{"infinite inputs", func(m *Mixture, o *Options) { o.Inputs = matrix{4, []float32{1, 2, 3, float32(math.Inf(1))}} }, "mc-smoe", "not finite"},
+		{"inputs that are not routed", func(m *Mixture, o *Options) { o.Inputs = matrix{4, tokens(4, 9, 1)} }, "mc-smoe", "what the router does"},
+		{"empty inputs", func(m *Mixture, o *Options) { o.Inputs = routedTo(m, 1, nil) }, "mc-smoe", "inputs are empty"},
+		{"infinite inputs", func(m *Mixture, o *Options) { o.Inputs = routedTo(m, 1, []float32{1, 2, 3, float32(math.Inf(1))}) }, "mc-smoe", "not finite"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, name := range Names(func(m *Method) bool { return m.Mixtures }) {
@@ -310,7 +336,7 @@ func TestMixtureRefusals(t *testing.T) {
 				for range 3 {
 					m.Experts = append(m.Experts, randomMLP(r, 4, 6, false, false))
 				}
-				o := Options{Width: 3, Pool: testPool, Inputs: matrix{4, tokens(4, 9, 1)}}
+				o := Options{Width: 3, Pool: testPool, Inputs: routedTo(m, 1, tokens(4, 9, 1))}
 				method, _ := Lookup(name)
 				if method.Merges {
 					o.Experts = 2

@@ -48,6 +48,9 @@ type Matrix struct {
 	Also []Place // see Tensor.Also
 }
 
+// Mixed tells whether the block is an expert of a mixture, or its shared one.
+func (b *Block) Mixed() bool { return b.Experts > 0 || b.Shared }
+
 // Gated tells whether the block has a gate.
 func (b *Block) Gated() bool { return b.Gate.Name != "" }
 

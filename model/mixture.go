@@ -61,7 +61,7 @@ func (m *Model) Routed() (seen, dropped int64) {
 // depth.
 func (m *Model) Routings() (list []*nn.Routing) {
 	for _, x := range m.mixtures {
-		list = append(list, x.routing)
+		list = append(list, x.last.Routing)
 	}
 	return list
 }
@@ -85,7 +85,7 @@ func (m *Model) routerLosses(t *nn.Tape) (loss float64) {
 		m.routings = m.routings[:0]
 		for _, x := range m.mixtures {
 			if x.decoder == decoder {
-				m.routings = append(m.routings, x.routing)
+				m.routings = append(m.routings, x.last.Routing)
 			}
 		}
 		if len(m.routings) == 0 {
@@ -115,9 +115,20 @@ type mixture struct {
 	gate    *nn.Linear   // of the shared expert; nil: none
 	busy    mlps         // the experts that saw a token in the last forward
 	outputs []*nn.Tensor // of the last forward, by expert; nil where it saw no token
-	routing *nn.Routing  // of the last forward
+	last    Mixed
 	usage   *Usage
 }
+
+// Mixed is what a mixture saw and gave in the last forward pass.
+type Mixed struct {
+	X, Y    *nn.Tensor // its input and output (tokens × hidden)
+	Routing *nn.Routing
+	// Residual is what the output is added to, where that is another tensor than X.
+	Residual *nn.Tensor
+}
+
+// Mixed returns what mixture k did in the last forward pass.
+func (m *Model) Mixed(k int) Mixed { return m.mixtures[k].last }
 
 // mixture states a mixture of the given name: its router, which may have other places
 // too, and its experts, each a block of its own.
@@ -182,12 +193,23 @@ func (b *builder) stackMixture(layer int, at func(part string) string) *mixture 
 	return m
 }
 
-// forward sends each token of x through its experts. Where these have places, the
+// forward is mix, of which it keeps what Mixed tells; residual is what the output will be
+// added to, if that is not x.
+func (m *mixture) forward(t *nn.Tape, x, residual *nn.Tensor, offsets []int32, drop float32) *nn.Tensor {
+	m.last = Mixed{X: x}
+	if residual != x {
+		m.last.Residual = residual
+	}
+	m.last.Y = m.mix(t, x, offsets, drop)
+	return m.last.Y
+}
+
+// mix sends each token of x through its experts. Where these have places, the
 // tokens of one sequence compete for them; those an expert has no place for get zero
 // of it, so that they pass by on the residual path. The router computes in float32
 // always (Switch Transformers, arXiv 2101.03961, section 2.4) and, while training,
 // reads its input multiplied by noise. drop is the dropout of the experts' units.
-func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float32) *nn.Tensor {
+func (m *mixture) mix(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float32) *nn.Tensor {
 	prec := t.Prec
 	t.Prec = kernel.FP32
 	logits := t.Linear(t.Jitter(x, m.Jitter), m.router, kernel.Identity, nil)
@@ -195,7 +217,7 @@ func (m *mixture) forward(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float3
 	m.choice = m.Router
 	m.choice.Bias = m.bias
 	r := t.Route(logits, offsets, &m.choice)
-	m.routing = r
+	m.last.Routing = r
 	m.usage.Dropped += int64(r.Dropped)
 	m.busy.of = m.busy.of[:0]
 	for e, xe := range t.Dispatch(x, r) {

@@ -218,7 +218,7 @@ func (m *encoderDecoder) sublayers(t *nn.Tape, stack *seqStack, i int, s State, 
 	}
 	y := l.mlpNorm.of(t, x)
 	if l.experts != nil {
-		y = l.experts.forward(t, y, offsets, c.HiddenDrop)
+		y = l.experts.forward(t, y, x, offsets, c.HiddenDrop)
 	} else {
 		l.mlp.Residual = x
 		y = l.mlp.forward(t, y, offsets, c.HiddenDrop)

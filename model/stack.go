@@ -158,7 +158,7 @@ func (m *stack) layer(t *nn.Tape, i int, s State, in *Input, rows []int32) State
 	x = l.attn.join(t, m.scaled(t, y), kept, c.HiddenDrop)
 	normed = l.ffn.before.of(t, x)
 	if l.experts != nil {
-		y = l.experts.forward(t, normed, offsets, 0)
+		y = l.experts.forward(t, normed, x, offsets, 0)
 	} else {
 		if normed != x {
 			l.mlp.Residual = x

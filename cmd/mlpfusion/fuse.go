@@ -28,10 +28,11 @@ func (a *app) fuseCommand() *cobra.Command {
 	var data dataFlags
 	var calibrationRows int
 	var budgetOf string
-	var byUsage bool
+	var byUsage, merge bool
+	var shard string
 	var c *cobra.Command
 	c = &cobra.Command{
-		Use:   "fuse MODEL OUT",
+		Use:   "fuse MODEL OUT [FOLDER …]",
 		Short: "Compress MLP blocks",
 		Long: `Compress the MLP blocks of MODEL and write the result to the directory OUT.
 
@@ -54,15 +55,37 @@ at all experts of a layer:
 With shared one set of --width units serves all experts. Merging leaves --experts
 of them, by how the router uses them on the texts of --task and --data, and
 compresses those where --width or --ratio is given. The router stays as it is.
---by-usage divides a --budget among experts by the tokens they get on these texts.`,
+--by-usage divides a --budget among experts by the tokens they get on these texts.
+
+The weights are read a layer at a time, so MODEL may be larger than the memory; the
+texts' states wait in temporary files (TMPDIR). Several machines share the work when
+each is given a --shard i/n of the same command. They leave their blocks in the folder
+OUT.fuse, one for all or one each; --merge, with these folders where they are not
+OUT.fuse, then writes what one machine would have.`,
 		Example: `  mlpfusion fuse MODEL small
   mlpfusion fuse MODEL small --layers 2-5 --width 384
   mlpfusion fuse MODEL small --ratio 0.25 --method svd
   mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2
   mlpfusion fuse MOE small --method shared --ratio 0.5
-  mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2`,
-		Args: exactly("MODEL", "OUT"),
+  mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2
+  mlpfusion fuse MOE small --method calibrated --task lm --data texts --shard 1/4
+  mlpfusion fuse MOE small --merge`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if merge && len(args) > 2 {
+				return nil
+			}
+			return exactly("MODEL", "OUT")(cmd, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if merge {
+				return a.mergeShards(c.Flags(), args[0], args[1], args[2:], opt.Overwrite)
+			}
+			if shard != "" {
+				var err error
+				if opt.Shard, opt.Shards, err = parseShard(shard); err != nil {
+					return err
+				}
+			}
 			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
 			method, err := checkFuse(c.Flags(), &opt, budgetOf, byUsage)
 			if err != nil {
@@ -136,16 +159,19 @@ compresses those where --width or --ratio is given. The router stays as it is.
 	f.Float64Var(&opt.Fusion.Ridge, "ridge", 0, "ridge of the refit, relative to the features' variance (default 1e-4)")
 	f.IntVar(&opt.Fusion.Fit, "fit", 0, "steps of descent on the output error after the refit")
 	f.IntVar(&calibrationRows, "calibration-rows", 1200, calibrationRowsHelp)
+	f.BoolVar(&opt.Apart, "apart", false, "fit each block to the original's states, not to what those before it left; experts always are")
 	data.addTask(f)
+	f.StringVar(&shard, "shard", "", "make the i-th of n shares of the blocks, as i/n; 0/n is n/n")
+	f.BoolVar(&merge, "merge", false, "write OUT from the blocks that the shards have made")
 	f.BoolVar(&opt.Resume, "resume", false, "go on with an interrupted run")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
 	arrange(c,
 		section{"What is compressed, and how", "layers method experts"},
 		section{"To what size", "ratio width budget budget-of by-usage store"},
 		section{"Clustering and P", "clustering restarts effort balance"},
-		section{"Fitting to texts", "task data calibration-rows weighted select refit ridge fit"},
+		section{"Fitting to texts", "task data calibration-rows weighted select refit ridge fit apart"},
 		columnSection,
-		section{"The run", "overwrite resume help"})
+		section{"The run", "shard merge overwrite resume help"})
 	return c
 }
 
@@ -195,8 +221,31 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 	texts := "a method or flags that read texts: " + textMethods(true) + ", --weighted, --select, --refit, --fit, --by-usage"
 	return method, onlyWith(f, []condition{
 		{"budget-of", opt.Budget != 0, "--budget"},
-		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts},
+		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts}, {"apart", reads, texts},
 	})
+}
+
+// mergeShards writes OUT from what shards have left.
+func (a *app) mergeShards(f *pflag.FlagSet, from, out string, folders []string, overwrite bool) error {
+	var err error
+	f.Visit(func(flag *pflag.Flag) {
+		if !slices.Contains([]string{"merge", "overwrite", "json", "quiet", "threads"}, flag.Name) {
+			err = usageError{fmt.Errorf("merge: expected no flag beside it but --overwrite, for the shards' folders say the rest, found --%s", flag.Name)}
+		}
+	})
+	if err := cmp.Or(err, apart(out, from)); err != nil {
+		return err
+	}
+	dir, err := a.open(from)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	result, err := convert.Merge(a.ctx, dir, out, folders, overwrite)
+	if err != nil {
+		return err
+	}
+	return a.ui.result(result, func(w io.Writer) { showFused(w, out, result) })
 }
 
 // foresee says what there is to know before the work: that a method does not suit the
@@ -325,6 +374,17 @@ func showFused(w io.Writer, out string, r *convert.Fused) {
 		rows = append(rows, row)
 	}
 	table(w, []string{"block", "method", "from", "to", "inertia explained"}, rows)
+	if untaught := r.Untaught(); len(untaught) > 0 {
+		most := untaught[:min(8, len(untaught))]
+		if n := len(untaught) - len(most); n > 0 {
+			most = append(slices.Clone(most), fmt.Sprintf("and %d more", n))
+		}
+		fmt.Fprintf(w, "\n  no text came to %s, compressed by weights alone: %s\n", count(len(untaught), "expert"), strings.Join(most, ", "))
+	}
+	if r.Shard != "" {
+		fmt.Fprintf(w, "\n  the blocks are in %s; fuse --merge writes the model when all shards are made\n", r.Shard)
+		return
+	}
 	fmt.Fprintf(w, "\n  %s: %s of weights, %s before (%s)\n", out, bytesText(r.Bytes), bytesText(r.SourceBytes), change(float64(r.SourceBytes), float64(r.Bytes)))
 }
 
