@@ -17,7 +17,7 @@ import (
 func TestParts(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
-	for _, name := range []string{"bert", "bert-svd", "distilbert", "gpt2", "gpt2-fused", "gpt2-padded", "llama", "llama-classifier", "gemma2", "olmo2", "t5", "t5-label", "t5-untied", "switch", "switch-fused", "mixtral", "mixtral-stacked"} {
+	for _, name := range []string{"bert", "bert-svd", "distilbert", "gpt2", "gpt2-fused", "gpt2-padded", "llama", "llama-classifier", "gemma2", "olmo2", "t5", "t5-label", "t5-untied", "switch", "switch-fused", "mixtral", "mixtral-stacked", "qwen2-moe", "granitemoe"} {
 		t.Run(name, func(t *testing.T) {
 			dir, err := checkpoint.OpenDir(filepath.Join("testdata", name))
 			if err != nil {
