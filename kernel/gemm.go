@@ -110,7 +110,7 @@ func (g *gemmJob) run() {
 	p := g.pool
 	g.plan(p.workers)
 	if g.sharesB() {
-		p.shared.shape(g.prec, g.k, g.n)
+		p.shared.data = grow(&p.shared.data, p.shared.shape(g.prec, g.k, g.n))
 		p.Repack(&p.shared, g.b)
 		g.packed = &p.shared
 	}

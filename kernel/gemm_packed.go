@@ -19,22 +19,19 @@ type Packed struct {
 // result keeps no reference to B.
 func (p *Pool) PackB(prec Precision, k, n int, b Mat) *Packed {
 	w := new(Packed)
-	w.shape(prec, k, n)
+	size := w.shape(prec, k, n)
+	w.data = p.shelf.take(size)
 	p.Repack(w, b)
 	return w
 }
 
-// shape makes room for an operand of k×n.
-func (w *Packed) shape(prec Precision, k, n int) {
+// shape prepares for an operand of k×n and returns the words that it takes.
+func (w *Packed) shape(prec Precision, k, n int) int {
 	w.prec, w.k, w.n, w.kernel = prec, k, n, gemms[prec].use
-	size := k * n
-	if w.kernel != nil {
-		size = w.offset(k) * w.padded()
+	if w.kernel == nil {
+		return k * n
 	}
-	if cap(w.data) < size {
-		w.data = make([]float32, size)
-	}
-	w.data = w.data[:size]
+	return w.offset(k) * w.padded()
 }
 
 // Repack replaces the packed operand by another of the same shape; it does not

@@ -29,6 +29,7 @@ type Pool struct {
 	pack    packJob
 	shared  Packed    // a B that all blocks of a product read
 	copied  []float32 // an A
+	shelf   shelf     // of PackB
 }
 
 // NewPool starts a pool of the given number of workers, or of GOMAXPROCS when
