@@ -8,7 +8,7 @@ func (g *gemmJob) plan(workers int) {
 	}
 	mr, nr, nc := g.kernel.mr, g.kernel.nr, g.strip()
 	if g.m >= manyRows && (g.packed != nil || g.sharesB()) {
-		g.rows, g.cols, g.strips = part(g.m, 8*workers, mr), g.n, 1
+		g.rows, g.cols, g.strips = min(part(g.m, 8*workers, mr), g.kernel.mc), g.n, 1
 		return
 	}
 	if workers == 1 {
