@@ -20,9 +20,11 @@ PYTEST  := $(CACHE)/pytest-$(shell cat $(REQS) python/requirements.txt 2>/dev/nu
 TOOLS   := $(CACHE)/tools
 LINTER  := $(TOOLS)/golangci-lint-v2.15.0
 VULN    := $(TOOLS)/govulncheck-v1.9.0
+# What writes the list of a release's modules.
+SBOM    := $(TOOLS)/cyclonedx-gomod-v1.9.0
 
-# What `make wheel` makes wheels for.
-PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+# What `make wheel` makes wheels for, and `make dist` archives.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 # What `make image` builds with.
 BUILDER ?= $(firstword $(foreach b,buildah podman docker,$(if $(shell command -v $(b)),$(b))))
@@ -33,7 +35,7 @@ SYSTEMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windo
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm vet-platforms test-race test-peers test-python wheel image fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm vet-platforms test-race test-peers test-python wheel dist image fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -72,6 +74,9 @@ wheel: ## wheels of the Python package with the command in them, in bin/ (PLATFO
 		$(PYTHON) python/wheel.py $$p bin/wheel bin || exit 1; \
 	done; rm bin/wheel
 
+dist: $(SBOM) ## archives for release in bin/dist: command, manual, completions, licences; sums and SBOMs (PLATFORMS=… for some)
+	$(PYTHON) scripts/dist.py $(SBOM) bin/dist $(PLATFORMS)
+
 image: build ## a container image of the command alone, with the builder that is here (BUILDER=…)
 	@test -n "$(BUILDER)" || { echo "image: expected buildah, podman or docker, found none"; exit 1; }
 	$(BUILDER) build --tag mlpfusion --file Containerfile .
@@ -106,6 +111,10 @@ $(LINTER):
 $(VULN):
 	GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.9.0
 	mv $(TOOLS)/govulncheck $@
+
+$(SBOM):
+	GOBIN=$(TOOLS) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
+	mv $(TOOLS)/cyclonedx-gomod $@
 
 $(PEER): | $(REQS)
 	$(PYTHON) -m venv $(VENV)

@@ -8,6 +8,7 @@ licences of all that is linked into the binary go along."""
 import base64
 import hashlib
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -21,15 +22,18 @@ TAGS = {
     "linux/arm64": "manylinux2014_aarch64.musllinux_1_1_aarch64",
     "darwin/amd64": "macosx_12_0_x86_64",
     "darwin/arm64": "macosx_12_0_arm64",
+    "windows/amd64": "win_amd64",
+    "windows/arm64": "win_arm64",
 }
 HERE = pathlib.Path(__file__).parent
 
 
-def licences():
-    """The texts of the licences of the modules that the command is made of, and of Go."""
+def licences(platform):
+    """The texts of the licences of the modules that a platform's command is made of, and of Go."""
+    goos, goarch = platform.split("/")
     yield "LICENSE", (HERE.parent / "LICENSE").read_bytes()
     run = ["go", "list", "-deps", "-f", '{{with .Module}}{{if .Dir}}{{.Path}}\t{{.Dir}}{{end}}{{end}}', "./cmd/mlpfusion"]
-    lines = sorted(set(subprocess.run(run, check=True, capture_output=True, text=True, cwd=HERE.parent).stdout.split("\n")) - {""})
+    lines = sorted(set(subprocess.run(run, check=True, capture_output=True, text=True, cwd=HERE.parent, env=os.environ | {"GOOS": goos, "GOARCH": goarch}).stdout.split("\n")) - {""})
     modules = [line.split("\t") for line in lines] + [["go", subprocess.run(["go", "env", "GOROOT"], check=True, capture_output=True, text=True).stdout.strip()]]
     for module, folder in modules:
         if module == "mlpfusion":
@@ -47,9 +51,10 @@ def main(platform, binary, out):
     stem, tag = f"mlpfusion-{version}", f"py3-none-{TAGS[platform]}"
     info = stem + ".dist-info"
     files = {f"mlpfusion/{f.name}": f.read_bytes() for f in (HERE / "mlpfusion").iterdir() if f.suffix == ".py" or f.name == "py.typed"}
-    files[f"{stem}.data/scripts/mlpfusion"] = pathlib.Path(binary).read_bytes()
+    command = "mlpfusion.exe" if platform.startswith("windows/") else "mlpfusion"
+    files[f"{stem}.data/scripts/{command}"] = pathlib.Path(binary).read_bytes()
     about = ["Metadata-Version: 2.4", "Name: mlpfusion", f"Version: {version}", f"Summary: {project['description']}", f"License-Expression: {project['license']}", f"Requires-Python: {project['requires-python']}"]
-    for name, text in licences():
+    for name, text in licences(platform):
         files[f"{info}/licenses/{name}"] = text
         about.append(f"License-File: {name}")
     for extra, needs in project["optional-dependencies"].items():

@@ -152,20 +152,35 @@ MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 	}
 	root.SetHelpCommandGroupID("Begin")
 	root.SetCompletionCommandGroupID("Begin")
+	if extra != nil {
+		root.AddCommand(extra(root))
+	}
 	return root
 }
 
-// release is the version of sources that come without a repository.
-const release = "v0.1.0-dev"
+// extra makes a command that a build with a tag adds.
+var extra func(root *cobra.Command) *cobra.Command
 
+// release is the version of these sources; python/mlpfusion/version.py says the same.
+const release = "v0.2.0"
+
+// version says what this program was built of, and what it runs on this machine.
 func version() string {
 	v := release
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if made := info.Main.Version; made != "" && made != "(devel)" { // of a commit, or fetched by go
-			v = made
+		setting := map[string]string{}
+		for _, s := range info.Settings {
+			setting[s.Key] = s.Value
+		}
+		if commit := setting["vcs.revision"]; commit != "" {
+			v += " commit " + commit[:min(12, len(commit))]
+			if setting["vcs.modified"] == "true" {
+				v += ", modified,"
+			}
 		}
 		v += " " + info.GoVersion
 	}
+	v += " " + runtime.GOOS + "/" + runtime.GOARCH
 	fp32, bf16, vector := kernel.Kernels()
 	return fmt.Sprintf("%s\nkernels on this machine:\n  fp32    %s\n  bf16    %s\n  vector  %s", v, fp32, bf16, vector)
 }
