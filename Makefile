@@ -35,7 +35,7 @@ SYSTEMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windo
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm vet-platforms test-race test-peers test-python wheel dist image fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-arm64 vet-platforms test-race test-peers test-python wheel dist image fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,13 @@ test: ## the test suite; needs Go only
 test-noasm: ## the packages' tests on the portable kernels, as machines without assembly run them
 	$(GO) vet -tags noasm ./...
 	$(GO) test -tags noasm $$($(GO) list ./... | grep -v /cmd/)
+
+# An arm64 processor, emulated: with all extensions, and an old one with none.
+ARM64   := qemu-aarch64-static -cpu
+
+test-arm64: ## arm64's kernels and what stands on them, emulated; needs qemu-user-static
+	GOARCH=arm64 $(GO) test -exec "$(ARM64) max" ./kernel ./nn
+	GOARCH=arm64 $(GO) test -exec "$(ARM64) cortex-a72" -run 'TestGemmEpilogues|TestGemmInt8|TestKernels' ./kernel
 
 vet-platforms: ## every package and its tests compile for each system and processor
 	@for p in $(SYSTEMS); do echo "vet $$p" && GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./... || exit 1; done

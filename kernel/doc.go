@@ -18,7 +18,7 @@
 // Products of bfloat16 are never slower than float32's: where VDPBF16PS is, as on
 // Intel's processors without AMX, inputs are rounded to bfloat16 and multiplied as
 // float32. The environment variable MLPFUSION_ISA (portable, avx2, avx512,
-// avx512bf16, amx, neon) holds back what goes beyond that level.
+// avx512bf16, amx, neon, neonbf16) holds back what goes beyond that level.
 //
 // The vector functions have one source for AVX2 and AVX-512 with the vector width as
 // a parameter: 8 or 16 lanes, the last elements under a mask, so that nothing outside

@@ -11,10 +11,16 @@ func init() {
 		transpose: transpose8NEON, copyPanels: copyPanels16NEON, joinRows: joinRows16NEON,
 		round: roundBF16NEON, epilogue: epilogueNEON,
 	}
+	bf16 := *neon
+	bf16.kc, bf16.pairs = 512, true
+	bf16.tile = []func(*tileArgs){nil, tile1x16BF16, tile2x16BF16, tile3x16BF16, tile4x16BF16}
+	bf16.halves, bf16.bytes = nil, nil
+	bf16.pairPanels, bf16.pairColumns, bf16.pairRow, bf16.pairRows = pairPanels16, pairColumns16, pairRow16, pairRows16
 	gemms[FP32].add(NEON, neon)
 	gemms[INT8].add(NEON, neon)
-	gemms[BF16].add(NEON, neon)
+	gemms[BF16].add(NEON, neon).add(NEON|NEONBF16, &bf16)
 
+	widenWhole.add(NEON, widenNEON)
 	dot.add(NEON, dotNEON)
 	axpy.add(NEON, axpyNEON)
 	mul.add(NEON, mulNEON)

@@ -20,9 +20,12 @@ import (
 // on real memory; a vector that is read and holds the guard, which tests put around
 // all that they hand out, panics, as does an instruction that it does not know.
 
-// interpreted returns a form that runs a function in assembly, or those of a product's
+// interpreted returns a form that is interpreted.
+var interpreted = interpretForm
+
+// interpretForm returns a form that runs a function in assembly, or those of a product's
 // implementation, interpreted.
-func interpreted(f any) any {
+func interpretForm(f any) any {
 	if t, ok := f.(*gemmKernel); ok {
 		return interpretKernel(t)
 	}

@@ -2,5 +2,5 @@
 
 package kernel
 
-// interpreted is not called: every form of such a build runs natively.
-func interpreted(any) any { panic("no interpreter for this machine's assembly") }
+// interpreted is nil: what this machine lacks is not tested on it.
+var interpreted func(any) any

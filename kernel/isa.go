@@ -16,6 +16,7 @@ const (
 	fastBF16                   // VDPBF16PS multiplies at twice the speed of float32; see detect
 	AMX                        // AMX tiles with bfloat16
 	NEON                       // arm64's vectors of 128 bits
+	NEONBF16                   // BFDOT and the conversions
 )
 
 // level is a set of extensions that MLPFUSION_ISA can name. Who asks for avx512bf16
@@ -32,6 +33,7 @@ var levels = []level{
 	{"avx512bf16", AVX2 | AVX512 | AVX512BF16 | fastBF16},
 	{"amx", AVX2 | AVX512 | AVX512BF16 | fastBF16 | AMX},
 	{"neon", NEON},
+	{"neonbf16", NEON | NEONBF16},
 }
 
 // isaEnv names the environment variable that forces a level.

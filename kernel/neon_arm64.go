@@ -19,6 +19,11 @@ func tile1x16HalvesNEON(args *tileArgs)
 //go:noescape
 func tile1x16BytesNEON(args *tileArgs)
 
+// tile1x16BF16 is the microkernel of pairs of bfloat16.
+//
+//go:noescape
+func tile1x16BF16(args *tileArgs)
+
 // tile2x16NEON is the microkernel of float32.
 //
 //go:noescape
@@ -33,6 +38,11 @@ func tile2x16HalvesNEON(args *tileArgs)
 //
 //go:noescape
 func tile2x16BytesNEON(args *tileArgs)
+
+// tile2x16BF16 is the microkernel of pairs of bfloat16.
+//
+//go:noescape
+func tile2x16BF16(args *tileArgs)
 
 // tile3x16NEON is the microkernel of float32.
 //
@@ -49,6 +59,11 @@ func tile3x16HalvesNEON(args *tileArgs)
 //go:noescape
 func tile3x16BytesNEON(args *tileArgs)
 
+// tile3x16BF16 is the microkernel of pairs of bfloat16.
+//
+//go:noescape
+func tile3x16BF16(args *tileArgs)
+
 // tile4x16NEON is the microkernel of float32.
 //
 //go:noescape
@@ -63,6 +78,11 @@ func tile4x16HalvesNEON(args *tileArgs)
 //
 //go:noescape
 func tile4x16BytesNEON(args *tileArgs)
+
+// tile4x16BF16 is the microkernel of pairs of bfloat16.
+//
+//go:noescape
+func tile4x16BF16(args *tileArgs)
 
 // transpose8NEON writes k groups of 8 floats: the l-th of each of the first 8 rows.
 //
@@ -91,6 +111,17 @@ func roundBF16NEON(x *float32, n int)
 //
 //go:noescape
 func epilogueNEON(c *float32, bias *float32, add *float32, scale *float32, mul *float32, n int, mask *int32)
+
+// pairPanels16BF16 rounds two rows to bfloat16 and joins them to rows of words, the first in
+// the lower halves, of panels of 16 columns, panel bytes apart.
+//
+//go:noescape
+func pairPanels16BF16(dst *float32, even *float32, odd *float32, panel int, panels int)
+
+// pairRowBF16 rounds n floats, a multiple of 8 and at least 8, to bfloat16, two to a word.
+//
+//go:noescape
+func pairRowBF16(dst *float32, src *float32, n int)
 
 // dotNEON returns Σ x_i·y_i.
 //
@@ -182,6 +213,11 @@ func adamStepColumnsNEON(c [8]float32, w []float32, grad []float32, m []float32,
 //
 //go:noescape
 func dropApplyNEON(k [4]uint32, dst []float32, src []float32, at uint32)
+
+// widenNEON writes the values of bfloat16 bits to dst, 16 at a time.
+//
+//go:noescape
+func widenNEON(dst []float32, src []uint16)
 
 // geluNEON replaces v_i by σ(v_i).
 //

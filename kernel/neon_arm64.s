@@ -513,6 +513,155 @@ end1:
 	BNE tile
 	RET
 
+// tile1x16BF16 is the microkernel of pairs of bfloat16.
+TEXT ·tile1x16BF16(SB), NOSPLIT, $0-8
+	MOVD args+0(FP), R0
+	MOVD 0(R0), R1
+	MOVD 16(R0), R2
+	MOVD 40(R0), R3
+	MOVD 64(R0), R4
+	MOVD 72(R0), R5
+	MOVWU 84(R0), R6
+tile:
+	MOVD 32(R0), R9
+	MOVD R1, R10
+	MOVD 8(R0), R7
+	MOVD 24(R0), R8
+	WORD $0x6e301e10 // eor v16.16b, v16.16b, v16.16b
+	WORD $0x6e311e31 // eor v17.16b, v17.16b, v17.16b
+	WORD $0x6e321e52 // eor v18.16b, v18.16b, v18.16b
+	WORD $0x6e331e73 // eor v19.16b, v19.16b, v19.16b
+	SUBS $8, R8
+	BLT rest
+eight:
+	FLDPQ.P 32(R10), (F0, F1)
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f190 // bfdot v16.4s, v12.8h, v0.2h[1]
+	WORD $0x4f60f1b1 // bfdot v17.4s, v13.8h, v0.2h[1]
+	WORD $0x4f60f1d2 // bfdot v18.4s, v14.8h, v0.2h[1]
+	WORD $0x4f60f1f3 // bfdot v19.4s, v15.8h, v0.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f910 // bfdot v16.4s, v8.8h, v0.2h[2]
+	WORD $0x4f40f931 // bfdot v17.4s, v9.8h, v0.2h[2]
+	WORD $0x4f40f952 // bfdot v18.4s, v10.8h, v0.2h[2]
+	WORD $0x4f40f973 // bfdot v19.4s, v11.8h, v0.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f990 // bfdot v16.4s, v12.8h, v0.2h[3]
+	WORD $0x4f60f9b1 // bfdot v17.4s, v13.8h, v0.2h[3]
+	WORD $0x4f60f9d2 // bfdot v18.4s, v14.8h, v0.2h[3]
+	WORD $0x4f60f9f3 // bfdot v19.4s, v15.8h, v0.2h[3]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f110 // bfdot v16.4s, v8.8h, v1.2h[0]
+	WORD $0x4f41f131 // bfdot v17.4s, v9.8h, v1.2h[0]
+	WORD $0x4f41f152 // bfdot v18.4s, v10.8h, v1.2h[0]
+	WORD $0x4f41f173 // bfdot v19.4s, v11.8h, v1.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f190 // bfdot v16.4s, v12.8h, v1.2h[1]
+	WORD $0x4f61f1b1 // bfdot v17.4s, v13.8h, v1.2h[1]
+	WORD $0x4f61f1d2 // bfdot v18.4s, v14.8h, v1.2h[1]
+	WORD $0x4f61f1f3 // bfdot v19.4s, v15.8h, v1.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f910 // bfdot v16.4s, v8.8h, v1.2h[2]
+	WORD $0x4f41f931 // bfdot v17.4s, v9.8h, v1.2h[2]
+	WORD $0x4f41f952 // bfdot v18.4s, v10.8h, v1.2h[2]
+	WORD $0x4f41f973 // bfdot v19.4s, v11.8h, v1.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f990 // bfdot v16.4s, v12.8h, v1.2h[3]
+	WORD $0x4f61f9b1 // bfdot v17.4s, v13.8h, v1.2h[3]
+	WORD $0x4f61f9d2 // bfdot v18.4s, v14.8h, v1.2h[3]
+	WORD $0x4f61f9f3 // bfdot v19.4s, v15.8h, v1.2h[3]
+	SUBS $8, R8
+	BGE eight
+rest:
+	ADDS $8, R8
+	BEQ store
+one:
+	FMOVS.P 4(R10), F0
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	SUBS $1, R8
+	BNE one
+store:
+	FMOVS 80(R0), F15
+	MOVD 48(R0), R8
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9210 // fmul v16.4s, v16.4s, v15.s[0]
+	WORD $0x4f8f9231 // fmul v17.4s, v17.4s, v15.s[0]
+	WORD $0x4f8f9252 // fmul v18.4s, v18.4s, v15.s[0]
+	WORD $0x4f8f9273 // fmul v19.4s, v19.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow2
+	CBZ R6, plain3
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad652 // fadd v18.4s, v18.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd673 // fadd v19.4s, v19.4s, v11.4s
+plain3:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	FMOVQ F18, 32(R9)
+	FMOVQ F19, 48(R9)
+	B end1
+narrow2:
+	TBZ $3, R5, less4
+	CBZ R6, plain5
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+plain5:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb21e50 // orr v16.16b, v18.16b, v18.16b
+	WORD $0x4eb31e71 // orr v17.16b, v19.16b, v19.16b
+less4:
+	TBZ $2, R5, less6
+	CBZ R6, plain7
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain7:
+	FMOVQ F16, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb11e30 // orr v16.16b, v17.16b, v17.16b
+less6:
+	TBZ $1, R5, less8
+	CBZ R6, plain9
+	FMOVD 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain9:
+	FMOVD F16, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180610 // dup v16.2d, v16.d[1]
+less8:
+	TBZ $0, R5, less10
+	CBZ R6, plain11
+	FMOVS 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain11:
+	FMOVS F16, 0(R9)
+less10:
+end1:
+	MOVD R14, R2
+	MOVD 56(R0), R9
+	ADD R9, R1
+	SUBS $1, R4
+	BNE tile
+	RET
+
 // tile2x16NEON is the microkernel of float32.
 TEXT ·tile2x16NEON(SB), NOSPLIT, $0-8
 	MOVD args+0(FP), R0
@@ -1179,6 +1328,262 @@ one:
 	BNE one
 next:
 	CBNZ R8, group
+	FMOVS 80(R0), F15
+	MOVD 48(R0), R8
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9210 // fmul v16.4s, v16.4s, v15.s[0]
+	WORD $0x4f8f9231 // fmul v17.4s, v17.4s, v15.s[0]
+	WORD $0x4f8f9252 // fmul v18.4s, v18.4s, v15.s[0]
+	WORD $0x4f8f9273 // fmul v19.4s, v19.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow2
+	CBZ R6, plain3
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad652 // fadd v18.4s, v18.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd673 // fadd v19.4s, v19.4s, v11.4s
+plain3:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	FMOVQ F18, 32(R9)
+	FMOVQ F19, 48(R9)
+	B end1
+narrow2:
+	TBZ $3, R5, less4
+	CBZ R6, plain5
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+plain5:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb21e50 // orr v16.16b, v18.16b, v18.16b
+	WORD $0x4eb31e71 // orr v17.16b, v19.16b, v19.16b
+less4:
+	TBZ $2, R5, less6
+	CBZ R6, plain7
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain7:
+	FMOVQ F16, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb11e30 // orr v16.16b, v17.16b, v17.16b
+less6:
+	TBZ $1, R5, less8
+	CBZ R6, plain9
+	FMOVD 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain9:
+	FMOVD F16, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180610 // dup v16.2d, v16.d[1]
+less8:
+	TBZ $0, R5, less10
+	CBZ R6, plain11
+	FMOVS 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain11:
+	FMOVS F16, 0(R9)
+less10:
+end1:
+	MOVD R14, R2
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9294 // fmul v20.4s, v20.4s, v15.s[0]
+	WORD $0x4f8f92b5 // fmul v21.4s, v21.4s, v15.s[0]
+	WORD $0x4f8f92d6 // fmul v22.4s, v22.4s, v15.s[0]
+	WORD $0x4f8f92f7 // fmul v23.4s, v23.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow13
+	CBZ R6, plain14
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad6d6 // fadd v22.4s, v22.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd6f7 // fadd v23.4s, v23.4s, v11.4s
+plain14:
+	FMOVQ F20, 0(R9)
+	FMOVQ F21, 16(R9)
+	FMOVQ F22, 32(R9)
+	FMOVQ F23, 48(R9)
+	B end12
+narrow13:
+	TBZ $3, R5, less15
+	CBZ R6, plain16
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+plain16:
+	FMOVQ F20, 0(R9)
+	FMOVQ F21, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb61ed4 // orr v20.16b, v22.16b, v22.16b
+	WORD $0x4eb71ef5 // orr v21.16b, v23.16b, v23.16b
+less15:
+	TBZ $2, R5, less17
+	CBZ R6, plain18
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain18:
+	FMOVQ F20, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb51eb4 // orr v20.16b, v21.16b, v21.16b
+less17:
+	TBZ $1, R5, less19
+	CBZ R6, plain20
+	FMOVD 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain20:
+	FMOVD F20, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180694 // dup v20.2d, v20.d[1]
+less19:
+	TBZ $0, R5, less21
+	CBZ R6, plain22
+	FMOVS 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain22:
+	FMOVS F20, 0(R9)
+less21:
+end12:
+	MOVD R14, R2
+	MOVD 56(R0), R9
+	ADD R9, R1
+	SUBS $1, R4
+	BNE tile
+	RET
+
+// tile2x16BF16 is the microkernel of pairs of bfloat16.
+TEXT ·tile2x16BF16(SB), NOSPLIT, $0-8
+	MOVD args+0(FP), R0
+	MOVD 0(R0), R1
+	MOVD 16(R0), R2
+	MOVD 40(R0), R3
+	MOVD 64(R0), R4
+	MOVD 72(R0), R5
+	MOVWU 84(R0), R6
+tile:
+	MOVD 32(R0), R9
+	MOVD R1, R10
+	ADD R9, R10, R11
+	MOVD 8(R0), R7
+	MOVD 24(R0), R8
+	WORD $0x6e301e10 // eor v16.16b, v16.16b, v16.16b
+	WORD $0x6e311e31 // eor v17.16b, v17.16b, v17.16b
+	WORD $0x6e321e52 // eor v18.16b, v18.16b, v18.16b
+	WORD $0x6e331e73 // eor v19.16b, v19.16b, v19.16b
+	WORD $0x6e341e94 // eor v20.16b, v20.16b, v20.16b
+	WORD $0x6e351eb5 // eor v21.16b, v21.16b, v21.16b
+	WORD $0x6e361ed6 // eor v22.16b, v22.16b, v22.16b
+	WORD $0x6e371ef7 // eor v23.16b, v23.16b, v23.16b
+	SUBS $8, R8
+	BLT rest
+eight:
+	FLDPQ.P 32(R10), (F0, F1)
+	FLDPQ.P 32(R11), (F2, F3)
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f42f114 // bfdot v20.4s, v8.8h, v2.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f42f135 // bfdot v21.4s, v9.8h, v2.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f42f156 // bfdot v22.4s, v10.8h, v2.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	WORD $0x4f42f177 // bfdot v23.4s, v11.8h, v2.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f190 // bfdot v16.4s, v12.8h, v0.2h[1]
+	WORD $0x4f62f194 // bfdot v20.4s, v12.8h, v2.2h[1]
+	WORD $0x4f60f1b1 // bfdot v17.4s, v13.8h, v0.2h[1]
+	WORD $0x4f62f1b5 // bfdot v21.4s, v13.8h, v2.2h[1]
+	WORD $0x4f60f1d2 // bfdot v18.4s, v14.8h, v0.2h[1]
+	WORD $0x4f62f1d6 // bfdot v22.4s, v14.8h, v2.2h[1]
+	WORD $0x4f60f1f3 // bfdot v19.4s, v15.8h, v0.2h[1]
+	WORD $0x4f62f1f7 // bfdot v23.4s, v15.8h, v2.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f910 // bfdot v16.4s, v8.8h, v0.2h[2]
+	WORD $0x4f42f914 // bfdot v20.4s, v8.8h, v2.2h[2]
+	WORD $0x4f40f931 // bfdot v17.4s, v9.8h, v0.2h[2]
+	WORD $0x4f42f935 // bfdot v21.4s, v9.8h, v2.2h[2]
+	WORD $0x4f40f952 // bfdot v18.4s, v10.8h, v0.2h[2]
+	WORD $0x4f42f956 // bfdot v22.4s, v10.8h, v2.2h[2]
+	WORD $0x4f40f973 // bfdot v19.4s, v11.8h, v0.2h[2]
+	WORD $0x4f42f977 // bfdot v23.4s, v11.8h, v2.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f990 // bfdot v16.4s, v12.8h, v0.2h[3]
+	WORD $0x4f62f994 // bfdot v20.4s, v12.8h, v2.2h[3]
+	WORD $0x4f60f9b1 // bfdot v17.4s, v13.8h, v0.2h[3]
+	WORD $0x4f62f9b5 // bfdot v21.4s, v13.8h, v2.2h[3]
+	WORD $0x4f60f9d2 // bfdot v18.4s, v14.8h, v0.2h[3]
+	WORD $0x4f62f9d6 // bfdot v22.4s, v14.8h, v2.2h[3]
+	WORD $0x4f60f9f3 // bfdot v19.4s, v15.8h, v0.2h[3]
+	WORD $0x4f62f9f7 // bfdot v23.4s, v15.8h, v2.2h[3]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f110 // bfdot v16.4s, v8.8h, v1.2h[0]
+	WORD $0x4f43f114 // bfdot v20.4s, v8.8h, v3.2h[0]
+	WORD $0x4f41f131 // bfdot v17.4s, v9.8h, v1.2h[0]
+	WORD $0x4f43f135 // bfdot v21.4s, v9.8h, v3.2h[0]
+	WORD $0x4f41f152 // bfdot v18.4s, v10.8h, v1.2h[0]
+	WORD $0x4f43f156 // bfdot v22.4s, v10.8h, v3.2h[0]
+	WORD $0x4f41f173 // bfdot v19.4s, v11.8h, v1.2h[0]
+	WORD $0x4f43f177 // bfdot v23.4s, v11.8h, v3.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f190 // bfdot v16.4s, v12.8h, v1.2h[1]
+	WORD $0x4f63f194 // bfdot v20.4s, v12.8h, v3.2h[1]
+	WORD $0x4f61f1b1 // bfdot v17.4s, v13.8h, v1.2h[1]
+	WORD $0x4f63f1b5 // bfdot v21.4s, v13.8h, v3.2h[1]
+	WORD $0x4f61f1d2 // bfdot v18.4s, v14.8h, v1.2h[1]
+	WORD $0x4f63f1d6 // bfdot v22.4s, v14.8h, v3.2h[1]
+	WORD $0x4f61f1f3 // bfdot v19.4s, v15.8h, v1.2h[1]
+	WORD $0x4f63f1f7 // bfdot v23.4s, v15.8h, v3.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f910 // bfdot v16.4s, v8.8h, v1.2h[2]
+	WORD $0x4f43f914 // bfdot v20.4s, v8.8h, v3.2h[2]
+	WORD $0x4f41f931 // bfdot v17.4s, v9.8h, v1.2h[2]
+	WORD $0x4f43f935 // bfdot v21.4s, v9.8h, v3.2h[2]
+	WORD $0x4f41f952 // bfdot v18.4s, v10.8h, v1.2h[2]
+	WORD $0x4f43f956 // bfdot v22.4s, v10.8h, v3.2h[2]
+	WORD $0x4f41f973 // bfdot v19.4s, v11.8h, v1.2h[2]
+	WORD $0x4f43f977 // bfdot v23.4s, v11.8h, v3.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f990 // bfdot v16.4s, v12.8h, v1.2h[3]
+	WORD $0x4f63f994 // bfdot v20.4s, v12.8h, v3.2h[3]
+	WORD $0x4f61f9b1 // bfdot v17.4s, v13.8h, v1.2h[3]
+	WORD $0x4f63f9b5 // bfdot v21.4s, v13.8h, v3.2h[3]
+	WORD $0x4f61f9d2 // bfdot v18.4s, v14.8h, v1.2h[3]
+	WORD $0x4f63f9d6 // bfdot v22.4s, v14.8h, v3.2h[3]
+	WORD $0x4f61f9f3 // bfdot v19.4s, v15.8h, v1.2h[3]
+	WORD $0x4f63f9f7 // bfdot v23.4s, v15.8h, v3.2h[3]
+	SUBS $8, R8
+	BGE eight
+rest:
+	ADDS $8, R8
+	BEQ store
+one:
+	FMOVS.P 4(R10), F0
+	FMOVS.P 4(R11), F2
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f42f114 // bfdot v20.4s, v8.8h, v2.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f42f135 // bfdot v21.4s, v9.8h, v2.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f42f156 // bfdot v22.4s, v10.8h, v2.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	WORD $0x4f42f177 // bfdot v23.4s, v11.8h, v2.2h[0]
+	SUBS $1, R8
+	BNE one
+store:
 	FMOVS 80(R0), F15
 	MOVD 48(R0), R8
 	MOVD R2, R9
@@ -2210,6 +2615,369 @@ one:
 	BNE one
 next:
 	CBNZ R8, group
+	FMOVS 80(R0), F15
+	MOVD 48(R0), R8
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9210 // fmul v16.4s, v16.4s, v15.s[0]
+	WORD $0x4f8f9231 // fmul v17.4s, v17.4s, v15.s[0]
+	WORD $0x4f8f9252 // fmul v18.4s, v18.4s, v15.s[0]
+	WORD $0x4f8f9273 // fmul v19.4s, v19.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow2
+	CBZ R6, plain3
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad652 // fadd v18.4s, v18.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd673 // fadd v19.4s, v19.4s, v11.4s
+plain3:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	FMOVQ F18, 32(R9)
+	FMOVQ F19, 48(R9)
+	B end1
+narrow2:
+	TBZ $3, R5, less4
+	CBZ R6, plain5
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+plain5:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb21e50 // orr v16.16b, v18.16b, v18.16b
+	WORD $0x4eb31e71 // orr v17.16b, v19.16b, v19.16b
+less4:
+	TBZ $2, R5, less6
+	CBZ R6, plain7
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain7:
+	FMOVQ F16, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb11e30 // orr v16.16b, v17.16b, v17.16b
+less6:
+	TBZ $1, R5, less8
+	CBZ R6, plain9
+	FMOVD 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain9:
+	FMOVD F16, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180610 // dup v16.2d, v16.d[1]
+less8:
+	TBZ $0, R5, less10
+	CBZ R6, plain11
+	FMOVS 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain11:
+	FMOVS F16, 0(R9)
+less10:
+end1:
+	MOVD R14, R2
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9294 // fmul v20.4s, v20.4s, v15.s[0]
+	WORD $0x4f8f92b5 // fmul v21.4s, v21.4s, v15.s[0]
+	WORD $0x4f8f92d6 // fmul v22.4s, v22.4s, v15.s[0]
+	WORD $0x4f8f92f7 // fmul v23.4s, v23.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow13
+	CBZ R6, plain14
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad6d6 // fadd v22.4s, v22.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd6f7 // fadd v23.4s, v23.4s, v11.4s
+plain14:
+	FMOVQ F20, 0(R9)
+	FMOVQ F21, 16(R9)
+	FMOVQ F22, 32(R9)
+	FMOVQ F23, 48(R9)
+	B end12
+narrow13:
+	TBZ $3, R5, less15
+	CBZ R6, plain16
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+plain16:
+	FMOVQ F20, 0(R9)
+	FMOVQ F21, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb61ed4 // orr v20.16b, v22.16b, v22.16b
+	WORD $0x4eb71ef5 // orr v21.16b, v23.16b, v23.16b
+less15:
+	TBZ $2, R5, less17
+	CBZ R6, plain18
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain18:
+	FMOVQ F20, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb51eb4 // orr v20.16b, v21.16b, v21.16b
+less17:
+	TBZ $1, R5, less19
+	CBZ R6, plain20
+	FMOVD 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain20:
+	FMOVD F20, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180694 // dup v20.2d, v20.d[1]
+less19:
+	TBZ $0, R5, less21
+	CBZ R6, plain22
+	FMOVS 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain22:
+	FMOVS F20, 0(R9)
+less21:
+end12:
+	MOVD R14, R2
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9318 // fmul v24.4s, v24.4s, v15.s[0]
+	WORD $0x4f8f9339 // fmul v25.4s, v25.4s, v15.s[0]
+	WORD $0x4f8f935a // fmul v26.4s, v26.4s, v15.s[0]
+	WORD $0x4f8f937b // fmul v27.4s, v27.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow24
+	CBZ R6, plain25
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d739 // fadd v25.4s, v25.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad75a // fadd v26.4s, v26.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd77b // fadd v27.4s, v27.4s, v11.4s
+plain25:
+	FMOVQ F24, 0(R9)
+	FMOVQ F25, 16(R9)
+	FMOVQ F26, 32(R9)
+	FMOVQ F27, 48(R9)
+	B end23
+narrow24:
+	TBZ $3, R5, less26
+	CBZ R6, plain27
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d739 // fadd v25.4s, v25.4s, v9.4s
+plain27:
+	FMOVQ F24, 0(R9)
+	FMOVQ F25, 16(R9)
+	ADD $32, R9
+	WORD $0x4eba1f58 // orr v24.16b, v26.16b, v26.16b
+	WORD $0x4ebb1f79 // orr v25.16b, v27.16b, v27.16b
+less26:
+	TBZ $2, R5, less28
+	CBZ R6, plain29
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+plain29:
+	FMOVQ F24, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb91f38 // orr v24.16b, v25.16b, v25.16b
+less28:
+	TBZ $1, R5, less30
+	CBZ R6, plain31
+	FMOVD 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+plain31:
+	FMOVD F24, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180718 // dup v24.2d, v24.d[1]
+less30:
+	TBZ $0, R5, less32
+	CBZ R6, plain33
+	FMOVS 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+plain33:
+	FMOVS F24, 0(R9)
+less32:
+end23:
+	MOVD R14, R2
+	MOVD 56(R0), R9
+	ADD R9, R1
+	SUBS $1, R4
+	BNE tile
+	RET
+
+// tile3x16BF16 is the microkernel of pairs of bfloat16.
+TEXT ·tile3x16BF16(SB), NOSPLIT, $0-8
+	MOVD args+0(FP), R0
+	MOVD 0(R0), R1
+	MOVD 16(R0), R2
+	MOVD 40(R0), R3
+	MOVD 64(R0), R4
+	MOVD 72(R0), R5
+	MOVWU 84(R0), R6
+tile:
+	MOVD 32(R0), R9
+	MOVD R1, R10
+	ADD R9, R10, R11
+	ADD R9, R11, R12
+	MOVD 8(R0), R7
+	MOVD 24(R0), R8
+	WORD $0x6e301e10 // eor v16.16b, v16.16b, v16.16b
+	WORD $0x6e311e31 // eor v17.16b, v17.16b, v17.16b
+	WORD $0x6e321e52 // eor v18.16b, v18.16b, v18.16b
+	WORD $0x6e331e73 // eor v19.16b, v19.16b, v19.16b
+	WORD $0x6e341e94 // eor v20.16b, v20.16b, v20.16b
+	WORD $0x6e351eb5 // eor v21.16b, v21.16b, v21.16b
+	WORD $0x6e361ed6 // eor v22.16b, v22.16b, v22.16b
+	WORD $0x6e371ef7 // eor v23.16b, v23.16b, v23.16b
+	WORD $0x6e381f18 // eor v24.16b, v24.16b, v24.16b
+	WORD $0x6e391f39 // eor v25.16b, v25.16b, v25.16b
+	WORD $0x6e3a1f5a // eor v26.16b, v26.16b, v26.16b
+	WORD $0x6e3b1f7b // eor v27.16b, v27.16b, v27.16b
+	SUBS $8, R8
+	BLT rest
+eight:
+	FLDPQ.P 32(R10), (F0, F1)
+	FLDPQ.P 32(R11), (F2, F3)
+	FLDPQ.P 32(R12), (F4, F5)
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f42f114 // bfdot v20.4s, v8.8h, v2.2h[0]
+	WORD $0x4f44f118 // bfdot v24.4s, v8.8h, v4.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f42f135 // bfdot v21.4s, v9.8h, v2.2h[0]
+	WORD $0x4f44f139 // bfdot v25.4s, v9.8h, v4.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f42f156 // bfdot v22.4s, v10.8h, v2.2h[0]
+	WORD $0x4f44f15a // bfdot v26.4s, v10.8h, v4.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	WORD $0x4f42f177 // bfdot v23.4s, v11.8h, v2.2h[0]
+	WORD $0x4f44f17b // bfdot v27.4s, v11.8h, v4.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f190 // bfdot v16.4s, v12.8h, v0.2h[1]
+	WORD $0x4f62f194 // bfdot v20.4s, v12.8h, v2.2h[1]
+	WORD $0x4f64f198 // bfdot v24.4s, v12.8h, v4.2h[1]
+	WORD $0x4f60f1b1 // bfdot v17.4s, v13.8h, v0.2h[1]
+	WORD $0x4f62f1b5 // bfdot v21.4s, v13.8h, v2.2h[1]
+	WORD $0x4f64f1b9 // bfdot v25.4s, v13.8h, v4.2h[1]
+	WORD $0x4f60f1d2 // bfdot v18.4s, v14.8h, v0.2h[1]
+	WORD $0x4f62f1d6 // bfdot v22.4s, v14.8h, v2.2h[1]
+	WORD $0x4f64f1da // bfdot v26.4s, v14.8h, v4.2h[1]
+	WORD $0x4f60f1f3 // bfdot v19.4s, v15.8h, v0.2h[1]
+	WORD $0x4f62f1f7 // bfdot v23.4s, v15.8h, v2.2h[1]
+	WORD $0x4f64f1fb // bfdot v27.4s, v15.8h, v4.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f910 // bfdot v16.4s, v8.8h, v0.2h[2]
+	WORD $0x4f42f914 // bfdot v20.4s, v8.8h, v2.2h[2]
+	WORD $0x4f44f918 // bfdot v24.4s, v8.8h, v4.2h[2]
+	WORD $0x4f40f931 // bfdot v17.4s, v9.8h, v0.2h[2]
+	WORD $0x4f42f935 // bfdot v21.4s, v9.8h, v2.2h[2]
+	WORD $0x4f44f939 // bfdot v25.4s, v9.8h, v4.2h[2]
+	WORD $0x4f40f952 // bfdot v18.4s, v10.8h, v0.2h[2]
+	WORD $0x4f42f956 // bfdot v22.4s, v10.8h, v2.2h[2]
+	WORD $0x4f44f95a // bfdot v26.4s, v10.8h, v4.2h[2]
+	WORD $0x4f40f973 // bfdot v19.4s, v11.8h, v0.2h[2]
+	WORD $0x4f42f977 // bfdot v23.4s, v11.8h, v2.2h[2]
+	WORD $0x4f44f97b // bfdot v27.4s, v11.8h, v4.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f990 // bfdot v16.4s, v12.8h, v0.2h[3]
+	WORD $0x4f62f994 // bfdot v20.4s, v12.8h, v2.2h[3]
+	WORD $0x4f64f998 // bfdot v24.4s, v12.8h, v4.2h[3]
+	WORD $0x4f60f9b1 // bfdot v17.4s, v13.8h, v0.2h[3]
+	WORD $0x4f62f9b5 // bfdot v21.4s, v13.8h, v2.2h[3]
+	WORD $0x4f64f9b9 // bfdot v25.4s, v13.8h, v4.2h[3]
+	WORD $0x4f60f9d2 // bfdot v18.4s, v14.8h, v0.2h[3]
+	WORD $0x4f62f9d6 // bfdot v22.4s, v14.8h, v2.2h[3]
+	WORD $0x4f64f9da // bfdot v26.4s, v14.8h, v4.2h[3]
+	WORD $0x4f60f9f3 // bfdot v19.4s, v15.8h, v0.2h[3]
+	WORD $0x4f62f9f7 // bfdot v23.4s, v15.8h, v2.2h[3]
+	WORD $0x4f64f9fb // bfdot v27.4s, v15.8h, v4.2h[3]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f110 // bfdot v16.4s, v8.8h, v1.2h[0]
+	WORD $0x4f43f114 // bfdot v20.4s, v8.8h, v3.2h[0]
+	WORD $0x4f45f118 // bfdot v24.4s, v8.8h, v5.2h[0]
+	WORD $0x4f41f131 // bfdot v17.4s, v9.8h, v1.2h[0]
+	WORD $0x4f43f135 // bfdot v21.4s, v9.8h, v3.2h[0]
+	WORD $0x4f45f139 // bfdot v25.4s, v9.8h, v5.2h[0]
+	WORD $0x4f41f152 // bfdot v18.4s, v10.8h, v1.2h[0]
+	WORD $0x4f43f156 // bfdot v22.4s, v10.8h, v3.2h[0]
+	WORD $0x4f45f15a // bfdot v26.4s, v10.8h, v5.2h[0]
+	WORD $0x4f41f173 // bfdot v19.4s, v11.8h, v1.2h[0]
+	WORD $0x4f43f177 // bfdot v23.4s, v11.8h, v3.2h[0]
+	WORD $0x4f45f17b // bfdot v27.4s, v11.8h, v5.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f190 // bfdot v16.4s, v12.8h, v1.2h[1]
+	WORD $0x4f63f194 // bfdot v20.4s, v12.8h, v3.2h[1]
+	WORD $0x4f65f198 // bfdot v24.4s, v12.8h, v5.2h[1]
+	WORD $0x4f61f1b1 // bfdot v17.4s, v13.8h, v1.2h[1]
+	WORD $0x4f63f1b5 // bfdot v21.4s, v13.8h, v3.2h[1]
+	WORD $0x4f65f1b9 // bfdot v25.4s, v13.8h, v5.2h[1]
+	WORD $0x4f61f1d2 // bfdot v18.4s, v14.8h, v1.2h[1]
+	WORD $0x4f63f1d6 // bfdot v22.4s, v14.8h, v3.2h[1]
+	WORD $0x4f65f1da // bfdot v26.4s, v14.8h, v5.2h[1]
+	WORD $0x4f61f1f3 // bfdot v19.4s, v15.8h, v1.2h[1]
+	WORD $0x4f63f1f7 // bfdot v23.4s, v15.8h, v3.2h[1]
+	WORD $0x4f65f1fb // bfdot v27.4s, v15.8h, v5.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f910 // bfdot v16.4s, v8.8h, v1.2h[2]
+	WORD $0x4f43f914 // bfdot v20.4s, v8.8h, v3.2h[2]
+	WORD $0x4f45f918 // bfdot v24.4s, v8.8h, v5.2h[2]
+	WORD $0x4f41f931 // bfdot v17.4s, v9.8h, v1.2h[2]
+	WORD $0x4f43f935 // bfdot v21.4s, v9.8h, v3.2h[2]
+	WORD $0x4f45f939 // bfdot v25.4s, v9.8h, v5.2h[2]
+	WORD $0x4f41f952 // bfdot v18.4s, v10.8h, v1.2h[2]
+	WORD $0x4f43f956 // bfdot v22.4s, v10.8h, v3.2h[2]
+	WORD $0x4f45f95a // bfdot v26.4s, v10.8h, v5.2h[2]
+	WORD $0x4f41f973 // bfdot v19.4s, v11.8h, v1.2h[2]
+	WORD $0x4f43f977 // bfdot v23.4s, v11.8h, v3.2h[2]
+	WORD $0x4f45f97b // bfdot v27.4s, v11.8h, v5.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f990 // bfdot v16.4s, v12.8h, v1.2h[3]
+	WORD $0x4f63f994 // bfdot v20.4s, v12.8h, v3.2h[3]
+	WORD $0x4f65f998 // bfdot v24.4s, v12.8h, v5.2h[3]
+	WORD $0x4f61f9b1 // bfdot v17.4s, v13.8h, v1.2h[3]
+	WORD $0x4f63f9b5 // bfdot v21.4s, v13.8h, v3.2h[3]
+	WORD $0x4f65f9b9 // bfdot v25.4s, v13.8h, v5.2h[3]
+	WORD $0x4f61f9d2 // bfdot v18.4s, v14.8h, v1.2h[3]
+	WORD $0x4f63f9d6 // bfdot v22.4s, v14.8h, v3.2h[3]
+	WORD $0x4f65f9da // bfdot v26.4s, v14.8h, v5.2h[3]
+	WORD $0x4f61f9f3 // bfdot v19.4s, v15.8h, v1.2h[3]
+	WORD $0x4f63f9f7 // bfdot v23.4s, v15.8h, v3.2h[3]
+	WORD $0x4f65f9fb // bfdot v27.4s, v15.8h, v5.2h[3]
+	SUBS $8, R8
+	BGE eight
+rest:
+	ADDS $8, R8
+	BEQ store
+one:
+	FMOVS.P 4(R10), F0
+	FMOVS.P 4(R11), F2
+	FMOVS.P 4(R12), F4
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f42f114 // bfdot v20.4s, v8.8h, v2.2h[0]
+	WORD $0x4f44f118 // bfdot v24.4s, v8.8h, v4.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f42f135 // bfdot v21.4s, v9.8h, v2.2h[0]
+	WORD $0x4f44f139 // bfdot v25.4s, v9.8h, v4.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f42f156 // bfdot v22.4s, v10.8h, v2.2h[0]
+	WORD $0x4f44f15a // bfdot v26.4s, v10.8h, v4.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	WORD $0x4f42f177 // bfdot v23.4s, v11.8h, v2.2h[0]
+	WORD $0x4f44f17b // bfdot v27.4s, v11.8h, v4.2h[0]
+	SUBS $1, R8
+	BNE one
+store:
 	FMOVS 80(R0), F15
 	MOVD 48(R0), R8
 	MOVD R2, R9
@@ -3798,6 +4566,476 @@ end34:
 	BNE tile
 	RET
 
+// tile4x16BF16 is the microkernel of pairs of bfloat16.
+TEXT ·tile4x16BF16(SB), NOSPLIT, $0-8
+	MOVD args+0(FP), R0
+	MOVD 0(R0), R1
+	MOVD 16(R0), R2
+	MOVD 40(R0), R3
+	MOVD 64(R0), R4
+	MOVD 72(R0), R5
+	MOVWU 84(R0), R6
+tile:
+	MOVD 32(R0), R9
+	MOVD R1, R10
+	ADD R9, R10, R11
+	ADD R9, R11, R12
+	ADD R9, R12, R13
+	MOVD 8(R0), R7
+	MOVD 24(R0), R8
+	WORD $0x6e301e10 // eor v16.16b, v16.16b, v16.16b
+	WORD $0x6e311e31 // eor v17.16b, v17.16b, v17.16b
+	WORD $0x6e321e52 // eor v18.16b, v18.16b, v18.16b
+	WORD $0x6e331e73 // eor v19.16b, v19.16b, v19.16b
+	WORD $0x6e341e94 // eor v20.16b, v20.16b, v20.16b
+	WORD $0x6e351eb5 // eor v21.16b, v21.16b, v21.16b
+	WORD $0x6e361ed6 // eor v22.16b, v22.16b, v22.16b
+	WORD $0x6e371ef7 // eor v23.16b, v23.16b, v23.16b
+	WORD $0x6e381f18 // eor v24.16b, v24.16b, v24.16b
+	WORD $0x6e391f39 // eor v25.16b, v25.16b, v25.16b
+	WORD $0x6e3a1f5a // eor v26.16b, v26.16b, v26.16b
+	WORD $0x6e3b1f7b // eor v27.16b, v27.16b, v27.16b
+	WORD $0x6e3c1f9c // eor v28.16b, v28.16b, v28.16b
+	WORD $0x6e3d1fbd // eor v29.16b, v29.16b, v29.16b
+	WORD $0x6e3e1fde // eor v30.16b, v30.16b, v30.16b
+	WORD $0x6e3f1fff // eor v31.16b, v31.16b, v31.16b
+	SUBS $8, R8
+	BLT rest
+eight:
+	FLDPQ.P 32(R10), (F0, F1)
+	FLDPQ.P 32(R11), (F2, F3)
+	FLDPQ.P 32(R12), (F4, F5)
+	FLDPQ.P 32(R13), (F6, F7)
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f42f114 // bfdot v20.4s, v8.8h, v2.2h[0]
+	WORD $0x4f44f118 // bfdot v24.4s, v8.8h, v4.2h[0]
+	WORD $0x4f46f11c // bfdot v28.4s, v8.8h, v6.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f42f135 // bfdot v21.4s, v9.8h, v2.2h[0]
+	WORD $0x4f44f139 // bfdot v25.4s, v9.8h, v4.2h[0]
+	WORD $0x4f46f13d // bfdot v29.4s, v9.8h, v6.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f42f156 // bfdot v22.4s, v10.8h, v2.2h[0]
+	WORD $0x4f44f15a // bfdot v26.4s, v10.8h, v4.2h[0]
+	WORD $0x4f46f15e // bfdot v30.4s, v10.8h, v6.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	WORD $0x4f42f177 // bfdot v23.4s, v11.8h, v2.2h[0]
+	WORD $0x4f44f17b // bfdot v27.4s, v11.8h, v4.2h[0]
+	WORD $0x4f46f17f // bfdot v31.4s, v11.8h, v6.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f190 // bfdot v16.4s, v12.8h, v0.2h[1]
+	WORD $0x4f62f194 // bfdot v20.4s, v12.8h, v2.2h[1]
+	WORD $0x4f64f198 // bfdot v24.4s, v12.8h, v4.2h[1]
+	WORD $0x4f66f19c // bfdot v28.4s, v12.8h, v6.2h[1]
+	WORD $0x4f60f1b1 // bfdot v17.4s, v13.8h, v0.2h[1]
+	WORD $0x4f62f1b5 // bfdot v21.4s, v13.8h, v2.2h[1]
+	WORD $0x4f64f1b9 // bfdot v25.4s, v13.8h, v4.2h[1]
+	WORD $0x4f66f1bd // bfdot v29.4s, v13.8h, v6.2h[1]
+	WORD $0x4f60f1d2 // bfdot v18.4s, v14.8h, v0.2h[1]
+	WORD $0x4f62f1d6 // bfdot v22.4s, v14.8h, v2.2h[1]
+	WORD $0x4f64f1da // bfdot v26.4s, v14.8h, v4.2h[1]
+	WORD $0x4f66f1de // bfdot v30.4s, v14.8h, v6.2h[1]
+	WORD $0x4f60f1f3 // bfdot v19.4s, v15.8h, v0.2h[1]
+	WORD $0x4f62f1f7 // bfdot v23.4s, v15.8h, v2.2h[1]
+	WORD $0x4f64f1fb // bfdot v27.4s, v15.8h, v4.2h[1]
+	WORD $0x4f66f1ff // bfdot v31.4s, v15.8h, v6.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f910 // bfdot v16.4s, v8.8h, v0.2h[2]
+	WORD $0x4f42f914 // bfdot v20.4s, v8.8h, v2.2h[2]
+	WORD $0x4f44f918 // bfdot v24.4s, v8.8h, v4.2h[2]
+	WORD $0x4f46f91c // bfdot v28.4s, v8.8h, v6.2h[2]
+	WORD $0x4f40f931 // bfdot v17.4s, v9.8h, v0.2h[2]
+	WORD $0x4f42f935 // bfdot v21.4s, v9.8h, v2.2h[2]
+	WORD $0x4f44f939 // bfdot v25.4s, v9.8h, v4.2h[2]
+	WORD $0x4f46f93d // bfdot v29.4s, v9.8h, v6.2h[2]
+	WORD $0x4f40f952 // bfdot v18.4s, v10.8h, v0.2h[2]
+	WORD $0x4f42f956 // bfdot v22.4s, v10.8h, v2.2h[2]
+	WORD $0x4f44f95a // bfdot v26.4s, v10.8h, v4.2h[2]
+	WORD $0x4f46f95e // bfdot v30.4s, v10.8h, v6.2h[2]
+	WORD $0x4f40f973 // bfdot v19.4s, v11.8h, v0.2h[2]
+	WORD $0x4f42f977 // bfdot v23.4s, v11.8h, v2.2h[2]
+	WORD $0x4f44f97b // bfdot v27.4s, v11.8h, v4.2h[2]
+	WORD $0x4f46f97f // bfdot v31.4s, v11.8h, v6.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f60f990 // bfdot v16.4s, v12.8h, v0.2h[3]
+	WORD $0x4f62f994 // bfdot v20.4s, v12.8h, v2.2h[3]
+	WORD $0x4f64f998 // bfdot v24.4s, v12.8h, v4.2h[3]
+	WORD $0x4f66f99c // bfdot v28.4s, v12.8h, v6.2h[3]
+	WORD $0x4f60f9b1 // bfdot v17.4s, v13.8h, v0.2h[3]
+	WORD $0x4f62f9b5 // bfdot v21.4s, v13.8h, v2.2h[3]
+	WORD $0x4f64f9b9 // bfdot v25.4s, v13.8h, v4.2h[3]
+	WORD $0x4f66f9bd // bfdot v29.4s, v13.8h, v6.2h[3]
+	WORD $0x4f60f9d2 // bfdot v18.4s, v14.8h, v0.2h[3]
+	WORD $0x4f62f9d6 // bfdot v22.4s, v14.8h, v2.2h[3]
+	WORD $0x4f64f9da // bfdot v26.4s, v14.8h, v4.2h[3]
+	WORD $0x4f66f9de // bfdot v30.4s, v14.8h, v6.2h[3]
+	WORD $0x4f60f9f3 // bfdot v19.4s, v15.8h, v0.2h[3]
+	WORD $0x4f62f9f7 // bfdot v23.4s, v15.8h, v2.2h[3]
+	WORD $0x4f64f9fb // bfdot v27.4s, v15.8h, v4.2h[3]
+	WORD $0x4f66f9ff // bfdot v31.4s, v15.8h, v6.2h[3]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f110 // bfdot v16.4s, v8.8h, v1.2h[0]
+	WORD $0x4f43f114 // bfdot v20.4s, v8.8h, v3.2h[0]
+	WORD $0x4f45f118 // bfdot v24.4s, v8.8h, v5.2h[0]
+	WORD $0x4f47f11c // bfdot v28.4s, v8.8h, v7.2h[0]
+	WORD $0x4f41f131 // bfdot v17.4s, v9.8h, v1.2h[0]
+	WORD $0x4f43f135 // bfdot v21.4s, v9.8h, v3.2h[0]
+	WORD $0x4f45f139 // bfdot v25.4s, v9.8h, v5.2h[0]
+	WORD $0x4f47f13d // bfdot v29.4s, v9.8h, v7.2h[0]
+	WORD $0x4f41f152 // bfdot v18.4s, v10.8h, v1.2h[0]
+	WORD $0x4f43f156 // bfdot v22.4s, v10.8h, v3.2h[0]
+	WORD $0x4f45f15a // bfdot v26.4s, v10.8h, v5.2h[0]
+	WORD $0x4f47f15e // bfdot v30.4s, v10.8h, v7.2h[0]
+	WORD $0x4f41f173 // bfdot v19.4s, v11.8h, v1.2h[0]
+	WORD $0x4f43f177 // bfdot v23.4s, v11.8h, v3.2h[0]
+	WORD $0x4f45f17b // bfdot v27.4s, v11.8h, v5.2h[0]
+	WORD $0x4f47f17f // bfdot v31.4s, v11.8h, v7.2h[0]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f190 // bfdot v16.4s, v12.8h, v1.2h[1]
+	WORD $0x4f63f194 // bfdot v20.4s, v12.8h, v3.2h[1]
+	WORD $0x4f65f198 // bfdot v24.4s, v12.8h, v5.2h[1]
+	WORD $0x4f67f19c // bfdot v28.4s, v12.8h, v7.2h[1]
+	WORD $0x4f61f1b1 // bfdot v17.4s, v13.8h, v1.2h[1]
+	WORD $0x4f63f1b5 // bfdot v21.4s, v13.8h, v3.2h[1]
+	WORD $0x4f65f1b9 // bfdot v25.4s, v13.8h, v5.2h[1]
+	WORD $0x4f67f1bd // bfdot v29.4s, v13.8h, v7.2h[1]
+	WORD $0x4f61f1d2 // bfdot v18.4s, v14.8h, v1.2h[1]
+	WORD $0x4f63f1d6 // bfdot v22.4s, v14.8h, v3.2h[1]
+	WORD $0x4f65f1da // bfdot v26.4s, v14.8h, v5.2h[1]
+	WORD $0x4f67f1de // bfdot v30.4s, v14.8h, v7.2h[1]
+	WORD $0x4f61f1f3 // bfdot v19.4s, v15.8h, v1.2h[1]
+	WORD $0x4f63f1f7 // bfdot v23.4s, v15.8h, v3.2h[1]
+	WORD $0x4f65f1fb // bfdot v27.4s, v15.8h, v5.2h[1]
+	WORD $0x4f67f1ff // bfdot v31.4s, v15.8h, v7.2h[1]
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f41f910 // bfdot v16.4s, v8.8h, v1.2h[2]
+	WORD $0x4f43f914 // bfdot v20.4s, v8.8h, v3.2h[2]
+	WORD $0x4f45f918 // bfdot v24.4s, v8.8h, v5.2h[2]
+	WORD $0x4f47f91c // bfdot v28.4s, v8.8h, v7.2h[2]
+	WORD $0x4f41f931 // bfdot v17.4s, v9.8h, v1.2h[2]
+	WORD $0x4f43f935 // bfdot v21.4s, v9.8h, v3.2h[2]
+	WORD $0x4f45f939 // bfdot v25.4s, v9.8h, v5.2h[2]
+	WORD $0x4f47f93d // bfdot v29.4s, v9.8h, v7.2h[2]
+	WORD $0x4f41f952 // bfdot v18.4s, v10.8h, v1.2h[2]
+	WORD $0x4f43f956 // bfdot v22.4s, v10.8h, v3.2h[2]
+	WORD $0x4f45f95a // bfdot v26.4s, v10.8h, v5.2h[2]
+	WORD $0x4f47f95e // bfdot v30.4s, v10.8h, v7.2h[2]
+	WORD $0x4f41f973 // bfdot v19.4s, v11.8h, v1.2h[2]
+	WORD $0x4f43f977 // bfdot v23.4s, v11.8h, v3.2h[2]
+	WORD $0x4f45f97b // bfdot v27.4s, v11.8h, v5.2h[2]
+	WORD $0x4f47f97f // bfdot v31.4s, v11.8h, v7.2h[2]
+	VLD1.P (R7)(R3), [V12.S4, V13.S4, V14.S4, V15.S4]
+	WORD $0x4f61f990 // bfdot v16.4s, v12.8h, v1.2h[3]
+	WORD $0x4f63f994 // bfdot v20.4s, v12.8h, v3.2h[3]
+	WORD $0x4f65f998 // bfdot v24.4s, v12.8h, v5.2h[3]
+	WORD $0x4f67f99c // bfdot v28.4s, v12.8h, v7.2h[3]
+	WORD $0x4f61f9b1 // bfdot v17.4s, v13.8h, v1.2h[3]
+	WORD $0x4f63f9b5 // bfdot v21.4s, v13.8h, v3.2h[3]
+	WORD $0x4f65f9b9 // bfdot v25.4s, v13.8h, v5.2h[3]
+	WORD $0x4f67f9bd // bfdot v29.4s, v13.8h, v7.2h[3]
+	WORD $0x4f61f9d2 // bfdot v18.4s, v14.8h, v1.2h[3]
+	WORD $0x4f63f9d6 // bfdot v22.4s, v14.8h, v3.2h[3]
+	WORD $0x4f65f9da // bfdot v26.4s, v14.8h, v5.2h[3]
+	WORD $0x4f67f9de // bfdot v30.4s, v14.8h, v7.2h[3]
+	WORD $0x4f61f9f3 // bfdot v19.4s, v15.8h, v1.2h[3]
+	WORD $0x4f63f9f7 // bfdot v23.4s, v15.8h, v3.2h[3]
+	WORD $0x4f65f9fb // bfdot v27.4s, v15.8h, v5.2h[3]
+	WORD $0x4f67f9ff // bfdot v31.4s, v15.8h, v7.2h[3]
+	SUBS $8, R8
+	BGE eight
+rest:
+	ADDS $8, R8
+	BEQ store
+one:
+	FMOVS.P 4(R10), F0
+	FMOVS.P 4(R11), F2
+	FMOVS.P 4(R12), F4
+	FMOVS.P 4(R13), F6
+	VLD1.P (R7)(R3), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4f40f110 // bfdot v16.4s, v8.8h, v0.2h[0]
+	WORD $0x4f42f114 // bfdot v20.4s, v8.8h, v2.2h[0]
+	WORD $0x4f44f118 // bfdot v24.4s, v8.8h, v4.2h[0]
+	WORD $0x4f46f11c // bfdot v28.4s, v8.8h, v6.2h[0]
+	WORD $0x4f40f131 // bfdot v17.4s, v9.8h, v0.2h[0]
+	WORD $0x4f42f135 // bfdot v21.4s, v9.8h, v2.2h[0]
+	WORD $0x4f44f139 // bfdot v25.4s, v9.8h, v4.2h[0]
+	WORD $0x4f46f13d // bfdot v29.4s, v9.8h, v6.2h[0]
+	WORD $0x4f40f152 // bfdot v18.4s, v10.8h, v0.2h[0]
+	WORD $0x4f42f156 // bfdot v22.4s, v10.8h, v2.2h[0]
+	WORD $0x4f44f15a // bfdot v26.4s, v10.8h, v4.2h[0]
+	WORD $0x4f46f15e // bfdot v30.4s, v10.8h, v6.2h[0]
+	WORD $0x4f40f173 // bfdot v19.4s, v11.8h, v0.2h[0]
+	WORD $0x4f42f177 // bfdot v23.4s, v11.8h, v2.2h[0]
+	WORD $0x4f44f17b // bfdot v27.4s, v11.8h, v4.2h[0]
+	WORD $0x4f46f17f // bfdot v31.4s, v11.8h, v6.2h[0]
+	SUBS $1, R8
+	BNE one
+store:
+	FMOVS 80(R0), F15
+	MOVD 48(R0), R8
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9210 // fmul v16.4s, v16.4s, v15.s[0]
+	WORD $0x4f8f9231 // fmul v17.4s, v17.4s, v15.s[0]
+	WORD $0x4f8f9252 // fmul v18.4s, v18.4s, v15.s[0]
+	WORD $0x4f8f9273 // fmul v19.4s, v19.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow2
+	CBZ R6, plain3
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad652 // fadd v18.4s, v18.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd673 // fadd v19.4s, v19.4s, v11.4s
+plain3:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	FMOVQ F18, 32(R9)
+	FMOVQ F19, 48(R9)
+	B end1
+narrow2:
+	TBZ $3, R5, less4
+	CBZ R6, plain5
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d631 // fadd v17.4s, v17.4s, v9.4s
+plain5:
+	FMOVQ F16, 0(R9)
+	FMOVQ F17, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb21e50 // orr v16.16b, v18.16b, v18.16b
+	WORD $0x4eb31e71 // orr v17.16b, v19.16b, v19.16b
+less4:
+	TBZ $2, R5, less6
+	CBZ R6, plain7
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain7:
+	FMOVQ F16, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb11e30 // orr v16.16b, v17.16b, v17.16b
+less6:
+	TBZ $1, R5, less8
+	CBZ R6, plain9
+	FMOVD 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain9:
+	FMOVD F16, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180610 // dup v16.2d, v16.d[1]
+less8:
+	TBZ $0, R5, less10
+	CBZ R6, plain11
+	FMOVS 0(R9), F8
+	WORD $0x4e28d610 // fadd v16.4s, v16.4s, v8.4s
+plain11:
+	FMOVS F16, 0(R9)
+less10:
+end1:
+	MOVD R14, R2
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9294 // fmul v20.4s, v20.4s, v15.s[0]
+	WORD $0x4f8f92b5 // fmul v21.4s, v21.4s, v15.s[0]
+	WORD $0x4f8f92d6 // fmul v22.4s, v22.4s, v15.s[0]
+	WORD $0x4f8f92f7 // fmul v23.4s, v23.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow13
+	CBZ R6, plain14
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad6d6 // fadd v22.4s, v22.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd6f7 // fadd v23.4s, v23.4s, v11.4s
+plain14:
+	FMOVQ F20, 0(R9)
+	FMOVQ F21, 16(R9)
+	FMOVQ F22, 32(R9)
+	FMOVQ F23, 48(R9)
+	B end12
+narrow13:
+	TBZ $3, R5, less15
+	CBZ R6, plain16
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+plain16:
+	FMOVQ F20, 0(R9)
+	FMOVQ F21, 16(R9)
+	ADD $32, R9
+	WORD $0x4eb61ed4 // orr v20.16b, v22.16b, v22.16b
+	WORD $0x4eb71ef5 // orr v21.16b, v23.16b, v23.16b
+less15:
+	TBZ $2, R5, less17
+	CBZ R6, plain18
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain18:
+	FMOVQ F20, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb51eb4 // orr v20.16b, v21.16b, v21.16b
+less17:
+	TBZ $1, R5, less19
+	CBZ R6, plain20
+	FMOVD 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain20:
+	FMOVD F20, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180694 // dup v20.2d, v20.d[1]
+less19:
+	TBZ $0, R5, less21
+	CBZ R6, plain22
+	FMOVS 0(R9), F8
+	WORD $0x4e28d694 // fadd v20.4s, v20.4s, v8.4s
+plain22:
+	FMOVS F20, 0(R9)
+less21:
+end12:
+	MOVD R14, R2
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f9318 // fmul v24.4s, v24.4s, v15.s[0]
+	WORD $0x4f8f9339 // fmul v25.4s, v25.4s, v15.s[0]
+	WORD $0x4f8f935a // fmul v26.4s, v26.4s, v15.s[0]
+	WORD $0x4f8f937b // fmul v27.4s, v27.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow24
+	CBZ R6, plain25
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d739 // fadd v25.4s, v25.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad75a // fadd v26.4s, v26.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd77b // fadd v27.4s, v27.4s, v11.4s
+plain25:
+	FMOVQ F24, 0(R9)
+	FMOVQ F25, 16(R9)
+	FMOVQ F26, 32(R9)
+	FMOVQ F27, 48(R9)
+	B end23
+narrow24:
+	TBZ $3, R5, less26
+	CBZ R6, plain27
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d739 // fadd v25.4s, v25.4s, v9.4s
+plain27:
+	FMOVQ F24, 0(R9)
+	FMOVQ F25, 16(R9)
+	ADD $32, R9
+	WORD $0x4eba1f58 // orr v24.16b, v26.16b, v26.16b
+	WORD $0x4ebb1f79 // orr v25.16b, v27.16b, v27.16b
+less26:
+	TBZ $2, R5, less28
+	CBZ R6, plain29
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+plain29:
+	FMOVQ F24, 0(R9)
+	ADD $16, R9
+	WORD $0x4eb91f38 // orr v24.16b, v25.16b, v25.16b
+less28:
+	TBZ $1, R5, less30
+	CBZ R6, plain31
+	FMOVD 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+plain31:
+	FMOVD F24, 0(R9)
+	ADD $8, R9
+	WORD $0x4e180718 // dup v24.2d, v24.d[1]
+less30:
+	TBZ $0, R5, less32
+	CBZ R6, plain33
+	FMOVS 0(R9), F8
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+plain33:
+	FMOVS F24, 0(R9)
+less32:
+end23:
+	MOVD R14, R2
+	MOVD R2, R9
+	ADD R8, R2, R14
+	WORD $0x4f8f939c // fmul v28.4s, v28.4s, v15.s[0]
+	WORD $0x4f8f93bd // fmul v29.4s, v29.4s, v15.s[0]
+	WORD $0x4f8f93de // fmul v30.4s, v30.4s, v15.s[0]
+	WORD $0x4f8f93ff // fmul v31.4s, v31.4s, v15.s[0]
+	CMP $16, R5
+	BLT narrow35
+	CBZ R6, plain36
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d79c // fadd v28.4s, v28.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d7bd // fadd v29.4s, v29.4s, v9.4s
+	FMOVQ 32(R9), F10
+	WORD $0x4e2ad7de // fadd v30.4s, v30.4s, v10.4s
+	FMOVQ 48(R9), F11
+	WORD $0x4e2bd7ff // fadd v31.4s, v31.4s, v11.4s
+plain36:
+	FMOVQ F28, 0(R9)
+	FMOVQ F29, 16(R9)
+	FMOVQ F30, 32(R9)
+	FMOVQ F31, 48(R9)
+	B end34
+narrow35:
+	TBZ $3, R5, less37
+	CBZ R6, plain38
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d79c // fadd v28.4s, v28.4s, v8.4s
+	FMOVQ 16(R9), F9
+	WORD $0x4e29d7bd // fadd v29.4s, v29.4s, v9.4s
+plain38:
+	FMOVQ F28, 0(R9)
+	FMOVQ F29, 16(R9)
+	ADD $32, R9
+	WORD $0x4ebe1fdc // orr v28.16b, v30.16b, v30.16b
+	WORD $0x4ebf1ffd // orr v29.16b, v31.16b, v31.16b
+less37:
+	TBZ $2, R5, less39
+	CBZ R6, plain40
+	FMOVQ 0(R9), F8
+	WORD $0x4e28d79c // fadd v28.4s, v28.4s, v8.4s
+plain40:
+	FMOVQ F28, 0(R9)
+	ADD $16, R9
+	WORD $0x4ebd1fbc // orr v28.16b, v29.16b, v29.16b
+less39:
+	TBZ $1, R5, less41
+	CBZ R6, plain42
+	FMOVD 0(R9), F8
+	WORD $0x4e28d79c // fadd v28.4s, v28.4s, v8.4s
+plain42:
+	FMOVD F28, 0(R9)
+	ADD $8, R9
+	WORD $0x4e18079c // dup v28.2d, v28.d[1]
+less41:
+	TBZ $0, R5, less43
+	CBZ R6, plain44
+	FMOVS 0(R9), F8
+	WORD $0x4e28d79c // fadd v28.4s, v28.4s, v8.4s
+plain44:
+	FMOVS F28, 0(R9)
+less43:
+end34:
+	MOVD R14, R2
+	MOVD 56(R0), R9
+	ADD R9, R1
+	SUBS $1, R4
+	BNE tile
+	RET
+
 // transpose8NEON writes k groups of 8 floats: the l-th of each of the first 8 rows.
 TEXT ·transpose8NEON(SB), NOSPLIT, $0-40
 	MOVD dst+0(FP), R0
@@ -3897,18 +5135,18 @@ row:
 	MOVD panels+32(FP), R6
 	CBZ R6, last
 whole:
-	VLD1.P 64(R8), [V0.S4, V1.S4, V2.S4, V3.S4]
-	VST1 [V0.S4, V1.S4, V2.S4, V3.S4], (R7)
+	FLDPQ.P 32(R8), (F0, F1)
+	FLDPQ.P 32(R8), (F2, F3)
+	FSTPQ (F0, F1), (R7)
+	FSTPQ (F2, F3), 32(R7)
 	ADD R3, R7
 	SUBS $1, R6
 	BNE whole
 last:
 	CBZ R9, next
 	VMOVI $0, V0.B16
-	VMOVI $0, V1.B16
-	VMOVI $0, V2.B16
-	VMOVI $0, V3.B16
-	VST1 [V0.S4, V1.S4, V2.S4, V3.S4], (R7)
+	FSTPQ (F0, F0), (R7)
+	FSTPQ (F0, F0), 32(R7)
 	MOVD R9, R6
 one:
 	MOVWU.P 4(R8), R17
@@ -3929,13 +5167,17 @@ TEXT ·joinRows16NEON(SB), NOSPLIT, $0-24
 	MOVD src+8(FP), R1
 	MOVD pairs+16(FP), R2
 pair:
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	VLD1.P 64(R1), [V4.S4, V5.S4, V6.S4, V7.S4]
+	FLDPQ.P 32(R1), (F0, F1)
+	FLDPQ.P 32(R1), (F2, F3)
+	FLDPQ.P 32(R1), (F4, F5)
+	FLDPQ.P 32(R1), (F6, F7)
 	WORD $0x6f304404 // sri v4.4s, v0.4s, #16
 	WORD $0x6f304425 // sri v5.4s, v1.4s, #16
 	WORD $0x6f304446 // sri v6.4s, v2.4s, #16
 	WORD $0x6f304467 // sri v7.4s, v3.4s, #16
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R0)
+	FSTPQ (F4, F5), (R0)
+	FSTPQ (F6, F7), 32(R0)
+	ADD $64, R0
 	SUBS $1, R2
 	BNE pair
 	RET
@@ -4046,6 +5288,52 @@ without11:
 without12:
 	FMOVS.P F0, 4(R0)
 done:
+	RET
+
+// pairPanels16BF16 rounds two rows to bfloat16 and joins them to rows of words, the first in
+// the lower halves, of panels of 16 columns, panel bytes apart.
+TEXT ·pairPanels16BF16(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD even+8(FP), R1
+	MOVD odd+16(FP), R2
+	MOVD panel+24(FP), R3
+	MOVD panels+32(FP), R4
+panel:
+	FLDPQ.P 32(R1), (F0, F1)
+	FLDPQ.P 32(R1), (F2, F3)
+	WORD $0x0ea16800 // bfcvtn v0.4h, v0.4s
+	WORD $0x4ea16820 // bfcvtn2 v0.8h, v1.4s
+	WORD $0x0ea16841 // bfcvtn v1.4h, v2.4s
+	WORD $0x4ea16861 // bfcvtn2 v1.8h, v3.4s
+	FLDPQ.P 32(R2), (F2, F3)
+	FLDPQ.P 32(R2), (F4, F5)
+	WORD $0x0ea16842 // bfcvtn v2.4h, v2.4s
+	WORD $0x4ea16862 // bfcvtn2 v2.8h, v3.4s
+	WORD $0x0ea16883 // bfcvtn v3.4h, v4.4s
+	WORD $0x4ea168a3 // bfcvtn2 v3.8h, v5.4s
+	WORD $0x4e423804 // zip1 v4.8h, v0.8h, v2.8h
+	WORD $0x4e427800 // zip2 v0.8h, v0.8h, v2.8h
+	WORD $0x4e433822 // zip1 v2.8h, v1.8h, v3.8h
+	WORD $0x4e437821 // zip2 v1.8h, v1.8h, v3.8h
+	FSTPQ (F4, F0), (R0)
+	FSTPQ (F2, F1), 32(R0)
+	ADD R3, R0
+	SUBS $1, R4
+	BNE panel
+	RET
+
+// pairRowBF16 rounds n floats, a multiple of 8 and at least 8, to bfloat16, two to a word.
+TEXT ·pairRowBF16(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+eight:
+	FLDPQ.P 32(R1), (F0, F1)
+	WORD $0x0ea16800 // bfcvtn v0.4h, v0.4s
+	WORD $0x4ea16820 // bfcvtn2 v0.8h, v1.4s
+	FMOVQ.P F0, 16(R0)
+	SUBS $8, R2
+	BNE eight
 	RET
 
 // dotNEON returns Σ x_i·y_i.
@@ -5991,6 +7279,26 @@ one5:
 	ADD $4, R1
 	ADD $4, R2
 done6:
+	RET
+
+// widenNEON writes the values of bfloat16 bits to dst, 16 at a time.
+TEXT ·widenNEON(SB), NOSPLIT, $0-48
+	MOVD dst_base+0(FP), R0
+	MOVD src_base+24(FP), R1
+	MOVD dst_len+8(FP), R2
+	CBZ R2, done
+again:
+	FLDPQ.P 32(R1), (F0, F1)
+	WORD $0x2e613802 // shll v2.4s, v0.4h, #16
+	WORD $0x6e613800 // shll2 v0.4s, v0.8h, #16
+	WORD $0x2e613823 // shll v3.4s, v1.4h, #16
+	WORD $0x6e613821 // shll2 v1.4s, v1.8h, #16
+	FSTPQ (F2, F0), (R0)
+	FSTPQ (F3, F1), 32(R0)
+	ADD $64, R0
+	SUBS $16, R2
+	BGT again
+done:
 	RET
 
 DATA geluNEONNumbers<>+0(SB)/4, $0xc1a00000

@@ -7,7 +7,8 @@ import (
 
 // An encoding is an instruction on vector registers: its bits where all operands are 0,
 // and how its operands are written, destination first: an arrangement of lanes (4s),
-// one lane (s, d, 2h), the first lane with zeros behind it (scalar) or an immediate number (#left, #right, of a shift of 32-bit lanes). Arm
+// one lane (s, d, 2h), the first lane with zeros behind it (scalar), or a number: of a shift
+// of 32-bit lanes (#left, #right), or one that is part of the bits (16, zero). Arm
 // Architecture Reference Manual, C7.2.
 type encoding struct {
 	bits     uint32
@@ -28,12 +29,15 @@ var encodings = map[string]encoding{
 	"and": {0x4e201c00, "16b 16b 16b"}, "orr": {0x4ea01c00, "16b 16b 16b"}, "eor": {0x6e201c00, "16b 16b 16b"}, "bic": {0x4e601c00, "16b 16b 16b"}, "bsl": {0x6e601c00, "16b 16b 16b"},
 	"shl": {0x4f005400, "4s 4s #left"}, "ushr": {0x6f000400, "4s 4s #right"}, "sri": {0x6f004400, "4s 4s #right"},
 	"sxtl/8": {0x0f08a400, "8h 8b"}, "sxtl2/8": {0x4f08a400, "8h 16b"}, "sxtl": {0x0f10a400, "4s 4h"}, "sxtl2": {0x4f10a400, "4s 8h"},
+	"shll": {0x2e613800, "4s 4h 16"}, "shll2": {0x6e613800, "4s 8h 16"},
+	"bfcvtn": {0x0ea16800, "4h 4s"}, "bfcvtn2": {0x4ea16800, "8h 4s"}, "bfdot/lane": {0x4f40f000, "4s 8h 2h"},
+	"zip1/16": {0x4e403800, "8h 8h 8h"}, "zip2/16": {0x4e407800, "8h 8h 8h"},
 	"zip1": {0x4e803800, "4s 4s 4s"}, "zip2": {0x4e807800, "4s 4s 4s"}, "zip1/64": {0x4ec03800, "2d 2d 2d"}, "zip2/64": {0x4ec07800, "2d 2d 2d"},
 	"fneg": {0x6ea0f800, "4s 4s"}, "orr/8": {0x0ea01c00, "8b 8b 8b"}, "fmov": {0x1e204000, "scalar scalar"},
 	"dup": {0x4e000400, "4s s"}, "dup/64": {0x4e000400, "2d d"},
 }
 
-var destructive = map[string]bool{"fmla": true, "fmls": true, "fmla/lane": true, "fmls/lane": true, "fmla/64": true, "bsl": true, "sri": true}
+var destructive = map[string]bool{"fmla": true, "fmls": true, "fmla/lane": true, "fmls/lane": true, "fmla/64": true, "bsl": true, "sri": true, "bfdot/lane": true, "bfcvtn2": true}
 
 // lane is one lane of a register.
 type lane struct {
@@ -52,7 +56,7 @@ type machine struct {
 func (m machine) encode() (bits uint32, text string) {
 	e, ok := encodings[m.name]
 	kinds := strings.Fields(e.operands)
-	if !ok || len(m.args) != len(kinds) && kinds[len(kinds)-1] != "zero" {
+	if !ok || len(m.args) != len(kinds) && kinds[len(kinds)-1] != "zero" && kinds[len(kinds)-1] != "16" {
 		panic("no instruction " + m.name)
 	}
 	bits = e.bits
@@ -70,6 +74,8 @@ func (m machine) encode() (bits uint32, text string) {
 			if strings.HasPrefix(name, "cm") {
 				text = strings.TrimSuffix(text, ".0")
 			}
+		case kind == "16":
+			text += "#16"
 		case kind == "scalar":
 			bits |= uint32(m.args[i].(vec)) << at
 			text += fmt.Sprintf("s%d", m.args[i])

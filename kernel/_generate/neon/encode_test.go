@@ -30,7 +30,7 @@ func TestEncoding(t *testing.T) {
 			for i, kind := range strings.Fields(encodings[name].operands) {
 				v := vec((r*13 + i*7 + n) % 32)
 				switch kind {
-				case "zero":
+				case "zero", "16":
 				case "#left", "#right":
 					m.args = append(m.args, r*4+1)
 				case "s", "2h":

@@ -33,8 +33,8 @@ func main() {
 // functions returns all of them, in the order of the file.
 func functions() (all []*function) {
 	for rows := 1; rows <= tileRows; rows++ {
-		all = append(all, tile(rows), tileHalves(rows), tileBytes(rows))
+		all = append(all, tileFloat(rows), tileHalves(rows), tileBytes(rows), tileBF16(rows))
 	}
-	all = append(all, transpose(), copyPanels(), joinRows(), round(), epilogue())
+	all = append(all, transpose(), copyPanels(), joinRows(), round(), epilogue(), pairPanels(), pairRow())
 	return append(all, vectorFunctions()...)
 }

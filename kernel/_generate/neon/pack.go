@@ -54,9 +54,19 @@ func transpose() *function {
 	return f
 }
 
-const sixteen = "[V?.S4, V?.S4, V?.S4, V?.S4]"
+// load16 loads 16 floats and goes past them, and store16 stores as many.
+func (f *function) load16(p gp) (v [4]vec) {
+	for i := 0; i < len(v); i += 2 {
+		v[i], v[i+1] = f.value(), f.value()
+		f.into(fmt.Sprintf("FLDPQ.P 32(%s), (F?, F?)", p), v[i], v[i+1])
+	}
+	return v
+}
 
-func (f *function) four() []vec { return []vec{f.value(), f.value(), f.value(), f.value()} }
+func (f *function) store16(p gp, v [4]vec) {
+	f.from(fmt.Sprintf("FSTPQ (F?, F?), (%s)", p), v[:2]...)
+	f.from(fmt.Sprintf("FSTPQ (F?, F?), 32(%s)", p), v[2:]...)
+}
 
 func copyPanels() *function {
 	f := define("copyPanels16NEON", "dst, src *float32, stride, panel, panels, k int, mask *int32", "",
@@ -77,16 +87,14 @@ func copyPanels() *function {
 	f.line("MOVD panels+%d(FP), %s", f.param("panels").at, left)
 	f.line("CBZ %s, last", left)
 	f.place("whole")
-	x := f.four()
-	f.into(fmt.Sprintf("VLD1.P 64(%s), "+sixteen, from), x...)
-	f.from(fmt.Sprintf("VST1 "+sixteen+", (%s)", to), x...)
+	f.store16(to, f.load16(from))
 	f.line("ADD %s, %s", panel, to)
 	f.line("SUBS $1, %s", left)
 	f.line("BNE whole")
 	f.place("last")
 	f.line("CBZ %s, next", rest)
-	zero := []vec{f.zeros(), f.zeros(), f.zeros(), f.zeros()}
-	f.from(fmt.Sprintf("VST1 "+sixteen+", (%s)", to), zero...)
+	zero := f.zeros()
+	f.store16(to, [4]vec{zero, zero, zero, zero})
 	f.line("MOVD %s, %s", rest, left)
 	f.place("one")
 	f.line("MOVWU.P 4(%s), R17", from)
@@ -106,13 +114,12 @@ func joinRows() *function {
 		"joins each two rows of 16 floats that hold bfloat16 values to one of\n// pairs, the first in the lower halves of the words.")
 	dst, src, pairs := f.word("dst"), f.word("src"), f.word("pairs")
 	f.place("pair")
-	low, high := f.four(), f.four()
-	f.into(fmt.Sprintf("VLD1.P 64(%s), "+sixteen, src), low...)
-	f.into(fmt.Sprintf("VLD1.P 64(%s), "+sixteen, src), high...)
+	low, high := f.load16(src), f.load16(src)
 	for i := range low {
 		f.do("sri", high[i], low[i], 16)
 	}
-	f.from(fmt.Sprintf("VST1.P "+sixteen+", 64(%s)", dst), high...)
+	f.store16(dst, high)
+	f.line("ADD $64, %s", dst)
 	f.line("SUBS $1, %s", pairs)
 	f.line("BNE pair")
 	return f
@@ -173,5 +180,44 @@ func epilogue() *function {
 	f.line("TBZ $0, %s, done", n)
 	part("FMOVS", 4)
 	f.place("done")
+	return f
+}
+
+// pairPanels rounds by BFCVTN, four floats to a half of a register.
+func pairPanels() *function {
+	f := define("pairPanels16BF16", "dst, even, odd *float32, panel, panels int", "",
+		"rounds two rows to bfloat16 and joins them to rows of words, the first in\n// the lower halves, of panels of 16 columns, panel bytes apart.")
+	dst, even, odd, panel, left := f.word("dst"), f.word("even"), f.word("odd"), f.word("panel"), f.word("panels")
+	f.place("panel")
+	var half [2][2]vec // of row and columns
+	for r, row := range []gp{even, odd} {
+		x := f.load16(row)
+		for h := range 2 {
+			half[r][h] = f.op("bfcvtn", x[2*h])
+			f.do("bfcvtn2", half[r][h], x[2*h+1])
+		}
+	}
+	var words [4]vec
+	for h := range 2 {
+		words[2*h], words[2*h+1] = f.op("zip1/16", half[0][h], half[1][h]), f.op("zip2/16", half[0][h], half[1][h])
+	}
+	f.store16(dst, words)
+	f.line("ADD %s, %s", panel, dst)
+	f.line("SUBS $1, %s", left)
+	f.line("BNE panel")
+	return f
+}
+
+func pairRow() *function {
+	f := define("pairRowBF16", "dst, src *float32, n int", "", "rounds n floats, a multiple of 8 and at least 8, to bfloat16, two to a word.")
+	dst, src, n := f.word("dst"), f.word("src"), f.word("n")
+	f.place("eight")
+	x := []vec{f.value(), f.value()}
+	f.into(fmt.Sprintf("FLDPQ.P 32(%s), (F?, F?)", src), x...)
+	v := f.op("bfcvtn", x[0])
+	f.do("bfcvtn2", v, x[1])
+	f.from(fmt.Sprintf("FMOVQ.P F?, 16(%s)", dst), v)
+	f.line("SUBS $8, %s", n)
+	f.line("BNE eight")
 	return f
 }

@@ -41,7 +41,7 @@ func sum(r, i int) vec { return vec(16 + tileVectors*r + i) }
 // tiles begins a microkernel: body gets the addresses of a tile's operands and the steps
 // of k in registers, and adds to the sums.
 func tiles(rows int, kind, doc string, body func(f *function)) *function {
-	f := define(fmt.Sprintf("tile%dx16%sNEON", rows, kind), "args *tileArgs", "", doc)
+	f := define(fmt.Sprintf("tile%dx16%s", rows, kind), "args *tileArgs", "", doc)
 	f.line("MOVD args+0(FP), %s", args)
 	for _, x := range []struct {
 		at int
@@ -72,17 +72,23 @@ func tiles(rows int, kind, doc string, body func(f *function)) *function {
 	return f
 }
 
-// multiply adds a row of four vectors of B, times lane i of each row's register, to the sums.
-func (f *function) multiply(rows int, b [tileVectors]vec, a func(r int) vec, i int) {
+// multiply adds a row of four vectors of B, times lane i of each row's register, to the
+// sums: op is fmla, or bfdot for lanes of two bfloat16.
+func (f *function) multiply(op string, rows int, b [tileVectors]vec, a func(r int) vec, i int) {
 	for j := range tileVectors {
 		for r := range rows {
-			f.do("fmla/lane", sum(r, j), b[j], lane{a(r), i})
+			f.do(op+"/lane", sum(r, j), b[j], lane{a(r), i})
 		}
 	}
 }
 
-func tile(rows int) *function {
-	return tiles(rows, "", "is the microkernel of float32.", func(f *function) {
+func tileFloat(rows int) *function { return tile(rows, "NEON", "float32", "fmla") }
+
+// tileBF16 is the same with words of two bfloat16 in the place of float32s.
+func tileBF16(rows int) *function { return tile(rows, "BF16", "pairs of bfloat16", "bfdot") }
+
+func tile(rows int, kind, elements, op string) *function {
+	return tiles(rows, kind, "is the microkernel of "+elements+".", func(f *function) {
 		a := func(r int) vec { return vec(2 * r) }
 		load := func(k int) (v [tileVectors]vec) { // B's rows take turns in two sets of registers
 			for i := range v {
@@ -98,7 +104,7 @@ func tile(rows int) *function {
 			f.into(fmt.Sprintf("FLDPQ.P 32(%s), (F?, F?)", rowOf(r)), a(r), a(r)+1)
 		}
 		for k := range 8 {
-			f.multiply(rows, load(k), func(r int) vec { return a(r) + vec(k/4) }, k%4)
+			f.multiply(op, rows, load(k), func(r int) vec { return a(r) + vec(k/4) }, k%4)
 		}
 		f.line("SUBS $8, %s", k)
 		f.line("BGE eight")
@@ -109,7 +115,7 @@ func tile(rows int) *function {
 		for r := range rows {
 			f.into(fmt.Sprintf("FMOVS.P 4(%s), F?", rowOf(r)), a(r))
 		}
-		f.multiply(rows, load(0), a, 0)
+		f.multiply(op, rows, load(0), a, 0)
 		f.line("SUBS $1, %s", k)
 		f.line("BNE one")
 		f.place("store")
@@ -119,7 +125,7 @@ func tile(rows int) *function {
 // tileHalves takes a B of pairs of bfloat16: words whose lower half is of an even k and
 // whose upper half is of the next. k counts the pairs; A has an element more if it must.
 func tileHalves(rows int) *function {
-	return tiles(rows, "Halves", "is the microkernel of an A of float32 and a B of pairs of bfloat16.", func(f *function) {
+	return tiles(rows, "HalvesNEON", "is the microkernel of an A of float32 and a B of pairs of bfloat16.", func(f *function) {
 		a := func(r int) vec { return vec(r) }
 		pair, half := [tileVectors]vec{4, 5, 6, 7}, [tileVectors]vec{8, 9, 10, 11}
 		const upper = vec(12)
@@ -130,11 +136,11 @@ func tileHalves(rows int) *function {
 			for j := range pair {
 				f.do("shl", half[j], pair[j], 16)
 			}
-			f.multiply(rows, half, a, i)
+			f.multiply("fmla", rows, half, a, i)
 			for j := range pair {
 				f.do("and", pair[j], pair[j], upper)
 			}
-			f.multiply(rows, pair, a, i+1)
+			f.multiply("fmla", rows, pair, a, i+1)
 		}
 		f.line("SUBS $2, %s", k)
 		f.line("BLT rest")
@@ -160,7 +166,7 @@ func tileHalves(rows int) *function {
 // tileBytes takes a B of int8: for each 32 steps of k a row of factors and then the rows
 // of bytes.
 func tileBytes(rows int) *function {
-	return tiles(rows, "Bytes", "is the microkernel of an A of float32 and a B of int8 with factors.", func(f *function) {
+	return tiles(rows, "BytesNEON", "is the microkernel of an A of float32 and a B of int8 with factors.", func(f *function) {
 		const group = 32
 		a := func(r int) vec { return vec(r) }
 		factor, row := [tileVectors]vec{4, 5, 6, 7}, [tileVectors]vec{8, 9, 10, 11}
@@ -177,7 +183,7 @@ func tileBytes(rows int) *function {
 				f.do("scvtf", row[j], row[j])
 				f.do("fmul", row[j], row[j], factor[j])
 			}
-			f.multiply(rows, row, a, i)
+			f.multiply("fmla", rows, row, a, i)
 		}
 		f.place("group")
 		f.into(fmt.Sprintf("VLD1.P 64(%s), [V?.S4, V?.S4, V?.S4, V?.S4]", b), factor[:]...)

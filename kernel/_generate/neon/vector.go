@@ -7,7 +7,7 @@ func vectorFunctions() []*function {
 	return append([]*function{
 		dot(), axpy(), mul(), addTo(), addRows4(), scale(), sumSquares(false), sumSquares(true),
 		maxScaled(), expSum(), softmaxGrad(), layerNorm(), layerNormGrad(), rmsNorm(), rmsNormGrad(),
-		adam(false), adam(true), dropout(),
+		adam(false), adam(true), dropout(), widen(),
 	}, activationFunctions()...)
 }
 
@@ -256,5 +256,21 @@ func dropout() *function {
 		x = fold(x, 14)
 		s.to("dst", f.op("bic", s.mul(s.from("src"), scale), f.op("cmgt", least, x)))
 	})
+	return f
+}
+
+// widen leaves what does not fill vectors to its caller.
+func widen() *function {
+	f := define("widenNEON", "dst []float32, src []uint16", "", "writes the values of bfloat16 bits to dst, 16 at a time.")
+	dst, src, n := f.word("dst"), f.word("src"), f.length("dst")
+	f.line("CBZ %s, done", n)
+	f.place("again")
+	x := []vec{f.value(), f.value()}
+	f.into(fmt.Sprintf("FLDPQ.P 32(%s), (F?, F?)", src), x...)
+	f.store16(dst, [4]vec{f.op("shll", x[0]), f.op("shll2", x[0]), f.op("shll", x[1]), f.op("shll2", x[1])})
+	f.line("ADD $64, %s", dst)
+	f.line("SUBS $16, %s", n)
+	f.line("BGT again")
+	f.place("done")
 	return f
 }
