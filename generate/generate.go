@@ -67,21 +67,8 @@ type beam struct {
 // Run writes a text for each prompt, of at least one token. With Sample the
 // prompts' numbers select what is drawn.
 func (g *Generator) Run(ctx context.Context, prompts [][]int32, opt Options, watch Watch) ([]Result, error) {
-	if err := opt.Check(); err != nil {
+	if err := g.check(prompts, &opt); err != nil {
 		return nil, err
-	}
-	for i, p := range prompts {
-		if len(p) == 0 || len(p) > g.model.MaxLength() {
-			return nil, fmt.Errorf("prompt %d: expected 1 to %d tokens, found %d", i+1, g.model.MaxLength(), len(p))
-		}
-		if err := g.model.Check(&model.Input{IDs: p, Offsets: []int32{0, int32(len(p))}}); err != nil {
-			return nil, fmt.Errorf("prompt %d: %w", i+1, err)
-		}
-	}
-	for _, id := range opt.Stop {
-		if id < 0 || int(id) >= g.model.Config.Vocab {
-			return nil, fmt.Errorf("stop token: expected an id below the vocabulary's %d, found %d", g.model.Config.Vocab, id)
-		}
 	}
 	if opt.Batch == 0 {
 		opt.Batch = 32
@@ -129,6 +116,27 @@ func (g *Generator) Run(ctx context.Context, prompts [][]int32, opt Options, wat
 		})
 	}
 	return results, nil
+}
+
+// check reports options and prompts that the model cannot follow.
+func (g *Generator) check(prompts [][]int32, opt *Options) error {
+	if err := opt.Check(); err != nil {
+		return err
+	}
+	for i, p := range prompts {
+		if len(p) == 0 || len(p) > g.model.MaxLength() {
+			return fmt.Errorf("prompt %d: expected 1 to %d tokens, found %d", i+1, g.model.MaxLength(), len(p))
+		}
+		if err := g.model.Check(&model.Input{IDs: p, Offsets: []int32{0, int32(len(p))}}); err != nil {
+			return fmt.Errorf("prompt %d: %w", i+1, err)
+		}
+	}
+	for _, id := range opt.Stop {
+		if id < 0 || int(id) >= g.model.Config.Vocab {
+			return fmt.Errorf("stop token: expected an id below the vocabulary's %d, found %d", g.model.Config.Vocab, id)
+		}
+	}
+	return nil
 }
 
 func (g *Generator) begin(number int, prompt []int32, opt *Options) *text {

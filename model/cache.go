@@ -110,6 +110,10 @@ func (c *Cache) Free(s int32) {
 	}
 }
 
+// Truncate takes all tokens of a sequence away but the first, of which there must be as
+// many; what an encoder read of it stays.
+func (c *Cache) Truncate(s int32, tokens int) { c.self.Truncate(s, tokens) }
+
 // Len is the number of tokens that the model has read of a sequence, without an
 // encoder's.
 func (c *Cache) Len(s int32) int { return c.self.Len(s) }

@@ -65,6 +65,16 @@ func (c *Cache) Free(s int32) {
 	c.spare = append(c.spare, s)
 }
 
+// Truncate takes all tokens of a sequence away but the first.
+func (c *Cache) Truncate(s int32, tokens int) {
+	q := &c.sequences[s]
+	pages := (tokens + pageTokens - 1) / pageTokens
+	for _, p := range q.pages[pages:] {
+		c.release(p)
+	}
+	q.pages, q.tokens = q.pages[:pages], tokens
+}
+
 // Len is the number of tokens of a sequence.
 func (c *Cache) Len(s int32) int { return c.sequences[s].tokens }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"mlpfusion/chat"
 	"mlpfusion/generate"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
@@ -27,6 +30,10 @@ type writing struct {
 	earlyStopping string
 	precision     string
 	greedy        bool
+	// chat has prompts be what a user says, behind the system's words, by the template of
+	// this name.
+	chat             bool
+	system, template string
 	// flags are those of a command that writes as the model's generation_config.json
 	// says where they are not given; nil if it does not.
 	flags *pflag.FlagSet
@@ -40,16 +47,57 @@ var writingFlags = []string{"max-new-tokens", "min-new-tokens", "repetition-pena
 
 // add adds the flags, with the options of now as defaults.
 func (w *writing) add(f *pflag.FlagSet) {
+	w.addTokens(f)
+	w.addBeams(f)
+}
+
+// addBeams adds the flags of beam search, and of several texts at a time.
+func (w *writing) addBeams(f *pflag.FlagSet) {
+	o := &w.options
+	f.IntVar(&o.Beams, "beam", o.Beams, "beam search of this width; 1 takes the most probable token each time")
+	f.Float64Var(&o.LengthPenalty, "length-penalty", o.LengthPenalty, "a finished text's log-probability is divided by length to this power (beam search)")
+	f.StringVar(&w.earlyStopping, "early-stopping", "false", "when a beam search ends, as in transformers: false, true or never")
+	f.IntVar(&o.Batch, "batch", 32, "sequences written at a time; each beam is one")
+}
+
+// addSampling adds the flags of how tokens are drawn.
+func (w *writing) addSampling(f *pflag.FlagSet) {
+	f.BoolVar(&w.greedy, "greedy", false, "take the most probable token each time (the default)")
+	f.Float64Var(&w.options.Temperature, "temperature", 1, "draw tokens at random, their logits divided by this")
+	f.IntVar(&w.options.TopK, "top-k", 0, "draw from the so many most probable tokens only; 0: all")
+	f.Float64Var(&w.options.TopP, "top-p", 0, "draw from the most probable tokens that together have this probability only; 0: all")
+}
+
+// sampled reads what the flags of addSampling say.
+func (w *writing) sampled(f *pflag.FlagSet) error {
+	w.flags = f
+	w.options.Sample = f.Changed("temperature") || f.Changed("top-k") || f.Changed("top-p")
+	if w.greedy && (w.options.Sample || w.options.Beams > 1) {
+		return usageError{fmt.Errorf("expected --greedy alone, found it with beam search or sampling")}
+	}
+	if err := above0(f, "temperature"); err != nil {
+		return err
+	}
+	if !w.options.Sample {
+		w.options.Temperature = 0
+	}
+	return nil
+}
+
+// addConversation adds the flags of how a conversation is written.
+func (w *writing) addConversation(f *pflag.FlagSet) {
+	f.StringVar(&w.system, "system", "", "the system's `words` before the conversation")
+	addTemplate(f, &w.template)
+}
+
+// addTokens adds the flags of how each token is chosen.
+func (w *writing) addTokens(f *pflag.FlagSet) {
 	o := &w.options
 	f.IntVar(&o.MaxNewTokens, "max-new-tokens", o.MaxNewTokens, "write at most so many tokens")
 	f.IntVar(&o.MinNewTokens, "min-new-tokens", 0, "no text ends before so many tokens")
 	f.Float64Var(&o.RepetitionPenalty, "repetition-penalty", 1, "divide the logits of tokens that were there before by this, or multiply those below 0")
-	f.IntVar(&o.Beams, "beam", o.Beams, "beam search of this width; 1 takes the most probable token each time")
-	f.Float64Var(&o.LengthPenalty, "length-penalty", o.LengthPenalty, "a finished text's log-probability is divided by length to this power (beam search)")
 	f.IntVar(&o.NoRepeatNGram, "no-repeat-ngram", o.NoRepeatNGram, "no n-gram of this length occurs twice; 0: any may")
-	f.StringVar(&w.earlyStopping, "early-stopping", "false", "when a beam search ends, as in transformers: false, true or never")
 	f.StringVar(&w.precision, "precision", "fp32", "fp32, bf16 for bfloat16 products, or int8 for weights of whole numbers: the fewer bits, the less memory each token reads")
-	f.IntVar(&o.Batch, "batch", 32, "sequences written at a time; each beam is one")
 }
 
 // check reads what the flags say.
@@ -60,7 +108,7 @@ func (w *writing) check(f *pflag.FlagSet, seed uint64) error {
 		return err
 	}
 	switch w.earlyStopping {
-	case "false":
+	case "", "false": // the first where there is no such flag
 	case "true":
 		w.options.EarlyStopping = generate.StopFull
 	case "never":
@@ -94,26 +142,19 @@ Prints the new text as it comes; for several prompts a line each, in which a lin
 end is written as a space; or JSON objects, a line each.`,
 		Example: `  mlpfusion generate MODEL --prompt "The meaning of life is"
   mlpfusion generate MODEL --prompt "Once upon a time" --temperature 0.8 --top-k 50 --top-p 0.95 --seed 1
+  mlpfusion generate MODEL --chat --prompt "Why is the sky blue?"
   mlpfusion generate MODEL --beam 5 --no-repeat-ngram 3 --json < prompts.txt
   mlpfusion generate tuned --end-prompt --beam 5 --prompt "Aarhus : leaderName : Jacob_Bundsgaard"`,
 		Args: exactly("MODEL"),
 		RunE: func(c *cobra.Command, args []string) error {
 			f := c.Flags()
-			w.flags = f
-			w.options.Sample = f.Changed("temperature") || f.Changed("top-k") || f.Changed("top-p")
-			switch {
-			case f.Changed("prompt") && f.Changed("input"):
+			if f.Changed("prompt") && f.Changed("input") {
 				return usageError{fmt.Errorf("expected --prompt or --input, found both")}
-			case w.greedy && (w.options.Sample || w.options.Beams > 1):
-				return usageError{fmt.Errorf("expected --greedy alone, found it with beam search or sampling")}
 			}
-			if err := above0(f, "temperature"); err != nil {
-				return err
+			if w.chat && endPrompt {
+				return usageError{fmt.Errorf("expected --chat or --end-prompt, found both")}
 			}
-			if !w.options.Sample {
-				w.options.Temperature = 0
-			}
-			if err := w.check(f, a.seed); err != nil {
+			if err := cmp.Or(w.sampled(f), w.check(f, a.seed), onlyWith(f, []condition{{"system", w.chat, "--chat"}, {"chat-template", w.chat, "--chat"}})); err != nil {
 				return err
 			}
 			prompts := func() ([]string, error) { return []string{prompt}, nil }
@@ -127,13 +168,12 @@ end is written as a space; or JSON objects, a line each.`,
 	f.StringVar(&prompt, "prompt", "", "the text to go on with")
 	f.StringVar(&input, "input", "", "file of prompts, one a line (default standard input)")
 	f.BoolVar(&endPrompt, "end-prompt", false, "end the prompt as train does in tasks such as webnlg: a text is to be written to it, not the prompt to be gone on with")
-	f.BoolVar(&w.greedy, "greedy", false, "take the most probable token each time (the default)")
-	f.Float64Var(&w.options.Temperature, "temperature", 1, "draw tokens at random, their logits divided by this")
-	f.IntVar(&w.options.TopK, "top-k", 0, "draw from the so many most probable tokens only; 0: all")
-	f.Float64Var(&w.options.TopP, "top-p", 0, "draw from the most probable tokens that together have this probability only; 0: all")
+	f.BoolVar(&w.chat, "chat", false, "a prompt is what a user says, and the model answers, by its chat template")
+	w.addConversation(f)
+	w.addSampling(f)
 	w.add(f)
 	arrange(c,
-		section{"Prompts", "prompt input end-prompt"},
+		section{"Prompts", "prompt input end-prompt chat system chat-template"},
 		section{"Choice of tokens", "beam temperature top-k top-p greedy repetition-penalty no-repeat-ngram length-penalty early-stopping"},
 		section{"The run", "max-new-tokens min-new-tokens batch precision help"})
 	return c
@@ -166,6 +206,8 @@ func (a *app) readLines(path string) ([]string, error) {
 
 // writer is a language model made ready to write.
 type writer struct {
+	template  *chat.Template // of conversations, where these are asked for
+	system    string
 	generator *generate.Generator
 	tok       tokenize.Tokenizer
 	config    *model.Config
@@ -215,11 +257,53 @@ func (a *app) newWriter(name string, w *writing) (*writer, error) {
 			a.ui.say("generation_config.json: not followed: %s", strings.Join(cfg.Ignored, ", "))
 		}
 	}
-	return &writer{g, tok, m.Config, m.MaxLength()}, nil
+	wr := &writer{generator: g, tok: tok, config: m.Config, longest: m.MaxLength()}
+	if w.chat {
+		err = a.converse(wr, dir.Path, w)
+	}
+	return wr, err
+}
+
+// converse makes a writer one that answers.
+func (a *app) converse(g *writer, model string, w *writing) (err error) {
+	if g.config.TwoStacks() {
+		return fmt.Errorf("%s: expected a model without an encoder, such as llama, found %s", model, g.config.Type)
+	}
+	if g.template, err = a.template(model, w.template, g.tok); err != nil {
+		return err
+	}
+	g.system = w.system
+	end, err := g.template.End(g.tok)
+	if err == nil && end >= 0 && int(end) < g.config.Vocab && !slices.Contains(w.options.Stop, end) {
+		w.options.Stop = append(w.options.Stop, end)
+	}
+	return err
+}
+
+// question is a conversation of one question, behind the system's words.
+func (w *writer) question(text string) []chat.Message {
+	var turns []chat.Message
+	if w.system != "" {
+		turns = append(turns, chat.Message{Role: chat.System, Content: w.system})
+	}
+	return append(turns, chat.Message{Role: chat.User, Content: text})
+}
+
+// answering are the tokens after which the model is to answer.
+func (w *writer) answering(turns []chat.Message) ([]int32, error) {
+	text, err := w.template.Render(turns, true)
+	if err != nil {
+		return nil, err
+	}
+	ids, _ := w.tok.Plain(text)
+	return ids, w.readable(text, ids)
 }
 
 // ids returns a prompt's tokens, ended as train does or to be gone on with.
 func (w *writer) ids(prompt string, ended bool, room int) ([]int32, error) {
+	if w.template != nil {
+		return w.answering(w.question(prompt))
+	}
 	if ended || w.config.TwoStacks() {
 		f, err := train.TextFormat(w.config, max(w.longest-room, 4))
 		if err != nil {

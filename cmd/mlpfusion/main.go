@@ -141,7 +141,7 @@ MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 		{"Begin", []*cobra.Command{a.shrinkCommand(), a.demoCommand()}},
 		{"Shrink a model", []*cobra.Command{a.fuseCommand(), a.inspectCommand(), a.exportCommand(), a.upcycleCommand()}},
 		{"Train it", []*cobra.Command{a.trainCommand(), a.tuneCommand(), a.stepsCommand()}},
-		{"Use it", []*cobra.Command{a.evalCommand(), a.predictCommand(), a.generateCommand(), a.scoreCommand()}},
+		{"Use it", []*cobra.Command{a.evalCommand(), a.predictCommand(), a.generateCommand(), a.chatCommand(), a.scoreCommand()}},
 		{"Compare", []*cobra.Command{a.compareCommand(), a.reportCommand(), a.ntkCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title + ":"})

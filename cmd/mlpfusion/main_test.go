@@ -41,13 +41,14 @@ func TestMain(m *testing.M) {
 //	                          standard output, no file made, changed or left
 //	swapped DIR               swap the two classes of a classifier
 //	talks MODEL               predict answers each line before the next, and stops on Ctrl-C
+//	converses DIR             chat goes on after a Ctrl-C that stops an answer
 //	appears FILE              wait for a file of a program in the background
 //	has FILE KEY...           JSON, or a JSON object a line, that has the keys
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "swapped": scriptSwapped, "talks": scriptTalks, "has": scriptHas,
+			"model": scriptModel, "spoil": scriptSpoil, "exits": scriptExits, "refused": scriptRefused, "appears": scriptAppears, "swapped": scriptSwapped, "talks": scriptTalks, "converses": scriptConverses, "has": scriptHas,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir) // the hub's cache, and the demo's
@@ -427,6 +428,45 @@ func scriptTalks(ts *testscript.TestScript, neg bool, args []string) {
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted || errs.String() != "mlpfusion: stopped\n" {
 		ts.Fatalf("after an interrupt %v, %q", err, errs.String())
 	}
+}
+
+// scriptConverses talks with a model that has room for answers without end.
+func scriptConverses(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: converses DIR")
+	}
+	config := filepath.Join(ts.MkAbs(args[0]), "config.json")
+	ts.Check(replace(config, `"max_position_embeddings": 64`, `"max_position_embeddings": 100000`))
+	program, err := exec.LookPath("mlpfusion")
+	ts.Check(err)
+	cmd := exec.Command(program, "chat", ts.MkAbs(args[0]), "--max-new-tokens", "90000", "--min-new-tokens", "90000")
+	in, err := cmd.StdinPipe()
+	ts.Check(err)
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	errs, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	late := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+	defer late.Stop()
+	said := bufio.NewScanner(errs)
+	for range 2 {
+		_, err := io.WriteString(in, "who?\n")
+		ts.Check(err)
+		if _, err := io.ReadFull(out, make([]byte, 20)); err != nil {
+			ts.Fatalf("expected an answer, found %v", err)
+		}
+		ts.Check(cmd.Process.Signal(os.Interrupt))
+		_, err = io.WriteString(in, "/help\n")
+		ts.Check(err)
+		if !said.Scan() || !strings.Contains(said.Text(), "/system") {
+			ts.Fatalf("expected help once the answer was stopped, found %q", said.Text())
+		}
+	}
+	ts.Check(in.Close())
+	_, err = io.Copy(io.Discard, out)
+	ts.Check(err)
+	ts.Check(cmd.Wait())
 }
 
 func scriptAppears(ts *testscript.TestScript, neg bool, args []string) {
