@@ -32,6 +32,9 @@ BUILDER ?= $(firstword $(foreach b,buildah podman docker,$(if $(shell command -v
 # What the program is made to run on.
 SYSTEMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64 freebsd/amd64
 
+# How often `make torture` does each thing to each command.
+TIMES   ?= 40
+
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
@@ -90,6 +93,9 @@ image: build ## a container image of the command alone, with the builder that is
 
 fuzz: ## fuzz the readers of untrusted files, a minute each
 	bash scripts/fuzz.sh 60s
+
+torture: ## kill every command at random, let its file operations fail, and see it go on; half an hour (TIMES=… for some)
+	nice -n 15 $(GO) test ./cmd/mlpfusion -run '^TestTorture$$' -v -count=1 -timeout 3h -torture $(TIMES) $(if $(INTO),-torture-into $(CURDIR)/$(INTO))
 
 bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results (ROWS=… for some)
 	bash scripts/bench.sh $(PEER) $(MINILM) "$(ROWS)"

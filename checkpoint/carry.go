@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"mlpfusion/internal/disk"
 )
 
 // weightEndings end the names of files of weights, and of training's state.
@@ -32,7 +34,7 @@ var folders = regexp.MustCompile(`^([0-9]+_[A-Za-z]+|additional_chat_templates)$
 // others lists the files that go along from a directory, those in its folders by
 // their path.
 func others(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+	entries, err := disk.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +47,7 @@ func others(dir string) ([]string, error) {
 		case info.Mode().IsRegular() && carries(e.Name()):
 			names = append(names, e.Name())
 		case info.IsDir() && folders.MatchString(e.Name()):
-			inner, err := os.ReadDir(path)
+			inner, err := disk.ReadDir(path)
 			if err != nil {
 				return nil, err
 			}

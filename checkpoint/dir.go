@@ -182,7 +182,7 @@ func CreateOutput(path string, overwrite bool) (*Output, error) {
 // mayWrite says whether the target may be created, or replaced, or why not, under
 // the name that the user gave.
 func mayWrite(path, given string, overwrite bool) (replace bool, err error) {
-	entries, err := os.ReadDir(path)
+	entries, err := disk.ReadDir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
@@ -207,7 +207,7 @@ func mayWrite(path, given string, overwrite bool) (replace bool, err error) {
 }
 
 func clearDir(dir string) error {
-	entries, err := os.ReadDir(dir)
+	entries, err := disk.ReadDir(dir)
 	for _, e := range entries {
 		err = errors.Join(err, disk.RemoveAll(filepath.Join(dir, e.Name())))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 )
 
@@ -109,7 +110,7 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 		return nil, err
 	}
 	defer o.Abort()
-	defer func() { _ = os.Remove(f.work) }() // unless it holds finished blocks
+	defer func() { _ = disk.Remove(f.work) }() // unless it holds finished blocks
 	if err := f.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -122,7 +123,7 @@ func Fuse(ctx context.Context, src *checkpoint.Dir, out string, opt FuseOptions)
 	if err := o.Commit(); err != nil {
 		return nil, err
 	}
-	return f.result(out), os.RemoveAll(f.work)
+	return f.result(out), disk.RemoveAll(f.work)
 }
 
 // fuseShard makes the shard's blocks.
@@ -143,7 +144,7 @@ func (f *fuser) fuseShard(ctx context.Context) (*Fused, error) {
 
 // begin opens the folder of finished blocks and divides the budget.
 func (f *fuser) begin(ctx context.Context) (err error) {
-	if err := os.MkdirAll(f.work, 0o777); err != nil {
+	if err := disk.MkdirAll(f.work); err != nil {
 		return err
 	}
 	if f.sums, err = f.src.SHA256(ctx, nil); err != nil {

@@ -2,9 +2,9 @@ package convert
 
 import (
 	"io"
-	"os"
 	"unsafe"
 
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 	"mlpfusion/nn"
 )
@@ -12,13 +12,13 @@ import (
 // spool is a row of tensors in a temporary file that is gone when closed. The
 // zero spool is empty.
 type spool struct {
-	file *os.File
+	file *disk.File
 	ends []int64 // of each tensor, in bytes
 }
 
 func (s *spool) write(x *nn.Tensor) error {
 	if s.file == nil {
-		f, err := temporary()
+		f, err := disk.Temporary("mlpfusion-calibration-*")
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func (s *spool) copy() (c spool, err error) {
 	if s.file == nil {
 		return c, nil
 	}
-	if c.file, err = temporary(); err == nil {
+	if c.file, err = disk.Temporary("mlpfusion-calibration-*"); err == nil {
 		_, err = io.Copy(c.file, io.NewSectionReader(s.file, 0, s.start(len(s.ends))))
 	}
 	c.ends = s.ends
@@ -120,15 +120,6 @@ func (s *states) copy() (c states, err error) {
 func (s *states) close() {
 	s.x.close()
 	s.encoded.close()
-}
-
-// temporary returns an open file that is gone when closed.
-func temporary() (*os.File, error) {
-	f, err := os.CreateTemp("", "mlpfusion-calibration-*")
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(f.Name())
 }
 
 // asBytes is the memory of x.

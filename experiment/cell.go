@@ -11,6 +11,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
+	"mlpfusion/internal/disk"
 	"mlpfusion/ntk"
 	"mlpfusion/task"
 	"mlpfusion/train"
@@ -190,7 +191,7 @@ func finished(dir string, keys []Key) (map[Key]*Cell, error) {
 }
 
 func readJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"mlpfusion/internal/choice"
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/train"
@@ -75,7 +75,7 @@ func Defaults() Config {
 // ReadConfig reads a YAML file over the values in c. Unknown keys are refused
 // with their line.
 func (c *Config) ReadConfig(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if err != nil {
 		return err
 	}

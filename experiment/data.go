@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mlpfusion/chat"
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 	"mlpfusion/task"
 	"mlpfusion/tokenize"
@@ -113,7 +114,7 @@ func findTask(root, name string) (string, error) {
 	if info, err := os.Stat(root); err == nil && !info.IsDir() {
 		return root, nil
 	}
-	entries, err := os.ReadDir(root)
+	entries, err := disk.ReadDir(root)
 	if err != nil {
 		return "", err
 	}

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 	"mlpfusion/ntk"
 )
@@ -166,7 +166,7 @@ func writeKernel(path string, k *ntk.Kernel) error {
 
 // ReadKernel reads a kernel that a comparison kept.
 func ReadKernel(path string) (*ntk.Kernel, error) {
-	f, err := os.Open(path)
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}

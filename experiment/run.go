@@ -3,11 +3,11 @@ package experiment
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/disk"
 	"mlpfusion/internal/peak"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
@@ -50,7 +50,7 @@ func (r *Runner) Run(ctx context.Context) ([]*Cell, error) {
 		return nil, err
 	}
 	for _, d := range []string{cellsDir, "models", "kernels", "runs"} {
-		if err := os.MkdirAll(filepath.Join(r.Dir, d), 0o777); err != nil {
+		if err := disk.MkdirAll(filepath.Join(r.Dir, d)); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +84,7 @@ func (r *Runner) Run(ctx context.Context) ([]*Cell, error) {
 		if err := writeJSON(cellPath(r.Dir, k), c); err != nil {
 			return nil, err
 		}
-		if err := os.RemoveAll(r.runDir(k)); err != nil {
+		if err := disk.RemoveAll(r.runDir(k)); err != nil {
 			return nil, err
 		}
 		done[k] = c

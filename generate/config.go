@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"mlpfusion/internal/choice"
+	"mlpfusion/internal/disk"
 )
 
 // Config is a model's generation_config.json: what transformers' generate does with it
@@ -48,7 +49,7 @@ func ReadConfig(dir string) (*Config, error) {
 		return nil, nil
 	}
 	path := filepath.Join(dir, "generation_config.json")
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

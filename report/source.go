@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"mlpfusion/experiment"
+	"mlpfusion/internal/disk"
 	"mlpfusion/ntk"
 	"mlpfusion/train"
 )
@@ -85,9 +85,9 @@ func readTraining(dir string) (training, error) {
 	dir = filepath.Clean(dir)
 	run := training{name: filepath.Base(dir)}
 	path := filepath.Join(dir, train.MetricsFile)
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if text, err = os.ReadFile(filepath.Join(dir+".train", train.MetricsFile)); err != nil {
+		if text, err = disk.ReadFile(filepath.Join(dir+".train", train.MetricsFile)); err != nil {
 			return run, fmt.Errorf("%s: expected a comparison (comparison.json) or a training run (%s), found neither", dir, train.MetricsFile)
 		}
 	}

@@ -10,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
 	"mlpfusion/fusion"
+	"mlpfusion/internal/disk"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -232,10 +232,10 @@ func (r *Runner) open() (done func(), err error) {
 		return nil, err
 	}
 	path := filepath.Join(r.work, "settings.json")
-	found, err := os.ReadFile(path)
+	found, err := disk.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(r.work, 0o777); err != nil {
+		if err := disk.MkdirAll(r.work); err != nil {
 			return nil, err
 		}
 	case err != nil:

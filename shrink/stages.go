@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 
 	"mlpfusion/checkpoint"
 	"mlpfusion/convert"
+	"mlpfusion/internal/disk"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -31,12 +31,12 @@ func stage[T any](r *Runner, name string, do func() (T, error)) (v T, err error)
 	defer func() {
 		for _, suffix := range []string{trainSuffix, fusedSuffix} {
 			if err == nil {
-				err = os.RemoveAll(filepath.Join(r.work, name+suffix))
+				err = disk.RemoveAll(filepath.Join(r.work, name+suffix))
 			}
 		}
 	}()
 	path := filepath.Join(r.work, name+".json")
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if err == nil {
 		if err = json.Unmarshal(text, &v); err != nil {
 			err = fmt.Errorf("%s: %w", path, err)

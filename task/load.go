@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mlpfusion/internal/disk"
 	"mlpfusion/tokenize"
 )
 
@@ -209,7 +210,7 @@ func (d *Dataset) find(dir string, names []string) (files []string, name string)
 					}
 				}
 			}
-			entries, err := os.ReadDir(folder)
+			entries, err := disk.ReadDir(folder)
 			if err != nil {
 				continue
 			}
@@ -389,8 +390,8 @@ func (d *Dataset) readFile(path string) ([]row, error) {
 	return d.readTable(path, f)
 }
 
-func open(path string) (*os.File, error) {
-	f, err := os.Open(path)
+func open(path string) (*disk.File, error) {
+	f, err := disk.Open(path)
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		err = fmt.Errorf("%s: expected a readable file: %w", path, p.Err)

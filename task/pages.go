@@ -150,7 +150,7 @@ func (c *pageChecker) page(h *format.PageHeader, data []byte) error {
 		return nil
 	}
 	switch encoding {
-	case format.PlainDictionary, format.RLEDictionary:
+	case format.PlainDictionary, format.RLEDictionary: //nolint:staticcheck // as older files call it
 		if len(data) == 0 {
 			return nil // all values are null
 		}

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 
+	"mlpfusion/internal/disk"
 	"mlpfusion/tokenize"
 )
 
@@ -27,7 +27,7 @@ const maxSnippets = 64 << 20
 // Gilbert 2014) out of the source archive of vaderSentiment 3.3.2: the file
 // movieReviewSnippets_GroundTruth.txt in hutto_ICWSM_2014.tar.gz in it.
 func LoadSnippets(archive string) ([]Example, error) {
-	f, err := os.Open(archive)
+	f, err := disk.Open(archive)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"mlpfusion/internal/disk"
 )
 
 // TrainedFile is the file of a checkpoint that says which rows it was trained on.
@@ -78,7 +80,7 @@ func ReadDigests(dir string) (Digests, error) {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, nil // a GGUF file
 	}
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"mlpfusion/internal/disk"
 )
 
 // maxFile bounds what is read of one file; the largest tokenizer.json in use
@@ -77,7 +79,7 @@ func isFile(path string) bool {
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}

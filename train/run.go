@@ -11,6 +11,7 @@ import (
 
 	"mlpfusion/chat"
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/disk"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -158,7 +159,7 @@ type Runner struct {
 
 	state   runState
 	stepper *Stepper
-	metrics *os.File
+	metrics *disk.File
 	timing  struct {
 		seconds float64
 		steps   int
@@ -230,9 +231,9 @@ func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
 func (r *Runner) close() {
 	_ = r.metrics.Close() // synced with each snapshot
 	if _, err := os.Stat(filepath.Join(r.Dir, snapshotFile)); errors.Is(err, fs.ErrNotExist) {
-		_ = os.Remove(r.metrics.Name())
-		_ = os.Remove(filepath.Join(r.Dir, bestFile))
-		_ = os.Remove(r.Dir)
+		_ = disk.Remove(r.metrics.Name())
+		_ = disk.Remove(filepath.Join(r.Dir, bestFile))
+		_ = disk.Remove(r.Dir)
 	}
 }
 
@@ -268,12 +269,12 @@ func (r *Runner) open() error {
 			return fmt.Errorf("%s: expected the settings of the run to be resumed, found others: %s", snapshot, Changed(r.state.Settings, want))
 		}
 	default:
-		if err := os.MkdirAll(r.Dir, 0o777); err != nil {
+		if err := disk.MkdirAll(r.Dir); err != nil {
 			return err
 		}
 		r.state.Settings = want
 	}
-	r.metrics, err = os.OpenFile(filepath.Join(r.Dir, MetricsFile), os.O_RDWR|os.O_CREATE, 0o666)
+	r.metrics, err = disk.Create(filepath.Join(r.Dir, MetricsFile))
 	if err != nil {
 		return err
 	}

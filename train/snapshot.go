@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 )
 
@@ -75,7 +75,7 @@ func restore(path string, s *runState, m *model.Model, o *Optimizer) error {
 // ReadPoints reads the metrics that a run has written to its folder.
 func ReadPoints(dir string) ([]Point, error) {
 	path := filepath.Join(dir, MetricsFile)
-	text, err := os.ReadFile(path)
+	text, err := disk.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

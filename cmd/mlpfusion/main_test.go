@@ -27,7 +27,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mlpfusion": main})
+	testscript.Main(m, map[string]func(){"mlpfusion": func() {
+		setFault()
+		main()
+	}})
 }
 
 // TestScripts runs testdata/script: the program as a user runs it, on tiny
@@ -108,32 +111,40 @@ func scriptModel(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: model NAME DIR")
 	}
-	from, to := filepath.Join("..", "..", "model", "testdata", args[0]), ts.MkAbs(args[1])
-	ts.Check(os.MkdirAll(to, 0o777))
+	ts.Check(writeModel(args[0], ts.MkAbs(args[1])))
+}
+
+// writeModel copies a checkpoint of model/testdata and adds a tokenizer.
+func writeModel(name, to string) error {
+	from := filepath.Join("..", "..", "model", "testdata", name)
+	if err := os.MkdirAll(to, 0o777); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(from)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
 		if e.Name() == "golden.safetensors" {
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(from, e.Name()))
-		ts.Check(err)
-		ts.Check(os.WriteFile(filepath.Join(to, e.Name()), data, 0o666))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, e.Name()), data, 0o666)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if strings.HasPrefix(args[0], "gpt2") {
-		ts.Check(writeBytePairs(to))
-		return
+	switch {
+	case strings.HasPrefix(name, "gpt2"):
+		return writeBytePairs(to)
+	case slices.Contains([]string{"llama-3", "phi3", "gemma3"}, name):
+		return errors.Join(writeBytePairs(to), os.WriteFile(filepath.Join(to, "tokenizer_config.json"), []byte(`{"tokenizer_class": "GPT2Tokenizer"}`), 0o666))
+	case strings.HasPrefix(name, "t5"), strings.HasPrefix(name, "switch"):
+		return os.WriteFile(filepath.Join(to, "tokenizer.json"), endingTokenizer(), 0o666)
 	}
-	if slices.Contains([]string{"llama-3", "phi3", "gemma3"}, args[0]) {
-		ts.Check(writeBytePairs(to))
-		ts.Check(os.WriteFile(filepath.Join(to, "tokenizer_config.json"), []byte(`{"tokenizer_class": "GPT2Tokenizer"}`), 0o666))
-		return
-	}
-	if strings.HasPrefix(args[0], "t5") || strings.HasPrefix(args[0], "switch") {
-		ts.Check(os.WriteFile(filepath.Join(to, "tokenizer.json"), endingTokenizer(), 0o666))
-		return
-	}
-	ts.Check(os.WriteFile(filepath.Join(to, "vocab.txt"), []byte(vocabulary()), 0o666))
+	return os.WriteFile(filepath.Join(to, "vocab.txt"), []byte(vocabulary()), 0o666)
 }
 
 // endingTokenizer is a tokenizer.json with the words of vocabulary, in which every

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/disk"
 	"mlpfusion/model"
 	"mlpfusion/nn"
 	"mlpfusion/ntk"
@@ -271,7 +271,7 @@ func chooseBlocks(m *model.Model, name string) ([]int, error) {
 }
 
 func saveKernels(dir string, sums [2]*ntk.Kernel) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := disk.MkdirAll(dir); err != nil {
 		return err
 	}
 	for i, name := range []string{"original.npy", "fused.npy"} {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"mlpfusion/internal/disk"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -105,7 +105,7 @@ func (a *app) windows(file, dir string, m *model.Config, length, stride, few int
 	if file == "" {
 		return nil, usageError{errors.New("expected --data, a text file, found none")}
 	}
-	text, err := os.ReadFile(file)
+	text, err := disk.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/disk"
 	"mlpfusion/internal/peak"
 	"mlpfusion/model"
 	"mlpfusion/task"
@@ -370,7 +370,7 @@ func (a *app) runTraining(t *training, r *train.Runner, dir *checkpoint.Dir, nam
 	}
 	report.Result, report.PeakMemory = result, peak.Bytes()
 	report.SecondsPerEpoch = result.SecondsPerStep * float64((r.Data.Train.Len()+r.Config.Batch-1)/r.Config.Batch)
-	if err := os.RemoveAll(r.Dir); err != nil {
+	if err := disk.RemoveAll(r.Dir); err != nil {
 		return err
 	}
 	return a.ui.result(report, func(w io.Writer) {

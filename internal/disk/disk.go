@@ -44,14 +44,25 @@ func fault(op Op, path string, size int) (n int, err error) {
 }
 
 // File is an open file.
-type File struct{ *os.File }
+type File struct {
+	*os.File
+	size int64 // when it was opened for reading; -1 for another
+}
 
-// Open opens a file or directory for reading.
+// Open opens a file or directory for reading. If another program makes the file
+// shorter, the end that is read then is an error and not the end of a smaller file.
 func Open(path string) (*File, error) {
 	if _, err := fault(OpOpen, path, 0); err != nil {
 		return nil, err
 	}
-	return file(os.Open(path))
+	f, err := file(os.Open(path))
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		f.size = info.Size()
+	}
+	return f, nil
 }
 
 // Create opens a file for reading and writing, new or as it is.
@@ -72,20 +83,26 @@ func Temporary(pattern string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &File{f}, removeOpen(f.Name())
+	return &File{f, -1}, removeOpen(f.Name())
 }
 
 func file(f *os.File, err error) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &File{f}, nil
+	return &File{f, -1}, nil
 }
 
 // The methods of os.File with which data are read and written.
 
 func (f *File) Read(p []byte) (int, error) {
-	return do(OpRead, f.Name(), p, f.File.Read)
+	n, err := do(OpRead, f.Name(), p, f.File.Read)
+	if err == io.EOF {
+		if info, failed := f.Stat(); failed == nil && info.Size() < f.size {
+			err = fmt.Errorf("%s: expected the %d bytes it had when it was opened, found %d: another program writes to it", f.Name(), f.size, info.Size())
+		}
+	}
+	return n, err
 }
 
 func (f *File) ReadAt(p []byte, at int64) (int, error) {
@@ -143,6 +160,14 @@ func ReadFile(path string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(f)
 	return data, errors.Join(err, f.Close())
+}
+
+// ReadDir lists a directory, sorted.
+func ReadDir(path string) ([]os.DirEntry, error) {
+	if _, err := fault(OpOpen, path, 0); err != nil {
+		return nil, err
+	}
+	return os.ReadDir(path)
 }
 
 // Rename renames a file or directory; a file, or an empty directory, that has the

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"mlpfusion/internal/disk"
 )
 
 // The largest of what is held in memory, far beyond what models have.
@@ -53,7 +54,7 @@ func (t *Tensor) Elements() int {
 
 // ReadFile reads all but the values of tensors of a file. Errors name it.
 func ReadFile(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
