@@ -109,7 +109,7 @@ func deepseekArch(r *reader, k *deepseekKeys, end int) *Arch {
 	m := &a.Mixture
 	m.setExpertWidth(r, k.Width)
 	m.sharedTimes = r.size("n_shared_experts", k.Shared)
-	m.Shared, m.sharedKey, m.Router.Scale = k.Width*m.sharedTimes, m.widthKey, k.RoutedScale
+	m.Shared, m.sharedKey, m.Scale = k.Width*m.sharedTimes, m.widthKey, k.RoutedScale
 	a.names.mixture.shared = "shared_experts"
 	m.dense = map[int]bool{}
 	for i := range min(k.DenseLayers, a.Layers) {
