@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -28,9 +29,11 @@ type ExportOptions struct {
 
 // Exported is what Export made.
 type Exported struct {
-	Width  int `json:"width"`  // of every block
-	Padded int `json:"padded"` // dead units added, over all blocks
-	Dense  int `json:"dense"`  // matrices whose factors were multiplied out again
+	Width int `json:"width"` // of every block, or where they differ of every expert
+	// Widths are those that config.json states, by its keys.
+	Widths map[string]int `json:"widths"`
+	Padded int            `json:"padded"` // dead units added, over all blocks
+	Dense  int            `json:"dense"`  // matrices whose factors were multiplied out again
 	// Parameters, and those of the model before any compression.
 	Parameters         int     `json:"parameters"`
 	OriginalParameters int     `json:"original_parameters"`
@@ -69,7 +72,7 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 	if err := e.write(ctx, o); err != nil {
 		return nil, err
 	}
-	if err := e.writeConfig(o, model.WidthKey(m.Config.Type)); err != nil {
+	if err := e.writeConfig(o); err != nil {
 		return nil, err
 	}
 	carry := slices.DeleteFunc(slices.Clone(src.Carry), func(name string) bool { return name == python.ModelingFile })
@@ -149,32 +152,59 @@ func (e *exporter) units(b *model.Block) []int {
 	return units
 }
 
-// chooseWidth finds the one width that the result has.
+// chooseWidth finds the one width that the blocks of each key of config.json have.
 func (e *exporter) chooseWidth(pad bool) error {
-	widest, narrowest := e.blocks[0], e.blocks[0]
-	width := map[*model.Block]int{}
+	groups := map[string][]*model.Block{}
 	for _, b := range e.blocks {
+		groups[b.WidthKey] = append(groups[b.WidthKey], b)
+	}
+	e.result.Widths = map[string]int{}
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		if err := e.chooseWidthOf(key, groups[key], pad); err != nil {
+			return err
+		}
+	}
+	e.result.Width = e.result.Widths[e.blocks[0].WidthKey]
+	for _, b := range e.blocks {
+		if b.Experts > 0 {
+			e.result.Width = e.result.Widths[b.WidthKey]
+		}
+	}
+	return nil
+}
+
+// width is that of a block in the result.
+func (e *exporter) width(b *model.Block) int { return b.WidthTimes * e.result.Widths[b.WidthKey] }
+
+// chooseWidthOf is chooseWidth for the blocks of a key.
+func (e *exporter) chooseWidthOf(key string, blocks []*model.Block, pad bool) error {
+	widest, narrowest := blocks[0], blocks[0]
+	width, part := map[*model.Block]int{}, map[*model.Block]float64{}
+	for _, b := range blocks {
 		width[b] = len(e.units(b))
-		if width[b] > width[widest] {
+		part[b] = float64(width[b]) / float64(b.WidthTimes)
+		if part[b] > part[widest] {
 			widest = b
 		}
-		if width[b] < width[narrowest] {
+		if part[b] < part[narrowest] {
 			narrowest = b
 		}
 	}
-	e.result.Width = width[widest]
-	if width[widest] == width[narrowest] || pad {
-		for _, b := range e.blocks {
-			e.result.Padded += e.result.Width - width[b]
-		}
+	e.result.Widths[key] = int(math.Ceil(part[widest]))
+	padded := 0
+	for _, b := range blocks {
+		padded += e.width(b) - width[b]
+	}
+	if padded == 0 || pad {
+		e.result.Padded += padded
 		return nil
 	}
 	instead := "fuse with --layers all"
 	if f, err := e.src.Dir.Config.Fusion(); err == nil && f != nil && len(f.Layers) == len(e.blocks) {
 		instead = "fuse with --width or --ratio in place of --budget"
 	}
-	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one intermediate size for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or %s",
-		e.src.Dir.Path, width[narrowest], narrowest.Name, width[widest], widest.Name, instead)
+	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one %s for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or %s",
+		e.src.Dir.Path, key, width[narrowest], narrowest.Name, width[widest], widest.Name, instead)
 }
 
 // warn tells which blocks are larger in their plain form.
@@ -211,7 +241,7 @@ func (e *exporter) warn(note func(format string, args ...any)) {
 func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 	var blocks []replacement
 	for _, b := range e.blocks {
-		blocks = append(blocks, replacement{b, model.BlockConfig{Width: e.result.Width}, func() (map[string][]float32, error) { return e.plain(b) }})
+		blocks = append(blocks, replacement{b, model.BlockConfig{Width: e.width(b)}, func() (map[string][]float32, error) { return e.plain(b) }})
 	}
 	return rewrite(ctx, e.src, o.Dir, blocks, func(_ *model.Tensor, was checkpoint.DType) checkpoint.DType {
 		if was == checkpoint.I8 {
@@ -233,7 +263,7 @@ func (e *exporter) plain(b *model.Block) (map[string][]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, wide, p := b.Width, e.result.Width, b.Hidden
+	c, wide, p := b.Width, e.width(b), b.Hidden
 	units, scale := e.units(b), e.scale[b]
 	for _, name := range []string{"gate", "up"} {
 		w := e.matrix(values, name, c, p, b.Form.Rank)
@@ -279,13 +309,15 @@ func (e *exporter) matrix(values map[string][]float32, name string, rows, cols, 
 	return w
 }
 
-// writeConfig says the one width, and in the block "mlpfusion" where the
+// writeConfig says the widths, and in the block "mlpfusion" where the
 // checkpoint comes from.
-func (e *exporter) writeConfig(o *checkpoint.Output, widthKey string) error {
+func (e *exporter) writeConfig(o *checkpoint.Output) error {
 	cfg := e.src.Dir.Config.Clone()
 	cfg.Delete(autoMap)
-	if err := cfg.Set(widthKey, e.result.Width); err != nil {
-		return err
+	for key, width := range e.result.Widths {
+		if err := cfg.Set(key, width); err != nil {
+			return err
+		}
 	}
 	f, err := cfg.Fusion()
 	if err != nil {
@@ -298,7 +330,7 @@ func (e *exporter) writeConfig(o *checkpoint.Output, widthKey string) error {
 			if !ok {
 				continue
 			}
-			l.Padded, l.Width = e.result.Width-len(e.units(b)), e.result.Width
+			l.Padded, l.Width = e.width(b)-len(e.units(b)), e.width(b)
 			l.Rank, l.Masked, l.Weights = 0, false, ""
 			f.Layers[b.Name] = l
 		}

@@ -44,7 +44,7 @@ func (p Plan) Choose(blocks []*model.Block) (widths map[int]int, err error) {
 		if b.Form.Rank > 0 || b.Form.ClusterSizes || b.Form.Masked || b.Form.Weights != "" {
 			return nil, fmt.Errorf("%s: expected a block that is not compressed yet; start from the original or export first", b.Name)
 		}
-		w, most := p.Width, b.Width
+		w, most := p.Width*max(1, b.WidthTimes), b.Width
 		if p.Together {
 			most *= b.Experts
 		}
@@ -109,7 +109,7 @@ func (p Plan) chosen(blocks []*model.Block) (map[*model.Block]bool, error) {
 // where some layers have experts, of those layers alone.
 func lastTwoThirds(blocks []*model.Block) map[*model.Block]bool {
 	experts := slices.ContainsFunc(blocks, func(b *model.Block) bool { return b.Experts > 0 })
-	candidate := func(b *model.Block) bool { return !experts || b.Experts > 0 }
+	candidate := func(b *model.Block) bool { return !experts || b.Experts > 0 || b.Shared }
 	layers := map[string][]int{} // by stack, in order of depth
 	for _, b := range blocks {
 		if l := layers[b.Stack]; candidate(b) && !slices.Contains(l, b.Layer) {

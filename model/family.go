@@ -91,9 +91,6 @@ func heads(labels, language string) map[Head]string {
 	return m
 }
 
-// WidthKey is the key of config.json that holds a family's intermediate size.
-func WidthKey(modelType string) string { return families[modelType].widthKey }
-
 // AutoClasses names, by transformers' auto classes, the classes that load the model: with
 // the heads that its family has, and without a head.
 func (c *Config) AutoClasses() map[string]string {

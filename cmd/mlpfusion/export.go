@@ -24,7 +24,8 @@ the cluster sizes P multiplied into the down projections, low-rank factors
 multiplied out, one width for all blocks. What was written is opened again and
 its logits are compared with MODEL's before it takes its place.
 
-Transformers has one intermediate size for all layers. Where the blocks differ,
+Transformers has one intermediate size for all layers (of mixtures another for all
+experts). Where the blocks differ,
 --pad fills the narrower ones with dead units: the same function, and the units
 stay dead in training, but nothing gets smaller or faster.
 

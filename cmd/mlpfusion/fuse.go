@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -278,13 +279,17 @@ func foresee(dir *checkpoint.Dir, opt *convert.FuseOptions, method *fusion.Metho
 
 // exportable says what export will make of the model that is asked for.
 func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model.Block, widths map[int]int) string {
-	left := map[int]bool{}
+	left, several := map[string]float64{}, false // by the key of config.json that holds it
 	for i, b := range blocks {
 		w, chosen := widths[i]
 		if !chosen {
 			w = b.Width
 		}
-		left[w] = true
+		part := float64(w) / float64(b.WidthTimes)
+		if was, ok := left[b.WidthKey]; ok && was != part {
+			several = true
+		}
+		left[b.WidthKey] = part
 	}
 	switch {
 	case method.Mixtures:
@@ -293,13 +298,17 @@ func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model
 		return fmt.Sprintf("%s leaves no fewer units: exported for plain transformers, blocks are as large as before", method.Name)
 	case opt.Budget > 0:
 		return "a budget gives blocks different widths: plain transformers has one, so export will need --pad and make nothing smaller"
-	case len(left) > 1:
+	case several:
 		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would", len(widths), len(blocks))
 	}
-	for w := range left {
-		return fmt.Sprintf("can be exported as what plain transformers loads, with %d units in every block", w)
+	if len(left) == 1 {
+		return fmt.Sprintf("can be exported as what plain transformers loads, with %g units in every block", left[blocks[0].WidthKey])
 	}
-	return ""
+	var all []string
+	for _, key := range slices.Sorted(maps.Keys(left)) {
+		all = append(all, fmt.Sprintf("%s %g", key, left[key]))
+	}
+	return "can be exported as what plain transformers loads, with " + strings.Join(all, ", ")
 }
 
 // methodList is a line for each method, of those for mixtures or the others.
