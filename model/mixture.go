@@ -14,7 +14,8 @@ type Usage struct {
 	Dropped int64   `json:"dropped"` // beyond their expert's capacity
 }
 
-// All is the number of tokens that came to the router.
+// All is the number of choices: of each token that came to the router as many as the
+// experts that it goes to.
 func (u *Usage) All() int64 {
 	n := u.Dropped
 	for _, seen := range u.Tokens {

@@ -8,7 +8,7 @@ import (
 // routers lists, for each mixture of experts, how much of the tokens the busiest
 // expert gets, how much is dropped, and how much goes where it went.
 func (v *view) routers() []table {
-	t := table{Title: "Routers, before and after", Note: "Shares of a mixture's tokens in percent.",
+	t := table{Title: "Routers, before and after", Note: "Shares, in percent, of all choices of a mixture; a token chooses several experts where the model has it so.",
 		Head: []string{"method", "task", "width", "mixture", "busiest expert, original", "busiest expert", "dropped, original", "dropped", "to the same expert"}}
 	for _, g := range v.groups {
 		for i, u := range g.Cells[0].Routers {

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -98,12 +101,24 @@ func sample(cfg *model.Config, seed uint64) *model.Input {
 }
 
 func showExported(w io.Writer, from, out string, r *convert.Exported) {
-	fmt.Fprintf(w, "  %s: every block has %d units; logits differ from the source's by at most %.1e\n", out, r.Width, r.Difference)
+	fmt.Fprintf(w, "  %s: %s; logits differ from the source's by at most %.1e\n", out, widthsText(r.Widths), r.Difference)
 	fmt.Fprintf(w, "  %s parameters, %s before compression (%s); a file of %s, where %s has %s\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)),
 		change(float64(r.OriginalParameters), float64(r.Parameters)), bytesText(r.Bytes), from, bytesText(r.SourceBytes))
 	if r.ClusterSize > 0 {
 		fmt.Fprintf(w, "  to train on elsewhere: P lies in the down projections now, which want %.3g times the others' learning rate (on average; --remote-code keeps P and is exact)\n", r.ClusterSize)
 	}
+}
+
+// widthsText tells the widths of blocks by the keys of config.json that hold them.
+func widthsText[N int | float64](widths map[string]N) string {
+	var all []string
+	for _, key := range slices.Sorted(maps.Keys(widths)) {
+		if len(widths) == 1 {
+			return fmt.Sprintf("every block has %v units", widths[key])
+		}
+		all = append(all, fmt.Sprintf("%s %v", key, widths[key]))
+	}
+	return strings.Join(all, ", ")
 }
 
 func showWithCode(w io.Writer, out string, r *convert.Exported) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -301,14 +300,7 @@ func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model
 	case several:
 		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would", len(widths), len(blocks))
 	}
-	if len(left) == 1 {
-		return fmt.Sprintf("can be exported as what plain transformers loads, with %g units in every block", left[blocks[0].WidthKey])
-	}
-	var all []string
-	for _, key := range slices.Sorted(maps.Keys(left)) {
-		all = append(all, fmt.Sprintf("%s %g", key, left[key]))
-	}
-	return "can be exported as what plain transformers loads, with " + strings.Join(all, ", ")
+	return "can be exported as what plain transformers loads: " + widthsText(left)
 }
 
 // methodList is a line for each method, of those for mixtures or the others.

@@ -37,9 +37,9 @@ func (a *app) routers(dir, original *checkpoint.Dir, t *convert.Texts) ([]conver
 	return uses, nil
 }
 
-// showRouters prints the share of the tokens that each expert gets.
+// showRouters prints the share of the choices that falls on each expert.
 func showRouters(w io.Writer, uses []convert.RouterUse) {
-	head := []string{"mixture", "tokens", "dropped", "% of the tokens by expert"}
+	head := []string{"mixture", "choices", "dropped", "% of them by expert"}
 	if uses[0].Original != nil {
 		head = append(head, "as before")
 	}
