@@ -52,6 +52,7 @@ cp "$minilm/tokenizer.json" "$minilm/tokenizer_config.json" "$work/t5"
 mlpfusion upcycle "$work/t5" "$work/switch" --experts 4 --router-std 0.1 >"$work/log"
 mlpfusion fuse "$work/switch" "$work/factored" --method svd --layers all --ratio 0.25 >"$work/log"
 compare factored --pad
+"$python" scripts/peers/mixtures.py "$work/mlpfusion"
 
 mlpfusion shrink "$minilm" "$work/shrunk" --data "$work/data" --text text --label label --epochs 3 --width 384 --calibration-rows 4 >"$work/log"
 mlpfusion predict "$work/shrunk" --json <"$work/sentences" >"$work/shrunk.json"
