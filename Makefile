@@ -75,7 +75,9 @@ test-race: ## the race detector on the pool and on what runs on it
 test-peers: $(PEER) $(PYTEST) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers, PEFT and scikit-learn
 	PYTHONPATH=$(PYTEST) bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)
 
-test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes
+test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes, types, lint
+	$(PYTEST)/bin/ruff check python
+	cd python && PYTHONPATH=$(PYTEST) $(PEER) -m mypy --cache-dir /dev/null
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python $(PEER) -m pytest -c python/pyproject.toml python/tests
 
 wheel: ## wheels of the Python package with the command in them, in bin/ (PLATFORMS=… for some)

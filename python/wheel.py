@@ -13,8 +13,9 @@ import pathlib
 import re
 import subprocess
 import sys
-import tomllib
 import zipfile
+
+import tomllib
 
 # A static binary needs nothing of Linux's libraries, so that any will do.
 TAGS = {

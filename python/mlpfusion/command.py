@@ -6,13 +6,16 @@ import pathlib
 import shutil
 import subprocess
 import sysconfig
+from typing import Any
+
+Path = str | os.PathLike[str]
 
 
 class CommandError(RuntimeError):
     """What the command said when it refused or failed: one sentence."""
 
 
-def binary():
+def binary() -> str:
     """The path of the command: that which the environment variable MLPFUSION_BIN names, that
     of the installed wheel, or the first in the path."""
     ours = pathlib.Path(sysconfig.get_path("scripts"), "mlpfusion" + (sysconfig.get_config_var("EXE") or ""))
@@ -22,7 +25,7 @@ def binary():
     return found
 
 
-def run(verb, *args, **flags):
+def run(verb: str, *args: Path, **flags: Any) -> Any:
     """Runs `mlpfusion VERB ARGS --json` and returns what it says. A flag is given under its
     name with _ for -: dev_rows=500 is --dev-rows 500; True is a flag without a value, a list
     its values with commas between them, None is left out.
@@ -41,14 +44,14 @@ def run(verb, *args, **flags):
     return json.loads(done.stdout)
 
 
-def fuse(model, out, **flags):
+def fuse(model: Path, out: Path, **flags: Any) -> Any:
     """Compresses the MLP blocks of a checkpoint and writes the result to the directory out:
     fuse(model, "small", ratio=0.25, method="calibrated", task="sst2", data="glue/SST-2"). The
     flags are those of `mlpfusion fuse`; what it says of the result is returned."""
     return run("fuse", model, out, **flags)
 
 
-def inspect(model, **flags):
+def inspect(model: Path, **flags: Any) -> Any:
     """The blocks of a checkpoint: widths, parameters, FLOPs, inertia, cluster sizes. The flags
     are those of `mlpfusion inspect`."""
     return run("inspect", model, **flags)

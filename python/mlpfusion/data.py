@@ -2,7 +2,10 @@
 
 import csv
 import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ import torch
 # Of each task: its classes, none of regression; its metrics, the first is what the best
 # weights are chosen by; the names of its columns; and, where files may have no header, the
 # number of their columns and the places of text, second text and label.
-TASKS = {
+TASKS: dict[str, tuple[list[str] | None, list[str], list[str], list[str], list[str], tuple[int, int, int | None, int] | None]] = {
     "sst2": (["negative", "positive"], ["accuracy"], ["sentence"], [], ["label"], None),
     "mnli": (["entailment", "neutral", "contradiction"], ["accuracy"], ["premise", "sentence1"], ["hypothesis", "sentence2"], ["gold_label", "label"], None),
     "stsb": ([], ["pearson", "spearman"], ["sentence1"], ["sentence2"], ["score", "label"], (7, 5, 6, 4)),
@@ -28,11 +31,11 @@ TASKS = {
 class Data:
     labels: list[str]  # none of regression
     metrics: list[str]
-    train: list  # rows (text, second text or None, label), or documents
-    dev: list
+    train: list[Any]  # rows (text, second text or None, label), or documents
+    dev: list[Any]
     documents: bool = False  # texts for a language model
 
-    def head(self, config):
+    def head(self, config: Any) -> dict[str, Any]:
         """The arguments of from_pretrained by which a model has a head for the labels, in
         the order in which the model has them."""
         if not self.labels:
@@ -43,7 +46,7 @@ class Data:
         names = dict(enumerate(self.labels))
         return dict(id2label=names, label2id={n: i for i, n in names.items()}, num_labels=len(names), problem_type="single_label_classification")
 
-    def number(self, label, place):
+    def number(self, label: Any, place: str) -> int | float:
         """A label as a model learns it: a class by its name or its number."""
         if not self.labels:
             return float(label)
@@ -58,7 +61,7 @@ class Data:
 SPLITS = (["train"], ["dev", "dev_matched", "validation", "validation_matched", "valid", "val"])
 
 
-def file_of(folder, split, kinds):
+def file_of(folder: pathlib.Path, split: Sequence[str], kinds: Sequence[str]) -> pathlib.Path:
     """The file of a split."""
     files = [p for s in split for p in sorted(folder.glob(s + ".*")) if p.suffix in kinds]
     if not files:
@@ -66,14 +69,14 @@ def file_of(folder, split, kinds):
     return files[0]
 
 
-def documents(folder, split, column):
+def documents(folder: pathlib.Path, split: Sequence[str], column: str) -> list[str]:
     """The documents of a file: all of a text file, parted by lines <|endoftext|>, or a column
     of a table."""
     path = file_of(folder, split, (".txt", ".csv", ".jsonl"))
     if path.suffix != ".txt":
         texts = [r[0] for r in rows(path, [column], [], [column], None)]
     else:
-        texts, part = [], []
+        texts, part = [], list[str]()
         for line in [*path.read_text(encoding="utf-8-sig").splitlines(keepends=True), "<|endoftext|>"]:
             if line.strip() == "<|endoftext|>":
                 texts.append("".join(part))
@@ -86,10 +89,11 @@ def documents(folder, split, column):
     return texts
 
 
-def read(folder, task, text=None, pair=None, label=None, regression=False):
+def read(folder: pathlib.Path, task: str, text: str | None = None, pair: str | None = None, label: str | None = None, regression: bool = False) -> Data:
     """Reads a task's train and dev files."""
     if task == "lm":
-        return Data([], ["loss"], *(documents(folder, s, text or "text") for s in SPLITS), documents=True)
+        train, dev = (documents(folder, s, text or "text") for s in SPLITS)
+        return Data([], ["loss"], train, dev, documents=True)
     labels, metrics, texts, pairs, names, plain = TASKS[task]
     texts, pairs, names = [text] if text else texts, [pair] if pair else pairs, [label] if label else names
     splits = []
@@ -101,14 +105,16 @@ def read(folder, task, text=None, pair=None, label=None, regression=False):
         labels = sorted({str(r[2]) for r in splits[0]})
         if len(labels) < 2:
             raise ValueError(f"{folder}: expected two labels or more, found {len(labels)}")
-    data = Data(list(labels), metrics, *splits)
-    for split, found in zip(("train", "dev"), splits):
+    data = Data(list(labels), metrics, splits[0], splits[1])
+    for name, found in zip(("train", "dev"), splits):
         for i, r in enumerate(found):
-            data.number(r[2], f"{folder}: {split}: row {i + 1}")
+            data.number(r[2], f"{folder}: {name}: row {i + 1}")
     return data
 
 
-def rows(path, texts, pairs, labels, plain):
+def rows(
+    path: pathlib.Path, texts: Sequence[str], pairs: Sequence[str], labels: Sequence[str], plain: tuple[int, int, int | None, int] | None
+) -> Iterator[tuple[str, str | None, Any]]:
     with open(path, encoding="utf-8-sig", newline="" if path.suffix == ".csv" else None) as f:
         if path.suffix == ".jsonl":
             found = [json.loads(line) for line in f if line.strip()]
@@ -118,16 +124,16 @@ def rows(path, texts, pairs, labels, plain):
             lines = [line.rstrip("\n").split("\t") for line in f]
             header = lines[0]
             if plain and not any(c in header for c in texts):
-                columns, at, second, label = plain
+                columns, first, other, last = plain
                 for line in lines:
                     if len(line) >= columns:
-                        yield line[at], None if second is None else line[second], line[label]
+                        yield line[first], None if other is None else line[other], line[last]
                 return
             found = [dict(zip(header, line)) for line in lines[1:] if len(line) >= len(header)]
     if not found:
         raise ValueError(f"{path}: expected rows, found none")
 
-    def column(names):
+    def column(names: Sequence[str]) -> str:
         for n in names:
             if n in found[0]:
                 return n
@@ -138,54 +144,54 @@ def rows(path, texts, pairs, labels, plain):
         yield r[at], None if second is None else r[second], r[label]
 
 
-class Labelled(torch.utils.data.Dataset):
+class Labelled(torch.utils.data.Dataset[dict[str, Any]]):
     """A split, tokenized row by row."""
 
-    def __init__(self, data, split, tokenizer, length):
+    def __init__(self, data: Data, split: list[Any], tokenizer: Any, length: int) -> None:
         self.data, self.split, self.tokenizer, self.length = data, split, tokenizer, length
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> dict[str, Any]:
         text, pair, label = self.split[i]
         return {**self.tokenizer(text, pair, truncation=True, max_length=self.length), "labels": self.data.number(label, f"row {i + 1}")}
 
 
-class Documents(torch.utils.data.Dataset):
+class Documents(torch.utils.data.Dataset[list[int]]):
     """Documents in sequences of so many tokens to predict, the token that ends a text before
     and after each, as the command has them."""
 
-    def __init__(self, texts, tokenizer, end, length):
-        self.sequences = []
+    def __init__(self, texts: list[str], tokenizer: Any, end: int, length: int) -> None:
+        self.sequences: list[list[int]] = []
         for text in texts:
             ids = [end, *tokenizer(text)["input_ids"], end]
             self.sequences += [ids[i : i + length + 1] for i in range(0, len(ids) - 1, length)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sequences)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> list[int]:
         return self.sequences[i]
 
 
-def score(data, logits, wanted):
+def score(data: Data, logits: Any, wanted: Any) -> dict[str, float]:
     """The task's metrics of logits (rows × labels)."""
     logits = np.asarray(logits[0] if isinstance(logits, tuple) else logits)
     said = logits[:, 0] if not data.labels else logits.argmax(-1)
     return {m: float(METRICS[m](said, np.asarray(wanted))) for m in data.metrics}
 
 
-def ranks(x):
+def ranks(x: Any) -> Any:
     _, at, count = np.unique(x, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[at]
 
 
-def correlation(a, b):
+def correlation(a: Any, b: Any) -> Any:
     return np.corrcoef(a, b)[0, 1] if np.std(a) > 0 and np.std(b) > 0 else 0.0
 
 
-METRICS = {
+METRICS: dict[str, Callable[[Any, Any], Any]] = {
     "accuracy": lambda said, wanted: np.mean(said == wanted),
     "f1": lambda said, wanted: 2 * np.sum((said == 1) & (wanted == 1)) / max(1, np.sum(said == 1) + np.sum(wanted == 1)),
     "matthews": correlation,  # of two classes it is their correlation

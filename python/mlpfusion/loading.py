@@ -1,11 +1,14 @@
 """Loading what the mlpfusion command writes."""
 
+import os
+from typing import Any
+
 import transformers
 
 from .modeling_mlpfusion import fused
 
 
-def from_pretrained(directory, auto=None, **kwargs):
+def from_pretrained(directory: str | os.PathLike[str], auto: Any = None, **kwargs: Any) -> Any:
     """Loads a checkpoint, compressed or not, as the class of transformers that its
     config.json names, or as that which an auto class such as
     transformers.AutoModelForSequenceClassification chooses. Other arguments are

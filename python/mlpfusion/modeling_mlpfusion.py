@@ -18,7 +18,9 @@ and beside a block's matrices, where the checkpoint has them, two persistent buf
 
 import functools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import transformers
@@ -47,7 +49,7 @@ HALVES = {"gate_up_proj": ("gate_proj", "up_proj")}  # a matrix that is two, gat
 class Factored(nn.Module):
     """A matrix kept as two of lower rank: y = factor_u · (factor_v · x) + bias."""
 
-    def __init__(self, inputs, rank, outputs, bias):
+    def __init__(self, inputs: int, rank: int, outputs: int, bias: bool) -> None:
         super().__init__()
         self.factor_v = nn.Parameter(torch.empty(rank, inputs))
         self.factor_u = nn.Parameter(torch.empty(outputs, rank))
@@ -55,28 +57,28 @@ class Factored(nn.Module):
         nn.init.normal_(self.factor_v, std=0.02)
         nn.init.normal_(self.factor_u, std=0.02)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(F.linear(x, self.factor_v), self.factor_u, self.bias)
 
 
 class Beside(nn.Module):
     """In place of a matrix that is two: what the block's two give, one beside the other."""
 
-    def __init__(self, block, names):
+    def __init__(self, block: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
         self.block, self.names = [block], names  # in a list, so that it is no child
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([getattr(self.block[0], name)(x) for name in self.names], -1)
 
 
 class Scale:
     """The hook by which a down projection reads its input multiplied by the block's P."""
 
-    def __init__(self, block):
+    def __init__(self, block: Any) -> None:
         self.block = block
 
-    def __call__(self, module, args):
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return ((args[0] * self.block.mlp_scale).to(args[0].dtype), *args[1:])
 
 
@@ -85,20 +87,20 @@ class Block:
     """A fused MLP of a model."""
 
     name: str
-    module: nn.Module
-    form: dict  # its entry in config.json
-    matrices: list[nn.Module] = field(default_factory=list)  # the down projection is last
+    module: Any
+    form: dict[str, Any]  # its entry in config.json
+    matrices: list[Any] = field(default_factory=list)  # the down projection is last
 
     @property
-    def scale(self):
+    def scale(self) -> torch.Tensor | None:
         return getattr(self.module, "mlp_scale", None)
 
     @property
-    def step(self):
+    def step(self) -> torch.Tensor | None:
         return getattr(self.module, "mlp_step", None)
 
 
-def forms(config):
+def forms(config: Any) -> dict[str, dict[str, Any]]:
     """The forms of a configuration's fused MLPs, by name."""
     fused = getattr(config, "mlpfusion", None)
     if fused is None:
@@ -110,7 +112,7 @@ def forms(config):
     return fused["layers"]
 
 
-def within(module, path):
+def within(module: Any, path: str) -> Any:
     """The module at a path, None if there is none."""
     for name in path.split("."):
         module = getattr(module, name, None)
@@ -119,17 +121,17 @@ def within(module, path):
     return module
 
 
-def layout(block):
+def layout(block: Any) -> tuple[str, ...] | None:
     """The names of a block's matrices, None if it has none of the known layouts."""
     return next((names for names in LAYOUTS if all(within(block, name) is not None for name in names)), None)
 
 
-def put(block, path, module):
+def put(block: Any, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(within(block, parent) if parent else block, name, module)
 
 
-def resized(old, inputs, outputs, rank):
+def resized(old: Any, inputs: int, outputs: int, rank: int) -> nn.Module:
     """A matrix like old, of another size or as two factors."""
     bias = old.bias is not None
     if rank:
@@ -137,15 +139,18 @@ def resized(old, inputs, outputs, rank):
     return Conv1D(outputs, inputs) if isinstance(old, Conv1D) else nn.Linear(inputs, outputs, bias=bias)
 
 
-def sizes(matrix):
+def sizes(matrix: Any) -> tuple[int, int]:
     """(inputs, outputs)"""
     return matrix.weight.shape if isinstance(matrix, Conv1D) else matrix.weight.shape[::-1]
 
 
-class Fused:
+Stock: Any = object  # a class of transformers comes beside it, see fused
+
+
+class Fused(Stock):
     """What a class of transformers is mixed with to have fused MLPs."""
 
-    def __init__(self, config, *args, tensors=(), **kwargs):
+    def __init__(self, config: Any, *args: Any, tensors: Iterable[str] = (), **kwargs: Any) -> None:
         """tensors are the names that the checkpoint has: by them alone it tells which
         blocks have P and step multipliers."""
         super().__init__(config, *args, **kwargs)
@@ -162,17 +167,17 @@ class Fused:
                     shared[f"{self._path(b.name)}.{name}"] = f"{own}.{name}"
         if shared:
             self._shared = shared
-            self._tied_weights_keys = {**(self._tied_weights_keys or {}), **shared}
+            self._tied_weights_keys: Any = {**(getattr(self, "_tied_weights_keys", None) or {}), **shared}
             self.all_tied_weights_keys.update(shared)
             self.tie_weights(recompute_mapping=False)
 
-    def _path(self, name):
+    def _path(self, name: str) -> str:
         """Where a block of config.json is in this model: under its name, in a model without
         a head behind the prefix, or, in T5 with a head for labels, under it."""
         prefix = self.base_model_prefix + "."
         return next((n for n in (name, name.removeprefix(prefix), prefix + name) if within(self, n) is not None), name)
 
-    def fused_blocks(self):
+    def fused_blocks(self) -> list[Block]:
         """The fused MLPs, in the order of config.json."""
         found = []
         for name, form in forms(self.config).items():
@@ -183,8 +188,8 @@ class Fused:
             found.append(Block(name, module, form, [within(module, n) for n in names]))
         return found
 
-    def _reshape(self, b, fixed):
-        names, width, rank = layout(b.module), b.form["width"], b.form.get("rank", 0)
+    def _reshape(self, b: Block, fixed: set[str]) -> None:
+        names, width, rank = layout(b.module) or (), b.form["width"], b.form.get("rank", 0)
         for path, old in zip(names, b.matrices):
             inputs, outputs = sizes(old)
             if path == names[-1]:
@@ -203,10 +208,10 @@ class Fused:
         if b.scale is not None:
             within(b.module, names[-1]).register_forward_pre_hook(Scale(b.module))
 
-    def get_expanded_tied_weights_keys(self, all_submodels=False):
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         return {**super().get_expanded_tied_weights_keys(all_submodels=all_submodels), **getattr(self, "_shared", {})}
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """P and step multipliers stay float32: not all cluster sizes above 256 are bfloat16
         numbers."""
         kept = [(b.module, what, b.module._buffers[what]) for b in self.fused_blocks() for what in ("mlp_scale", "mlp_step") if what in b.module._buffers]
@@ -217,7 +222,7 @@ class Fused:
                 module._buffers[what] = was.to(now.device)
         return self
 
-    def save_pretrained(self, save_directory, is_main_process=True, state_dict=None, **kwargs):
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any) -> None:
         """As transformers', P and step multipliers under the names of config.json's blocks."""
         state_dict = dict(self.state_dict() if state_dict is None else state_dict)
         for b in self.fused_blocks():
@@ -228,7 +233,7 @@ class Fused:
         super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, name, *args, **kwargs):
+    def from_pretrained(cls, name: Any, *args: Any, **kwargs: Any) -> Any:
         return super().from_pretrained(name, *args, tensors=stored(name, kwargs), **kwargs)
 
 
@@ -236,9 +241,9 @@ class Fused:
 WHERE = ("cache_dir", "force_download", "proxies", "token", "revision", "local_files_only", "subfolder")
 
 
-def stored(name, kwargs):
+def stored(name: Any, kwargs: dict[str, Any]) -> list[str]:
     """The names of a checkpoint's tensors."""
-    find = functools.partial(
+    find: Any = functools.partial(
         cached_file, name, _raise_exceptions_for_missing_entries=False, **{k: kwargs[k] for k in WHERE if kwargs.get(k) is not None}
     )
     if index := find("model.safetensors.index.json"):
@@ -256,7 +261,7 @@ def stored(name, kwargs):
 
 
 @functools.cache
-def fused(stock):
+def fused(stock: Any) -> Any:
     """The class of transformers with fused MLPs. It bears the same name, which is what
     config.json's architectures say."""
     if hasattr(stock, "fused_blocks"):
@@ -265,8 +270,8 @@ def fused(stock):
     return type(stock.__name__, (Fused, stock), {"__module__": __name__, "__doc__": stock.__doc__, "_keep_in_fp32_modules_strict": strict})
 
 
-def __getattr__(name):
-    stock = None if name.startswith("_") else getattr(transformers, name, None)
-    if not (isinstance(stock, type) and issubclass(stock, transformers.PreTrainedModel)):
+def __getattr__(name: str) -> Any:
+    stock: Any = None if name.startswith("_") else getattr(transformers, name, None)
+    if transformers.PreTrainedModel not in getattr(stock, "__mro__", ()):
         raise AttributeError(f"module {__name__!r} has no class of transformers named {name!r}")
     return fused(stock)

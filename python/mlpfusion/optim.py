@@ -5,6 +5,9 @@ have moved each of them, and needs nothing. What else there is, follow adds to a
 of torch, for plain parameters and for those that FSDP2 has sharded.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from transformers.pytorch_utils import Conv1D
@@ -12,17 +15,17 @@ from transformers.pytorch_utils import Conv1D
 from .modeling_mlpfusion import Factored
 
 
-def param_groups(model, lr, weight_decay):
+def param_groups(model: torch.nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """The parameters of a model that are trained, for an optimizer: matrices with weight
     decay, biases, norms and relative position biases without."""
-    decayed, others = [], []
+    decayed, others = list[torch.nn.Parameter](), list[torch.nn.Parameter]()
     for name, p in model.named_parameters():
         if p.requires_grad:
             (decayed if p.ndim > 1 and "relative_attention_bias" not in name else others).append(p)
     return [dict(params=decayed, lr=lr, weight_decay=weight_decay), dict(params=others, lr=lr, weight_decay=0.0)]
 
 
-def fold(model):
+def fold(model: Any) -> None:
     """Multiplies P into the down projections, so that the model is one of plain transformers,
     and keeps it beside as the multiplier of their columns' steps, for AdamW to move them as
     it would with P. P is not saved any more."""
@@ -41,7 +44,7 @@ def fold(model):
         model.config.mlpfusion["scale"] = "fold"
 
 
-def over_cluster_sizes(model):
+def over_cluster_sizes(model: Any) -> None:
     """Divides each fused unit's step by its P, with which SGD moves it as it would have moved
     the units it stands for. The steps are saved with the model, as ….mlp_step."""
     for b in model.fused_blocks():
@@ -49,7 +52,7 @@ def over_cluster_sizes(model):
             b.module.register_buffer("mlp_step", 1 / b.scale)
 
 
-def follow(optimizer, model, clip=0.0):
+def follow(optimizer: Any, model: Any, clip: float = 0.0) -> Any:
     """Has an optimizer of torch treat a model's fused units as the units they stand for:
 
     - before a step the gradient is clipped to a norm of at most clip, 0 for no clipping, in
@@ -59,10 +62,10 @@ def follow(optimizer, model, clip=0.0):
     - weights that are masked stay zero.
 
     Returns the optimizer. Leave the clipping of others off."""
-    before = {}
+    before: dict[torch.Tensor, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @torch.no_grad()
-    def pre(optimizer, args, kwargs):
+    def pre(optimizer: Any, args: Any, kwargs: Any) -> None:
         groups = [(p, g) for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         for p in masked(model):
             if p.grad is not None:
@@ -75,11 +78,11 @@ def follow(optimizer, model, clip=0.0):
                 p.grad.mul_(rate)
         before.clear()
         for p, g in groups:
-            if p in known and known[p].step is not None:
-                before[p] = (p * (1 - g["lr"] * g["weight_decay"]), known[p].along(p, known[p].step))
+            if p in known and (step := known[p].step) is not None:
+                before[p] = (p * (1 - g["lr"] * g["weight_decay"]), known[p].along(p, step))
 
     @torch.no_grad()
-    def post(optimizer, args, kwargs):
+    def post(optimizer: Any, args: Any, kwargs: Any) -> None:
         for p, (start, step) in before.items():
             p.copy_(start + step * (p - start))
         before.clear()
@@ -93,10 +96,10 @@ class Units:
     """Along which dimension of a parameter the hidden units lie, the weight of each one's
     squared gradient in the norm, and the multiplier of its step; None for all 1."""
 
-    def __init__(self, dim, norm, step):
+    def __init__(self, dim: int, norm: torch.Tensor | None, step: torch.Tensor | None) -> None:
         self.dim, self.norm, self.step = dim, norm, step
 
-    def along(self, p, values):
+    def along(self, p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """The values as they multiply p elementwise."""
         values = values.repeat(p.shape[self.dim] // len(values))  # of gate and up in one matrix
         values = values.reshape([-1 if d == self.dim else 1 for d in range(p.ndim)])
@@ -106,10 +109,10 @@ class Units:
         return values.to(p.device)
 
 
-def units(model):
+def units(model: Any) -> dict[torch.Tensor, Units]:
     """The parameters that have fused units, and how."""
-    found = {}
-    users = {}
+    found: dict[torch.Tensor, Units] = {}
+    users: dict[str, list[Any]] = {}
     for b in model.fused_blocks():
         users.setdefault(b.form.get("weights") or b.name, []).append(b)
     for all in users.values():
@@ -134,17 +137,18 @@ def units(model):
     return found
 
 
-def masked(model):
+def masked(model: Any) -> list[torch.Tensor]:
     return [m.weight for b in model.fused_blocks() if b.form.get("masked") for m in b.matrices]
 
 
-def norm(params, known):
+def norm(params: Iterable[Any], known: dict[torch.Tensor, Units]) -> torch.Tensor:
     """The norm of the whole gradient, a fused unit's weighed."""
-    total, sharded = 0.0, {}
+    total: torch.Tensor | float = 0.0
+    sharded: dict[Any, Any] = {}
     for p in params:
-        square = p.grad.float() ** 2
-        if p in known and known[p].norm is not None:
-            square = square * known[p].along(p, known[p].norm)
+        square: Any = p.grad.float() ** 2
+        if p in known and (weight := known[p].norm) is not None:
+            square = square * known[p].along(p, weight)
         square = square.sum()
         if isinstance(square, DTensor):
             mesh = square.device_mesh

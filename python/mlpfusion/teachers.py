@@ -1,12 +1,14 @@
 """What a model learns from another: its logits, or the hidden states of its layers."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
 
-def distillation(logits, theirs, labels, weight, temperature):
+def distillation(logits: Tensor, theirs: Tensor, labels: Tensor, weight: float, temperature: float) -> tuple[Tensor, Tensor]:
     """The loss of fine-tuning with a teacher, as the sum over rows and their number: of the
     labels' loss the share 1 - weight, of the teacher's the share weight, which is T² times the
     divergence of the softmax of logits/T from the teacher's. One logit a row is regression,
@@ -22,26 +24,26 @@ def distillation(logits, theirs, labels, weight, temperature):
     return (1 - weight) * own + weight * temperature**2 * soft, rows.sum()
 
 
-def next_tokens(logits, theirs, labels):
+def next_tokens(logits: Tensor, theirs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The rows of a language model: each token's logits beside the token that follows it."""
     return logits[:, :-1].flatten(0, 1), theirs[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
 
 
-def layers(model):
+def layers(model: nn.Module) -> list[nn.ModuleList]:
     """The lists of a model's layers: one of an encoder or a decoder, two of both."""
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
     return [m for n, m in lists.items() if not any(n.startswith(other + ".") for other in lists)]
 
 
-def distance(ours, theirs, mask):
+def distance(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, Tensor]:
     """The loss of layer-wise tuning, as the sum over tokens and their number: the squared
     difference of what each layer gives, summed over the hidden size, its mean over layers."""
     real = mask.bool()
     sums = [((a[real].float() - b[real].float()) ** 2).sum() for a, b in zip(ours[1:], theirs[1:], strict=True)]
-    return sum(sums) / len(sums), real.sum()
+    return torch.stack(sums).mean(), real.sum()
 
 
-def only_fused(model):
+def only_fused(model: Any) -> None:
     """Freezes all but the fused MLPs' matrices."""
     if model.config.is_encoder_decoder:
         raise ValueError(f"layerwise: expected an encoder or a decoder, found {type(model).__name__}, which is both")
@@ -52,12 +54,12 @@ def only_fused(model):
         p.requires_grad_(id(p) in trained)
 
 
-def without_dropout(config):
+def without_dropout(config: Any) -> dict[str, float]:
     """The arguments of from_pretrained by which a model has no dropout."""
     return {k: 0.0 for k, v in config.to_dict().items() if ("dropout" in k or k.endswith("pdrop")) and isinstance(v, float)}
 
 
-def frozen(teacher, sharded):
+def frozen(teacher: nn.Module, sharded: bool) -> nn.Module:
     """A teacher, ready to be asked; sharded over the processes as its student is."""
     teacher.eval().requires_grad_(False)
     if sharded:

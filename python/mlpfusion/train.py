@@ -14,23 +14,24 @@ import os
 import pathlib
 import shutil
 import sys
+from typing import Any
 
 import torch
 import transformers
 
 from . import teachers
-from .data import TASKS, Documents, Labelled, read, score
+from .data import TASKS, Data, Documents, Labelled, read, score
 from .loading import from_pretrained
 from .optim import follow, param_groups
 
 # The paper's AdamW, as the command has it; SGD has no decay.
-ADAMW = dict(betas=(0.9, 0.98), eps=1e-6)
+ADAMW: dict[str, Any] = dict(betas=(0.9, 0.98), eps=1e-6)
 
 
 class Trainer(transformers.Trainer):
     """With fused units that count as the units they stand for, and with teachers."""
 
-    def __init__(self, *args, told, teacher=None, **kwargs):
+    def __init__(self, *args: Any, told: argparse.Namespace, teacher: Any = None, **kwargs: Any) -> None:
         """told are the arguments of the command line."""
         super().__init__(*args, **kwargs)
         self.told, self.teacher = told, teacher
@@ -38,7 +39,7 @@ class Trainer(transformers.Trainer):
         # tokens it would be multiplied by the number of processes.
         self.model_accepts_loss_kwargs = told.task == "lm" and teacher is None
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         if self.teacher is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs["labels"]
@@ -58,7 +59,7 @@ class Trainer(transformers.Trainer):
         loss = loss / everyone
         return (loss, dict(loss=loss, logits=said.logits)) if return_outputs else loss
 
-    def create_optimizer(self, model=None):
+    def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:
             model = self.model if model is None else model
             groups = param_groups(model, self.args.learning_rate, self.args.weight_decay)
@@ -68,7 +69,7 @@ class Trainer(transformers.Trainer):
         return self.optimizer
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m mlpfusion.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", metavar="MODEL", help="checkpoint, compressed or not")
     p.add_argument("out", metavar="OUT")
@@ -105,7 +106,7 @@ def arguments():
     return defaults(p.parse_args())
 
 
-def defaults(a):
+def defaults(a: argparse.Namespace) -> argparse.Namespace:
     """Sets what was not given."""
     texts, plain = a.task == "lm", bool(a.layerwise) or a.optimizer == "sgd"
     for name, value in dict(
@@ -117,19 +118,19 @@ def defaults(a):
     return a
 
 
-def places(a):
+def places(a: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
     """OUT and the folder of its checkpoints."""
     out = pathlib.Path(a.out)
     return out, out.with_name(out.name + ".train")
 
 
-def last_checkpoint(work):
+def last_checkpoint(work: pathlib.Path) -> str | None:
     """The newest checkpoint that was written to its end, None if there is none."""
     whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json") if p.stat().st_size > 0]
     return str(max(whole, key=lambda p: int(p.name.split("-")[1]))) if whole else None
 
 
-def prepare(a):
+def prepare(a: argparse.Namespace) -> tuple[Any, Any, Any, Any, str | None]:
     """Reads what is asked for: data, tokenizer, model and the checkpoint to go on from."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if a.batch < 1 or a.accumulate < 1 or a.batch % (processes * a.accumulate):
@@ -174,14 +175,14 @@ def prepare(a):
     return data, tokenizer, model, teacher, last
 
 
-def opened(folder, data, config, **kwargs):
+def opened(folder: str, data: Data, config: Any, **kwargs: Any) -> Any:
     """A model with the head that the data asks for."""
     if data.documents:
         return from_pretrained(folder, auto=transformers.AutoModelForCausalLM, dtype=torch.float32, **kwargs)
     return from_pretrained(folder, auto=transformers.AutoModelForSequenceClassification, dtype=torch.float32, ignore_mismatched_sizes=True, **data.head(config), **kwargs)
 
 
-def padded(rows, pad):
+def padded(rows: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
     """A batch of documents: what is predicted of padding does not count."""
     longest = max(len(r) for r in rows)
     ids = torch.full((len(rows), longest), pad)
@@ -192,7 +193,7 @@ def padded(rows, pad):
     return dict(input_ids=ids, attention_mask=mask, labels=labels)
 
 
-def main():
+def main() -> None:
     a = arguments()
     try:
         data, tokenizer, model, teacher, last = prepare(a)
@@ -215,6 +216,8 @@ def main():
         logging_steps=1, load_best_model_at_end=True, metric_for_best_model="loss" if by_loss else data.metrics[0], greater_is_better=not by_loss, prediction_loss_only=by_loss,
         save_total_limit=2, report_to=[], disable_tqdm=not sys.stderr.isatty(), **when,
     )  # fmt: skip
+    sets: list[Any]
+    collator: Any
     if data.documents:
         ends = tokenizer.eos_token_id
         sets = [Documents(split, tokenizer, ends, a.max_length) for split in (data.train, data.dev)]
