@@ -38,7 +38,7 @@ TIMES   ?= 40
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-arm64 vet-platforms test-race test-peers test-python wheel dist image fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-arm64 vet-platforms test-windows test-race test-peers test-python wheel dist image fuzz bench profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ test-arm64: ## arm64's kernels and what stands on them, emulated; needs qemu-use
 
 vet-platforms: ## every package and its tests compile for each system and processor
 	@for p in $(SYSTEMS); do echo "vet $$p" && GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./... || exit 1; done
+
+test-windows: ## the command's scripts as a Windows program; needs wine64 (SCRIPTS=… for some)
+	bash scripts/windows/test.sh "$(SCRIPTS)"
 
 test-race: ## the race detector on the pool and on what runs on it
 	$(GO) test -race -run 'Pool|GemmLarge|GemmGroup|GemmBlocks' ./kernel

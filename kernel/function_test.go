@@ -127,6 +127,7 @@ func TestChoose(t *testing.T) {
 		{"avx2", AVX2, ""},
 		{"avx512", AVX2 | AVX512, ""},
 		{"amx", AVX2 | AVX512, `MLPFUSION_ISA: expected one of portable, avx2, avx512, found "amx", which this machine lacks`},
+		{"neon", AVX2 | AVX512, `MLPFUSION_ISA: expected one of portable, avx2, avx512, found "neon", which this machine lacks`},
 		{"nonsense", AVX2 | AVX512, `MLPFUSION_ISA: expected one of portable, avx2, avx512, found "nonsense", which is no level`},
 	} {
 		got, err := choose(c.name)

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"runtime"
 	"sync/atomic"
 	"testing"
 )
@@ -35,5 +36,16 @@ func TestPoolRunsEach(t *testing.T) {
 			}
 		}
 		p.Close()
+	}
+}
+
+// TestPoolWorkers: unless told, a pool has as many workers as Go may use processors; Go
+// heeds a container's quota.
+func TestPoolWorkers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	p := NewPool(0)
+	defer p.Close()
+	if p.Workers() != 3 {
+		t.Errorf("%d workers, want 3", p.Workers())
 	}
 }

@@ -32,6 +32,7 @@ import (
 	"strings"
 	"time"
 
+	"mlpfusion/bench/internal/results"
 	"mlpfusion/kernel"
 )
 
@@ -64,6 +65,7 @@ func main() {
 	if *peer == "" {
 		err = serve()
 	} else {
+		fmt.Println(results.ThisMachine())
 		err = compare(*peer, *rounds, *seconds, *out, *bf16, *only)
 	}
 	if err != nil {

@@ -119,11 +119,15 @@ MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 			if err := kernel.CheckISA(); err != nil {
 				return err
 			}
+			a.ui.start()
+			// Go counts the processors that this process may use: of a container, its quota.
+			if given := runtime.GOMAXPROCS(0); a.threads > given {
+				a.ui.say("threads: %d are asked for, %d are what this process is given: more than that wait for each other", a.threads, given)
+			}
 			if a.threads > 0 {
 				runtime.GOMAXPROCS(a.threads)
 			}
 			a.pool = kernel.NewPool(a.threads)
-			a.ui.start()
 			return nil
 		},
 	}
@@ -132,7 +136,7 @@ MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 	f := root.PersistentFlags()
 	f.BoolVar(&a.ui.json, "json", false, "print the result as JSON on standard output")
 	f.BoolVarP(&a.ui.quiet, "quiet", "q", false, "no progress and no messages")
-	f.IntVar(&a.threads, "threads", 0, "worker threads (default all the machine has)")
+	f.IntVar(&a.threads, "threads", 0, "worker threads (default all that the machine, or a container's quota, gives)")
 	f.Uint64Var(&a.seed, "seed", 0, "seed of everything random; results do not depend on the number of threads")
 	for _, group := range []struct {
 		title    string

@@ -53,7 +53,8 @@ func ThisMachine() Machine {
 		return m
 	}
 	family := ""
-	for line := range strings.Lines(string(text)) {
+	first, _, _ := strings.Cut(string(text), "\n\n") // of the processors
+	for line := range strings.Lines(first) {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		switch strings.TrimSpace(key) {
@@ -61,17 +62,20 @@ func ThisMachine() Machine {
 			m.CPU = value
 		case "cpu family", "model":
 			family += " " + value
-		case "flags":
+		case "CPU implementer", "CPU part": // arm64 has no names
+			m.CPU = strings.TrimPrefix(m.CPU+" "+value, "unknown ")
+		case "flags", "Features":
 			var have []string
-			for _, f := range []string{"avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16"} {
+			for _, f := range []string{"avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve"} {
 				if slices.Contains(strings.Fields(value), f) {
 					have = append(have, f)
 				}
 			}
-			m.CPU += " family" + family
 			m.Features = strings.Join(have, " ")
-			return m
 		}
+	}
+	if family != "" {
+		m.CPU += " family" + family
 	}
 	return m
 }
