@@ -50,7 +50,23 @@ func (p *page) runs(runs []training) {
 	if len(t.Rows) > 0 {
 		s.Tables = []table{t.withCSV("runs")}
 	}
+	if t := samples(runs); len(t.Rows) > 0 {
+		s.Tables = append(s.Tables, t.withCSV("samples"))
+	}
 	p.Sections = append(p.Sections, s)
+}
+
+// samples lists what the models wrote while they were trained.
+func samples(runs []training) table {
+	t := table{Title: "Texts written while training", Head: []string{"run", "lr", "step", "prompt", "text"}}
+	for _, r := range runs {
+		for _, p := range r.points {
+			for _, s := range p.Samples {
+				t.Rows = append(t.Rows, []entry{{Text: r.name}, {Text: fmt.Sprintf("%g", p.LR)}, {Text: fmt.Sprint(p.Step)}, {Text: s.Prompt}, {Text: s.Text}})
+			}
+		}
+	}
+	return t
 }
 
 // bestPoint is the evaluation with the largest first metric, or of tuning the

@@ -255,6 +255,16 @@ func words(raw json.RawMessage) (string, error) {
 	return tokenize.Valid(text.String()), nil
 }
 
+// LastAnswer is a conversation before its last answer, and that answer.
+func (e *Example) LastAnswer() (before []chat.Message, answer string) {
+	for i := len(e.Turns) - 1; i >= 0; i-- {
+		if e.Turns[i].Role == chat.Assistant {
+			return e.Turns[:i], e.Turns[i].Content
+		}
+	}
+	return e.Turns, ""
+}
+
 // Cut is what became of conversations that are longer than a sequence may be.
 type Cut struct {
 	Conversations, Shorter, LeftOut int

@@ -111,6 +111,14 @@ type Point struct {
 	// weighting, when they are trained.
 	RouterZ float64 `json:"router_z_loss,omitempty"`
 	Balance float64 `json:"balance_loss,omitempty"`
+	// Samples are texts that the model writes at an evaluation, where these are asked for.
+	Samples []Sample `json:"samples,omitempty"`
+}
+
+// Sample is a text that a model in training writes to a prompt.
+type Sample struct {
+	Prompt string `json:"prompt"`
+	Text   string `json:"text"`
 }
 
 // Observer is told how a run goes on. Its methods may be left nil.
@@ -152,6 +160,9 @@ type Runner struct {
 	Model string
 	// Objective is what the model learns; nil: Labels.
 	Objective Objective
+	// Sample, unless nil, writes texts with the model at each evaluation. What it writes
+	// must depend on the weights alone.
+	Sample func(context.Context, *model.Model) ([]Sample, error)
 	// Dir holds snapshot, best weights and metrics; it is made when absent.
 	Dir      string
 	Resume   bool

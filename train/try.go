@@ -141,7 +141,11 @@ func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 	r.stepper.Optimizer.Flush()
 	m := r.stepper.Model
 	var err error
-	if p.Metrics, err = r.Objective.score(ctx, NewEvaluator(r.Pool, r.Config.Precision()), m, &r.Data, r.Observer.Eval); err != nil {
+	p.Metrics, err = r.Objective.score(ctx, NewEvaluator(r.Pool, r.Config.Precision()), m, &r.Data, r.Observer.Eval)
+	if err == nil && r.Sample != nil {
+		p.Samples, err = r.Sample(ctx, m)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(r.snapshot(), err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,10 @@ instead (webnlg, e2e; the dev set where there is no other), which are scored
 against the references: BLEU, METEOR (exact and stem matches only) and TER, for
 WebNLG's seen and unseen categories and all.
 
+Of task chat it writes the last answer of each conversation, the most probable token
+each time, and the score is the share of those that are right: by the number behind
+####, or the last number, where the reference has one behind ####, otherwise by the text.
+
 With --perplexity --data names a text file, and a language model is measured on it
 as WikiText-2's published tables do: the file is one string, in windows of
 --max-length tokens (2,048, or the most that the model reads), each read by itself.`,
@@ -42,6 +47,7 @@ as WikiText-2's published tables do: the file is one string, in windows of
   mlpfusion eval tuned --task sst2 --data glue/SST-2 --split train
   mlpfusion eval tuned --task text --data messages.csv --text message --label category
   mlpfusion eval tuned --task webnlg --data webnlg_challenge_2017 --generate --output written.txt
+  mlpfusion eval tuned --task chat --data chats.jsonl --generate
   mlpfusion eval MODEL --perplexity --data wiki.test.raw --json`,
 		Args: exactly("MODEL"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -58,6 +64,9 @@ as WikiText-2's published tables do: the file is one string, in windows of
 			if texts {
 				if split != "" {
 					return usageError{errors.New("split: expected none with --generate, which writes to the test set, or with --dev to the dev set")}
+				}
+				if strings.EqualFold(data.task, "chat") {
+					w.plain(c.Flags())
 				}
 				if err := w.check(c.Flags(), a.seed); err != nil {
 					return err

@@ -273,9 +273,14 @@ func (a *app) converse(g *writer, model string, w *writing) (err error) {
 		return err
 	}
 	g.system = w.system
-	end, err := g.template.End(g.tok)
-	if err == nil && end >= 0 && int(end) < g.config.Vocab && !slices.Contains(w.options.Stop, end) {
-		w.options.Stop = append(w.options.Stop, end)
+	return g.stopAtEnd(&w.options)
+}
+
+// stopAtEnd has texts stop at the token that ends an answer.
+func (w *writer) stopAtEnd(o *generate.Options) error {
+	end, err := w.template.End(w.tok)
+	if err == nil && end >= 0 && int(end) < w.config.Vocab && !slices.Contains(o.Stop, end) {
+		o.Stop = append(o.Stop, end)
 	}
 	return err
 }
@@ -403,6 +408,11 @@ func (a *app) write(g *writer, prompts []string, ended bool, w *writing, watch g
 			return nil, err
 		}
 	}
+	return a.writeBehind(g, ids, w, watch)
+}
+
+// writeBehind is write of prompts as tokens.
+func (a *app) writeBehind(g *writer, prompts [][]int32, w *writing, watch generate.Watch) ([]generate.Result, error) {
 	var bar *progress
 	if len(prompts) > 1 && (!term.IsTerminal(int(os.Stdout.Fd())) || a.ui.json) {
 		bar = a.ui.progress("write", "text", len(prompts))
@@ -416,7 +426,7 @@ func (a *app) write(g *writer, prompts []string, ended bool, w *writing, watch g
 		}
 	}
 	start := time.Now()
-	results, err := g.generator.Run(a.ctx, ids, w.options, watch)
+	results, err := g.generator.Run(a.ctx, prompts, w.options, watch)
 	if err != nil {
 		if bar != nil {
 			bar.stop()

@@ -95,6 +95,9 @@ func (a *app) evaluateTexts(name string, data *dataFlags, w *writing, dev bool, 
 	if err != nil {
 		return err
 	}
+	if set.Spec.Chat {
+		return a.evaluateAnswers(name, set, data, w, dev, output)
+	}
 	split, entries, err := testEntries(set, data, dev)
 	if err != nil {
 		return err

@@ -140,6 +140,7 @@ models these are the predictions of each next token.`,
 	f.StringVar(&optimizer, "optimizer", "adamw", "adamw or sgd")
 	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
 	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "evaluate every so many steps (default every epoch)")
+	f.StringVar(&run.samples, "sample-prompts", "", "`file` of prompts, one a line, to each of which the model writes at each evaluation")
 	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
 	f.StringVar(&distill.Teacher, "teacher", "", "learn this fine-tuned model's logits too")
 	f.Float64Var(&distill.Weight, "distill-weight", 0.5, "the teacher's share in the loss; the labels have the rest")
@@ -151,7 +152,7 @@ models these are the predictions of each next token.`,
 		section{"Training", "lr epochs batch precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
-		section{"The run", "overwrite resume eval-every snapshot-every init help"})
+		section{"The run", "overwrite resume eval-every sample-prompts snapshot-every init help"})
 	return c
 }
 
@@ -167,6 +168,7 @@ func bfloat16(precision string) (bool, error) {
 type training struct {
 	teacher    string              // whose hidden states are learnt, or with distill logits
 	distill    *train.Distillation // how they are
+	samples    string              // a file of prompts to write to at each evaluation
 	scratch    string              // config.json of a model to begin from nothing
 	model, out string
 	config     train.Config
@@ -269,6 +271,9 @@ func (a *app) watch(steps *progress) train.Observer {
 			if p.Metrics != nil {
 				a.ui.say("lr %g, step %d, epoch %.2f: loss %.4f, %s%s", p.LR, p.Step, p.Epoch, p.Loss, metricsText(p.Metrics), dropped)
 			}
+			for _, s := range p.Samples {
+				a.ui.say("%s", sampleText(s))
+			}
 		},
 		Note: a.ui.say,
 	}
@@ -324,6 +329,11 @@ func (a *app) train(t *training) error {
 	r := &train.Runner{Model: weights, Config: t.config, Data: data, Pool: a.pool, Objective: objective, Dir: filepath.Clean(t.out) + "." + name, Resume: t.resume}
 	if (set.Spec.Generation || set.Spec.Chat) && !t.batchGiven {
 		r.Config.Batch = 8 // the paper's
+	}
+	if t.samples != "" {
+		if r.Sample, err = a.samples(t.samples, dir.Path, set, &data, first); err != nil {
+			return err
+		}
 	}
 	r.Config = r.Config.For(first.Config)
 	report := &trained{Task: set.Spec.Name, Model: t.model, Examples: data.Train.Len()}
