@@ -28,7 +28,9 @@ func steps(width int, budget float64) []int {
 }
 
 // allocate chooses the widths of the chosen blocks under the budget, from the
-// blocks' error curves. Blocks that keep their width are left alone.
+// blocks' error curves. The experts of a mixture have one width, as loaders that stack
+// them need, unless the budget is to follow their usage. Blocks that keep their width are
+// left alone.
 func (f *fuser) allocate(ctx context.Context) error {
 	if f.opt.Width != 0 || f.opt.Ratio != 0 {
 		return fmt.Errorf("expected a budget, a width or a ratio, found more than one of them")
@@ -44,13 +46,25 @@ func (f *fuser) allocate(ctx context.Context) error {
 	for _, c := range curves {
 		total += c.Costs[len(c.Costs)-1] // the full width's
 	}
-	points, err := fusion.Allocate(curves, int(f.opt.Budget*float64(total)))
+	var together []fusion.Curve
+	of := make([]int, len(curves)) // which of those
+	for i, place := range f.chosen {
+		b := f.blocks[place]
+		if i > 0 && b.Expert > 0 && f.opt.Usage == nil && f.blocks[f.chosen[i-1]].Expert == b.Expert-1 {
+			of[i] = len(together) - 1
+			together[of[i]] = together[of[i]].Plus(curves[i])
+		} else {
+			of[i] = len(together)
+			together = append(together, curves[i])
+		}
+	}
+	points, err := fusion.Allocate(together, int(f.opt.Budget*float64(total)))
 	if err != nil {
 		return err
 	}
 	var chosen []int
 	for i, place := range f.chosen {
-		if w := curves[i].Widths[points[i]]; w < f.blocks[place].Width {
+		if w := curves[i].Widths[points[of[i]]]; w < f.blocks[place].Width {
 			f.widths[place] = w
 			chosen = append(chosen, place)
 		}

@@ -266,6 +266,26 @@ func TestMixtureRefusals(t *testing.T) {
 	}
 }
 
+// TestBudgetOfExperts: without usage the experts of a mixture get one width.
+func TestBudgetOfExperts(t *testing.T) {
+	r := fuse(t, filepath.Join(testdata, "qwen2-moe"), filepath.Join(t.TempDir(), "small"), FuseOptions{Method: "fusion", Budget: 0.4, BudgetOf: fusion.Params})
+	widths := map[string][]int{}
+	for name, l := range r.Layers {
+		mixture, _, _ := strings.Cut(name, ".experts.")
+		if !slices.Contains(widths[mixture], l.Width) {
+			widths[mixture] = append(widths[mixture], l.Width)
+		}
+	}
+	if len(widths) < 3 {
+		t.Errorf("widths of %d blocks", len(widths))
+	}
+	for mixture, w := range widths {
+		if len(w) != 1 {
+			t.Errorf("%s: experts of %v units", mixture, w)
+		}
+	}
+}
+
 // TestBudgetByUsage divides a budget of parameters and one of FLOPs among experts:
 // it is kept and spent, and experts that see more tokens get more units.
 func TestBudgetByUsage(t *testing.T) {

@@ -111,6 +111,17 @@ func (c Curve) Weigh(share float64, k Cost) Curve {
 	return w
 }
 
+// Plus returns the curve of two blocks that are to have one width, from curves at the
+// same widths.
+func (c Curve) Plus(d Curve) Curve {
+	sum := Curve{Widths: c.Widths, Costs: slices.Clone(c.Costs), Errors: slices.Clone(c.Errors)}
+	for i := range sum.Widths {
+		sum.Costs[i] += d.Costs[i]
+		sum.Errors[i] += d.Errors[i]
+	}
+	return sum
+}
+
 // Allocate chooses one point of every curve so that the costs sum to at most
 // budget and the errors to as little as possible, and returns their indices.
 // The answer is exact (and so never worse for a larger budget) as long as the

@@ -55,7 +55,8 @@ at all experts of a layer:
 With shared one set of --width units serves all experts. Merging leaves --experts
 of them, by how the router uses them on the texts of --task and --data, and
 compresses those where --width or --ratio is given. The router stays as it is.
---by-usage divides a --budget among experts by the tokens they get on these texts.
+A --budget gives the experts of a layer one width; --by-usage divides it among them by
+the tokens they get on these texts.
 
 The weights are read a layer at a time, so MODEL may be larger than the memory; the
 texts' states wait in temporary files (TMPDIR). Several machines share the work when
