@@ -46,6 +46,9 @@ func OpenDir(path string) (*Dir, error) {
 		}
 		return nil, fmt.Errorf("%s: expected a model directory, found a file that is not .gguf either", path)
 	}
+	if IsAdapter(path) {
+		return nil, fmt.Errorf("%s: expected a model, found an adapter: give the model that it is for, and --adapter %s", path, path)
+	}
 	if !exists(configPath(path)) {
 		return nil, fmt.Errorf("%s: expected a model directory with a config.json, found none", path)
 	}

@@ -98,23 +98,27 @@ func (b *builder) adapt(l *nn.Linear, module string, from, first, out, all int) 
 
 // AdapterOptions are the choices of NewAdapter.
 type AdapterOptions struct {
-	Rank    int
-	Alpha   float64
-	Dropout float64
-	RSLoRA  bool
+	Rank    int     `json:"rank"`
+	Alpha   float64 `json:"alpha"`
+	Dropout float64 `json:"dropout,omitempty"`
+	RSLoRA  bool    `json:"rslora,omitempty"`
 	// Targets are "all", "attention", "mlp", or what the names of layers end with.
-	Targets []string
-	Base    string // the model's name, as the user gives it
+	Targets []string `json:"targets"`
 }
 
-// NewAdapter describes a new adapter for a model with the head of the configuration: of a
-// head for labels all is trained, of everything else the paths alone.
-func NewAdapter(c *Config, opt AdapterOptions) (*checkpoint.Adapter, error) {
+// NewAdapter describes a new adapter for the model that Load makes with the options, of
+// the name base: of a head for labels all is trained, of everything else the paths alone.
+func NewAdapter(dir *checkpoint.Dir, load LoadOptions, base string, opt AdapterOptions) (*checkpoint.Adapter, error) {
+	c, err := ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	load.apply(c)
 	tensors, blocks, err := Describe(c)
 	if err != nil {
 		return nil, err
 	}
-	a := &checkpoint.Adapter{Base: opt.Base, Rank: opt.Rank, Alpha: opt.Alpha, Dropout: opt.Dropout, RSLoRA: opt.RSLoRA,
+	a := &checkpoint.Adapter{Base: base, Rank: opt.Rank, Alpha: opt.Alpha, Dropout: opt.Dropout, RSLoRA: opt.RSLoRA,
 		Transposed: c.names.transposed, Task: "SEQ_CLS", Save: []string{}}
 	if c.Head == LanguageModel {
 		a.Task = map[bool]string{false: "CAUSAL_LM", true: "SEQ_2_SEQ_LM"}[c.TwoStacks()]
@@ -180,17 +184,17 @@ func endings(chosen, others []string) (ends []string) {
 	return ends
 }
 
-// adaptedHead has the model compute what it did when its adapter was trained, where the
-// caller does not say.
-func (opt *LoadOptions) adaptedHead(cfg *Config) error {
-	if opt.Adapter == nil || opt.Adapter.Config == nil {
+// TakeHead has the model compute what it did when an adapter was trained, if the adapter's
+// folder says what that was.
+func (c *Config) TakeHead(a *checkpoint.Adapter) error {
+	if a == nil || a.Config == nil {
 		return nil
 	}
-	trained, err := ParseConfig(opt.Adapter.Config.Bytes())
+	trained, err := ParseConfig(a.Config.Bytes())
 	if err != nil {
-		return fmt.Errorf("%s: %w", opt.Adapter.Path, err)
+		return fmt.Errorf("%s: %w", a.Path, err)
 	}
-	cfg.Head, cfg.Labels = trained.Head, trained.Labels
+	c.Head, c.Labels = trained.Head, trained.Labels
 	return nil
 }
 

@@ -15,25 +15,16 @@ import (
 
 func newAdapter(t *testing.T, name string, targets ...string) *checkpoint.Adapter {
 	t.Helper()
-	a, err := model.NewAdapter(config(t, name), model.AdapterOptions{Rank: 3, Alpha: 6, Targets: targets, Base: name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func config(t *testing.T, name string) *model.Config {
-	t.Helper()
 	dir, err := checkpoint.OpenDir(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	cfg, err := model.ReadConfig(dir)
+	a, err := model.NewAdapter(dir, model.LoadOptions{}, name, model.AdapterOptions{Rank: 3, Alpha: 6, Targets: targets})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cfg
+	return a
 }
 
 // TestAdapterTargets: the ends of names that an adapter is written with choose, in PEFT's
@@ -88,7 +79,12 @@ func TestAdapterTargets(t *testing.T) {
 		t.Errorf("targets %v", got)
 	}
 	for _, none := range []string{"proj", "lm_head", "embed_tokens"} {
-		_, err := model.NewAdapter(config(t, "llama"), model.AdapterOptions{Rank: 3, Alpha: 6, Targets: []string{none}})
+		dir, err := checkpoint.OpenDir("testdata/llama")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = model.NewAdapter(dir, model.LoadOptions{}, "llama", model.AdapterOptions{Rank: 3, Alpha: 6, Targets: []string{none}})
+		dir.Close()
 		if err == nil || !strings.Contains(err.Error(), "such as q_proj, found \""+none) {
 			t.Errorf("%s: %v", none, err)
 		}

@@ -90,7 +90,7 @@ func OpenAs(dir *checkpoint.Dir, opt LoadOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := opt.adaptedHead(cfg); err != nil {
+	if err := cfg.TakeHead(opt.Adapter); err != nil {
 		return nil, err
 	}
 	opt.apply(cfg)

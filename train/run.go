@@ -33,18 +33,24 @@ type Config struct {
 	// TrainRouters trains the routers of mixtures of experts too, with their
 	// losses; otherwise they stay as they are, as the paper has it.
 	TrainRouters bool `json:"train_routers,omitempty"`
+	// LoRA trains a low-rank adapter of the model; nil: the model.
+	LoRA *model.AdapterOptions `json:"lora,omitempty"`
+	// Half keeps an adapted model's own matrices in bfloat16.
+	Half bool `json:"half,omitempty"`
 	// Recompute runs each layer again in the backward pass, see model.Model.Recompute.
 	Recompute bool `json:"recompute,omitempty"`
 }
 
 // For fills in the batch and the learning rate that are usual for a model's
 // family, where they are not given: the paper's for Switch Transformers (section
-// 5.1), those of the BERT-like families, and with SGD
-// another rate.
+// 5.1), those of the BERT-like families, and for adapters and with SGD other rates.
 func (c Config) For(m *model.Config) Config {
 	batch, lr := 32, 2e-5
 	if m.Mixture.Experts > 0 {
 		batch, lr = 64, 1e-4
+	}
+	if c.LoRA != nil {
+		lr = 2e-4
 	}
 	if c.Optimizer.SGD {
 		lr = 0.1
@@ -76,16 +82,18 @@ type Data struct {
 // Save writes a model trained on the data, made of the one in from: its weights and
 // config.json, the files that go along, the chat template it learnt with if from has
 // another, and which rows it was trained on, with those
-// that from was.
+// that from was. Of a model with an adapter it is the adapter's folder.
 func (d *Data) Save(m *model.Model, o *checkpoint.Output, from *checkpoint.Dir) error {
 	before, err := task.ReadDigests(from.Path)
 	if err != nil {
 		return err
 	}
-	if err := m.Save(o, from.Config); err != nil {
-		return err
+	if m.Config.Adapter != nil {
+		err = m.SaveAdapter(o, from.Config)
+	} else if err = m.Save(o, from.Config); err == nil {
+		err = o.Carry(from.Path, from.Carry)
 	}
-	if err := o.Carry(from.Path, from.Carry); err != nil {
+	if err != nil {
 		return err
 	}
 	if t := d.Train.Template; t != nil && !t.Own {

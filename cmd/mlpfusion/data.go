@@ -170,7 +170,15 @@ func (a *app) loadSplit(d *dataFlags, split string, dir *checkpoint.Dir) (*task.
 	if err != nil {
 		return nil, err
 	}
+	adapter, err := a.openAdapter()
+	if err != nil {
+		return nil, err
+	}
+	defer adapter.Close()
 	cfg, err := model.ReadConfig(dir)
+	if err == nil {
+		err = cfg.TakeHead(adapter)
+	}
 	if err != nil || set.Spec.Labels == nil || set.Spec.Written || cfg.Head != model.Classification {
 		return set, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,8 +90,9 @@ as WikiText-2's published tables do: the file is one string, in windows of
 	c.Flags().BoolVar(&measure, "perplexity", false, "measure a language model on the text file --data; --dev-rows counts its windows")
 	c.Flags().IntVar(&stride, "stride", 0, "with --perplexity: tokens from a window's begin to the next (default all of a window's)")
 	w.add(c.Flags())
+	a.addAdapter(c.Flags())
 	arrange(c,
-		section{"Data", "task data split dev-rows"},
+		section{"Data", "task data split dev-rows adapter"},
 		section{"Perplexity", "perplexity stride"},
 		section{"Writing texts", "generate output dev beam length-penalty early-stopping max-new-tokens min-new-tokens no-repeat-ngram repetition-penalty batch precision"},
 		columnSection,
@@ -120,11 +122,11 @@ func (a *app) evaluate(name string, data *dataFlags, split string) error {
 	if err != nil {
 		return err
 	}
-	m, _, err := model.Load(dir, train.HeadFor(set.Spec))
+	m, err := a.loadAdapted(dir, train.HeadFor(set.Spec))
 	if err != nil {
 		return err
 	}
-	trained, err := task.ReadDigests(dir.Path)
+	trained, err := task.ReadDigests(cmp.Or(a.adapter, dir.Path))
 	if err != nil {
 		return err
 	}

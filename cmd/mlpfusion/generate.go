@@ -172,8 +172,9 @@ end is written as a space; or JSON objects, a line each.`,
 	w.addConversation(f)
 	w.addSampling(f)
 	w.add(f)
+	a.addAdapter(f)
 	arrange(c,
-		section{"Prompts", "prompt input end-prompt chat system chat-template"},
+		section{"Prompts", "prompt input end-prompt chat system chat-template adapter"},
 		section{"Choice of tokens", "beam temperature top-k top-p greedy repetition-penalty no-repeat-ngram length-penalty early-stopping"},
 		section{"The run", "max-new-tokens min-new-tokens batch precision help"})
 	return c
@@ -225,7 +226,7 @@ func (a *app) newWriter(name string, w *writing) (*writer, error) {
 	} else if cfg.Head != model.LanguageModel {
 		return nil, fmt.Errorf("%s: expected a language model, found a %s model with another head", dir.Path, cfg.Type)
 	}
-	m, _, err := model.Load(dir, model.LoadOptions{})
+	m, err := a.loadAdapted(dir, model.LoadOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -71,6 +71,7 @@ type app struct {
 	started bool // the command line was understood
 	// toldChatML is set once it was said that a model has no chat template.
 	toldChatML bool
+	adapter    string // the folder of the adapter that MODEL is taken with; "": none
 	// kept is the folder that keeps what a stopped run has done, and resume the
 	// flag to go on with it, if it takes one.
 	kept, resume string

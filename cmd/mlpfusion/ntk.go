@@ -59,9 +59,11 @@ A model without a classifier gets a new one, the same for both.`,
 	flags.add(f, "dev", 872)
 	f.StringVar(&kind, "kernel", "adam", "adam (asymmetric sign) or sgd")
 	f.StringVar(&blocks, "blocks", "fused", "fused, all, or a block from 0")
+	a.addAdapter(f)
+	f.Lookup("adapter").Usage = "folder of an adapter that FUSED is taken with"
 	f.StringVar(&save, "save", "", "write original.npy and fused.npy, the kernels summed over the blocks, to this directory")
 	arrange(c,
-		section{"Data", "task data rows split"},
+		section{"Data", "task data rows split adapter"},
 		section{"Kernels", "blocks kernel save"},
 		columnSection,
 		section{"Help", "help"})
@@ -191,7 +193,12 @@ func (a *app) loadPair(original, fused string, flags *ntkFlags) (*pair, error) {
 		if err != nil {
 			return nil, err
 		}
-		m, _, err := model.Load(dir, head)
+		var m *model.Model
+		if i == 0 {
+			m, _, err = model.Load(dir, head)
+		} else {
+			m, err = a.loadAdapted(dir, head)
+		}
 		if i == 0 || err != nil {
 			dir.Close()
 		}

@@ -52,7 +52,7 @@ func (a *app) evaluatePerplexity(name, file string, length, stride, windows int)
 		return err
 	}
 	defer dir.Close()
-	m, _, err := model.Load(dir, model.LoadOptions{Head: model.LanguageModel})
+	m, err := a.loadAdapted(dir, model.LoadOptions{Head: model.LanguageModel})
 	if err != nil {
 		return err
 	}

@@ -93,6 +93,7 @@ multi_label_classification. Empty lines are left out.`,
 	f.StringVar(&p.columns.Text, "text", "", "column of the text (default text or sentence)")
 	f.StringVar(&p.columns.Pair, "text-pair", "", "column of the second text")
 	f.IntVar(&p.maxLength, "max-length", 128, "tokens of an example; longer ones are cut")
+	a.addAdapter(f)
 	return c
 }
 
@@ -102,7 +103,7 @@ func (a *app) predict(p *predicting) error {
 		return err
 	}
 	defer dir.Close()
-	m, _, err := model.Load(dir, model.LoadOptions{})
+	m, err := a.loadAdapted(dir, model.LoadOptions{})
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ func (a *app) trainCommand() *cobra.Command {
 	var schedule, precision, optimizer string
 	var decay, clip float64
 	var run training
+	var lora loraFlags
 	data := &run.data
 	var c *cobra.Command
 	c = &cobra.Command{
@@ -64,12 +65,16 @@ a folder with the files of its tokenizer.
 While it runs, OUT.train holds snapshots and metrics.jsonl; a run that was
 stopped or killed goes on with --resume and ends with the same weights.
 
+With --lora, MODEL stays as it is and OUT is an adapter for it, as PEFT writes them:
+the commands that read a model take it with --adapter, and merge makes a model of both.
+
 With --teacher, MODEL learns, beside the labels, the logits of another model for
 the same task, such as the original fine-tuned: knowledge distillation. Of language
 models these are the predictions of each next token.`,
 		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
   mlpfusion train small distilled --task sst2 --data glue/SST-2 --teacher tuned-original
+  mlpfusion train MODEL adapter --task lm --data texts --lora 16
   mlpfusion train switch tuned --task sst2 --data glue/SST-2 --train-routers
   mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression
   mlpfusion train gpt2 tuned --task webnlg --data webnlg_challenge_2017 --epochs 10
@@ -117,6 +122,10 @@ models these are the predictions of each next token.`,
 			if err := onlyWith(f, []condition{{"distill-weight", taught, "--teacher"}, {"temperature", taught, "--teacher"}}); err != nil {
 				return err
 			}
+			if cfg.LoRA, err = lora.options(f, run.scratch != "", cfg.TrainRouters); err != nil {
+				return err
+			}
+			run.base = lora.base
 			run.model, run.out, run.config = args[0], args[1], cfg
 			run.batchGiven = c.Flags().Changed("batch")
 			return a.train(&run)
@@ -127,7 +136,7 @@ models these are the predictions of each next token.`,
 	f.StringVar(&run.scratch, "init", "", "begin from nothing: the config.json of the model to make")
 	f.IntVar(&data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default 0, for all)")
 	f.IntVar(&cfg.Epochs, "epochs", 3, "passes over the training set")
-	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 0.1 with sgd)")
+	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 2e-4 for adapters, 0.1 with sgd)")
 	f.Lookup("lr").DefValue = "" // which pflag shows as []
 	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks and conversations)")
 	f.BoolVar(&cfg.Recompute, "recompute", false, "run each layer again for its gradients: less memory for long texts, a third more work")
@@ -147,8 +156,10 @@ models these are the predictions of each next token.`,
 	f.Float64Var(&distill.Temperature, "temperature", 2, "by which the logits of both are divided for the teacher's share")
 	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
 	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
+	lora.add(f)
 	arrange(c,
 		section{"Data", "task data train-rows dev-rows"},
+		section{"Adapters", "lora lora-alpha lora-targets lora-dropout rslora base"},
 		section{"Training", "lr epochs batch precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
@@ -170,6 +181,7 @@ type training struct {
 	distill    *train.Distillation // how they are
 	samples    string              // a file of prompts to write to at each evaluation
 	scratch    string              // config.json of a model to begin from nothing
+	base       string              // how an adapted model's own matrices are kept
 	model, out string
 	config     train.Config
 	data       dataFlags
@@ -309,16 +321,25 @@ func (a *app) train(t *training) error {
 		name = "tune"
 		why += "; tuning does not use it, and train teaches it"
 	}
+	whole := head
+	if t.config.LoRA != nil {
+		if err := t.adapt(a, dir, &head); err != nil {
+			return err
+		}
+	}
 	load := t.loader(a, dir, head, why)
 	first, err := load()
 	if err != nil {
 		return err
 	}
+	if t.config.LoRA != nil {
+		a.tellAdapter(first)
+	}
 	data, err := t.encode(a, dir.Path, set, first.Config)
 	if err != nil {
 		return err
 	}
-	objective, err := t.objective(a, set.Spec, head)
+	objective, err := t.objective(a, set.Spec, whole)
 	if err != nil {
 		return err
 	}
