@@ -34,6 +34,7 @@ type Adapter struct {
 	// Config is the configuration of the model with the head that was trained; nil
 	// where PEFT alone wrote the folder.
 	Config *Config
+	Carry  []string // names of the files that a model made of it takes along
 }
 
 // Pattern is a value for the modules that a regular expression matches, or for those
@@ -73,6 +74,11 @@ func OpenAdapter(dir string) (*Adapter, error) {
 	if path := configPath(dir); exists(path) {
 		if a.Config, err = ReadConfig(path); err != nil {
 			return nil, err
+		}
+	}
+	for _, name := range carried {
+		if exists(filepath.Join(dir, name)) {
+			a.Carry = append(a.Carry, name)
 		}
 	}
 	path = filepath.Join(dir, adapterWeights)

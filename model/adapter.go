@@ -260,29 +260,35 @@ func checkPaths(a *checkpoint.Adapter, paths, tensors []Tensor) error {
 	return nil
 }
 
-// merge adds an adapter's paths to the matrices: W + scale·B·A.
-func (m *Model) merge(a *checkpoint.Adapter) error {
-	c := *m.Config
-	c.Adapter = a
+// Adapted tells which matrices the adapter that the source is opened with adds to, and
+// refuses one of another model.
+func (s *Source) Adapted() (func(t *Tensor) bool, error) {
+	c := *s.Config
+	c.Adapter = s.adapter
 	b := &builder{cfg: &c}
 	b.network()
-	if err := checkPaths(a, b.paths.tensors, m.Tensors); err != nil {
+	return func(t *Tensor) bool { return t.Layer && b.paths.of[t.module()] != nil }, checkPaths(s.adapter, b.paths.tensors, s.Tensors)
+}
+
+// merge adds the adapter's paths to the matrices: W + scale·B·A.
+func (s *Source) merge(m *Model) error {
+	adapted, err := s.Adapted()
+	if err != nil {
 		return err
 	}
 	pool := kernel.NewPool(1)
 	defer pool.Close()
 	for i := range m.Tensors {
 		t := &m.Tensors[i]
-		if !t.Layer || t.Param == nil || b.paths.of[t.module()] == nil {
+		if !t.laid() || !adapted(t) {
 			continue
 		}
-		shape := t.matrix()
 		values := t.values()
 		if t.Param.Half != nil {
 			values = make([]float32, len(t.Param.Half))
 			kernel.Widen(values, t.Param.Half)
 		}
-		if err := AddPath(pool, a, t, values, shape[1]); err != nil {
+		if err := AddPath(pool, s.adapter, t, values); err != nil {
 			return err
 		}
 		for i := range t.Param.Half {
@@ -293,8 +299,8 @@ func (m *Model) merge(a *checkpoint.Adapter) error {
 }
 
 // AddPath adds what an adapter adds to a layer's matrix (outputs × inputs), as it is used.
-func AddPath(pool *kernel.Pool, adapter *checkpoint.Adapter, t *Tensor, values []float32, inputs int) error {
-	module := t.module()
+func AddPath(pool *kernel.Pool, adapter *checkpoint.Adapter, t *Tensor, values []float32) error {
+	module, inputs := t.module(), t.matrix()[1]
 	rank, scale := adapter.Of(module)
 	nameA, nameB := checkpoint.AdapterTensors(module)
 	read := func(name string, rows, from, to int) ([]float32, error) {

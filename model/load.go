@@ -69,7 +69,7 @@ func (s *Source) load(part *int) (*Model, error) {
 	case s.adapter == nil:
 		return m, nil
 	case s.Config.Adapter == nil:
-		return m, m.merge(s.adapter)
+		return m, s.merge(m)
 	}
 	return m, m.fillPaths(s.seed)
 }

@@ -54,8 +54,9 @@ Without a terminal the lines of standard input are answered one after another.`,
 	w.addConversation(f)
 	w.addSampling(f)
 	w.addTokens(f)
+	a.addAdapter(f)
 	arrange(c,
-		section{"The conversation", "system chat-template"},
+		section{"The conversation", "system chat-template adapter"},
 		section{"Choice of tokens", "temperature top-k top-p greedy repetition-penalty no-repeat-ngram"},
 		section{"Answers", "max-new-tokens min-new-tokens precision"},
 		section{"Help", "help"})

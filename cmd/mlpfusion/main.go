@@ -145,7 +145,7 @@ MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 	}{
 		{"Begin", []*cobra.Command{a.shrinkCommand(), a.demoCommand()}},
 		{"Shrink a model", []*cobra.Command{a.fuseCommand(), a.inspectCommand(), a.exportCommand(), a.upcycleCommand()}},
-		{"Train it", []*cobra.Command{a.trainCommand(), a.tuneCommand(), a.stepsCommand()}},
+		{"Train it", []*cobra.Command{a.trainCommand(), a.tuneCommand(), a.stepsCommand(), a.mergeCommand()}},
 		{"Use it", []*cobra.Command{a.evalCommand(), a.predictCommand(), a.generateCommand(), a.chatCommand(), a.scoreCommand()}},
 		{"Compare", []*cobra.Command{a.compareCommand(), a.reportCommand(), a.ntkCommand()}},
 	} {
