@@ -23,6 +23,8 @@ type ExportOptions struct {
 	// Note, which may be nil, is told before anything is written what will not be
 	// smaller for it.
 	Note func(format string, args ...any)
+	// Adapter, which may be nil, is exported too, to AdapterOf the result.
+	Adapter *checkpoint.Adapter
 	// Sample is the batch on which source and result are compared.
 	Sample *model.Input
 }
@@ -50,7 +52,7 @@ type Exported struct {
 // the down projections, factors multiplied out, one width for all blocks. It
 // reopens what it wrote and compares logits before anything takes its place.
 func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOptions) (*Exported, error) {
-	m, err := model.Open(src)
+	m, err := model.OpenAs(src, model.LoadOptions{NewHead: true, Adapter: opt.Adapter, Merge: true})
 	if err != nil {
 		return nil, err
 	}
@@ -79,10 +81,14 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 	if err := o.Carry(src.Path, carry); err != nil {
 		return nil, err
 	}
-	if err := e.verify(ctx, o.Dir, opt); err != nil {
-		return nil, err
-	}
-	if err := o.Commit(); err != nil {
+	if opt.Adapter == nil {
+		if err := e.verify(ctx, o.Dir, "", opt); err != nil {
+			return nil, err
+		}
+		if err := o.Commit(); err != nil {
+			return nil, err
+		}
+	} else if err := e.withAdapter(ctx, o, out, opt); err != nil {
 		return nil, err
 	}
 	e.result.SourceBytes, e.result.Bytes = weightBytes(src.Path), weightBytes(out)
@@ -341,19 +347,27 @@ func (e *exporter) writeConfig(o *checkpoint.Output) error {
 	return o.WriteConfig(cfg)
 }
 
-// verify runs both checkpoints and compares their logits on the sample.
-func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) error {
+// verify runs both checkpoints, with their adapters if there are any, and compares their
+// logits on the sample.
+func (e *exporter) verify(ctx context.Context, dir, adapter string, opt ExportOptions) error {
 	written, err := checkpoint.OpenDir(dir)
 	if err != nil {
 		return err
 	}
 	defer written.Close()
 	written.Config.Delete("mlpfusion") // transformers does not know it
-	want, err := logits(ctx, e.src.Dir, opt)
+	var a *checkpoint.Adapter
+	if adapter != "" {
+		if a, err = checkpoint.OpenAdapter(adapter); err != nil {
+			return err
+		}
+		defer a.Close()
+	}
+	want, err := logits(ctx, e.src.Dir, opt.Adapter, opt)
 	if err != nil {
 		return err
 	}
-	got, err := logits(ctx, written, opt)
+	got, err := logits(ctx, written, a, opt)
 	if err != nil {
 		return err
 	}
@@ -375,8 +389,8 @@ func (e *exporter) verify(ctx context.Context, dir string, opt ExportOptions) er
 
 // logits runs a checkpoint's model on the sample, a layer at a time; a head it lacks is
 // made anew, the same for both.
-func logits(ctx context.Context, dir *checkpoint.Dir, opt ExportOptions) ([]float32, error) {
-	src, err := model.Open(dir)
+func logits(ctx context.Context, dir *checkpoint.Dir, adapter *checkpoint.Adapter, opt ExportOptions) ([]float32, error) {
+	src, err := model.OpenAs(dir, model.LoadOptions{NewHead: true, Adapter: adapter, Merge: true})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,8 @@ package convert
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,5 +63,77 @@ func TestMergeAdapter(t *testing.T) {
 	src := openDir(t, filepath.Join(testdata, "roberta"))
 	if _, err := MergeAdapter(context.Background(), pool, src, openAdapter(t, "bert"), filepath.Join(t.TempDir(), "x"), false); err == nil || !strings.Contains(err.Error(), "expected an adapter of this model") {
 		t.Errorf("another model's adapter: %v", err)
+	}
+}
+
+// newAdapter makes an adapter of random numbers for a checkpoint.
+func newAdapter(t *testing.T, name string) (dir string) {
+	t.Helper()
+	src := openDir(t, filepath.Join(testdata, name))
+	opt := model.LoadOptions{Seed: 3}
+	var err error
+	if opt.Adapter, err = model.NewAdapter(src, opt, name, model.AdapterOptions{Rank: 3, Alpha: 6, Targets: []string{"all"}}); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := model.Load(src, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, p := range m.Params {
+		for i := range p.Data {
+			p.Data[i] = float32(0.3 * rng.NormFloat64())
+		}
+	}
+	dir = filepath.Join(t.TempDir(), "adapter")
+	o, err := checkpoint.CreateOutput(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Abort()
+	if err := errors.Join(m.SaveAdapter(o, src.Config), o.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestExportAdapter: an exported model with its exported adapter computes what the fused
+// one with its own does, which Export itself compares; without either they differ.
+func TestExportAdapter(t *testing.T) {
+	for _, name := range []string{"bert-fused", "gpt2-fused", "phi3", "t5-fused"} {
+		a, err := checkpoint.OpenAdapter(newAdapter(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		in := *sample
+		if strings.HasPrefix(name, "t5") {
+			in.DecoderIDs, in.DecoderOffsets = []int32{0, 5, 0, 9, 11, 0}, []int32{0, 2, 5, 6}
+		}
+		src, out := openDir(t, filepath.Join(testdata, name)), filepath.Join(t.TempDir(), "plain")
+		opt := ExportOptions{Pool: newPool(t), Sample: &in, Pad: true, Adapter: a}
+		r, err := Export(context.Background(), src, out, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !(r.Difference < 1e-4) {
+			t.Errorf("%s: logits differ by %g", name, r.Difference)
+		}
+		if b, err := checkpoint.OpenAdapter(AdapterOf(out)); err != nil || b.Base != out {
+			t.Errorf("%s: %v", name, err)
+		} else {
+			b.Close()
+		}
+		plain, err := logits(context.Background(), openDir(t, out), nil, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, err := logits(context.Background(), src, a, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !(golden.Largest(plain, with) > 0.1) {
+			t.Errorf("%s: the adapter makes no difference", name)
+		}
 	}
 }

@@ -22,9 +22,9 @@ type path struct {
 	parts []*nn.Weight // of b, where several layers make up the module
 }
 
-// module is the name of the layer, table or norm that a tensor belongs to; of an expert
+// Module is the name of the layer, table or norm that a tensor belongs to; of an expert
 // whose matrices lie in a stack, its own.
-func (t *Tensor) module() string {
+func (t *Tensor) Module() string {
 	name := t.file()
 	if t.Stack > 0 {
 		name = t.Name
@@ -132,7 +132,7 @@ func NewAdapter(dir *checkpoint.Dir, load LoadOptions, base string, opt AdapterO
 	found := map[string]bool{}
 	for i := range tensors {
 		t := &tensors[i]
-		module := t.module()
+		module := t.Module()
 		if t.Head && c.Head != LanguageModel {
 			top, _, _ := strings.Cut(strings.TrimPrefix(module, prefix), ".")
 			if !slices.Contains(a.Save, top) {
@@ -264,10 +264,10 @@ func checkPaths(a *checkpoint.Adapter, paths, tensors []Tensor) error {
 // refuses one of another model.
 func (s *Source) Adapted() (func(t *Tensor) bool, error) {
 	c := *s.Config
-	c.Adapter = s.adapter
+	c.Adapter = s.Adapter
 	b := &builder{cfg: &c}
 	b.network()
-	return func(t *Tensor) bool { return t.Layer && b.paths.of[t.module()] != nil }, checkPaths(s.adapter, b.paths.tensors, s.Tensors)
+	return func(t *Tensor) bool { return t.Layer && b.paths.of[t.Module()] != nil }, checkPaths(s.Adapter, b.paths.tensors, s.Tensors)
 }
 
 // merge adds the adapter's paths to the matrices: W + scale·B·A.
@@ -288,7 +288,7 @@ func (s *Source) merge(m *Model) error {
 			values = make([]float32, len(t.Param.Half))
 			kernel.Widen(values, t.Param.Half)
 		}
-		if err := AddPath(pool, s.adapter, t, values); err != nil {
+		if err := AddPath(pool, s.Adapter, t, values); err != nil {
 			return err
 		}
 		for i := range t.Param.Half {
@@ -300,7 +300,7 @@ func (s *Source) merge(m *Model) error {
 
 // AddPath adds what an adapter adds to a layer's matrix (outputs × inputs), as it is used.
 func AddPath(pool *kernel.Pool, adapter *checkpoint.Adapter, t *Tensor, values []float32) error {
-	module, inputs := t.module(), t.matrix()[1]
+	module, inputs := t.Module(), t.matrix()[1]
 	rank, scale := adapter.Of(module)
 	nameA, nameB := checkpoint.AdapterTensors(module)
 	read := func(name string, rows, from, to int) ([]float32, error) {

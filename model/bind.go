@@ -22,8 +22,8 @@ type Source struct {
 	// extra is what the names of the statement begin with and the checkpoint's do
 	// not: a base model saved alone.
 	extra string
-	// adapter is what the model is opened with; nil: nothing.
-	adapter *checkpoint.Adapter
+	// Adapter is what the model is opened with; nil: nothing.
+	Adapter *checkpoint.Adapter
 }
 
 // Report tells what a model does with a checkpoint besides reading it.
@@ -97,7 +97,7 @@ func OpenAs(dir *checkpoint.Dir, opt LoadOptions) (*Source, error) {
 	if err := checkHead(cfg); err != nil {
 		return nil, err
 	}
-	s := &Source{Dir: dir, Config: cfg, seed: opt.Seed, adapter: opt.Adapter}
+	s := &Source{Dir: dir, Config: cfg, seed: opt.Seed, Adapter: opt.Adapter}
 	if s.Tensors, s.Blocks, err = Describe(cfg); err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (s *Source) bind(newHead bool) error {
 			used[src.Name] = true
 			part = place.cut(src, t.Shape)
 		}
-		if saved, ok := s.adapter.Tensor(t.file()); ok { // trained whole
+		if saved, ok := s.Adapter.Tensor(t.file()); ok { // trained whole
 			if part = t.cut(saved, t.Shape); part == nil || !part.DType.IsFloat() {
 				problems = append(problems, fmt.Sprintf("%s: expected a float tensor of shape %v in the adapter, found %s %v", t.file(), t.shape(t.Shape), saved.DType, saved.Shape))
 				continue

@@ -195,7 +195,7 @@ func (b *builder) mlp(block Block) *MLP {
 		}
 		if t.Layer {
 			first, out, all := t.outputs()
-			b.adapt(*last, t.module(), 0, first, out, all)
+			b.adapt(*last, t.Module(), 0, first, out, all)
 		}
 		// Unit k is row k of the matrices that make units and element k of their
 		// biases, and column k of the one that reads them.

@@ -170,7 +170,7 @@ func (b *builder) tensor(t Tensor) *nn.Weight {
 	if t.Transposed {
 		rows, cols = cols, rows
 	}
-	w := b.weight(rows, cols, b.trains(t.module()), t.Layer || t.Table)
+	w := b.weight(rows, cols, b.trains(t.Module()), t.Layer || t.Table)
 	b.state(t, w, 0, rows*cols, cols)
 	return w
 }

@@ -66,7 +66,7 @@ func (s *Source) load(part *int) (*Model, error) {
 		return nil, fmt.Errorf("%s: %w", s.Dir.Path, err)
 	}
 	switch {
-	case s.adapter == nil:
+	case s.Adapter == nil:
 		return m, nil
 	case s.Config.Adapter == nil:
 		return m, s.merge(m)

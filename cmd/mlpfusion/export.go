@@ -25,7 +25,8 @@ func (a *app) exportCommand() *cobra.Command {
 		Long: `Write MODEL as a checkpoint that plain transformers loads with from_pretrained:
 the cluster sizes P multiplied into the down projections, low-rank factors
 multiplied out, one width for all blocks. What was written is opened again and
-its logits are compared with MODEL's before it takes its place.
+its logits are compared with MODEL's before it takes its place. An adapter of MODEL,
+--adapter, is written beside it as OUT-adapter, with P where it then belongs.
 
 Transformers has one intermediate size for all layers (of mixtures another for all
 experts). Where the blocks differ,
@@ -41,10 +42,13 @@ PyTorch (docs/pytorch.md).`,
   mlpfusion export small for-pytorch --remote-code`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if code && a.adapter != "" {
+				return usageError{errors.New("adapter, remote-code: expected one of the two, found both: with its blocks as they are the model takes the adapter as it is")}
+			}
 			if code && opt.Pad {
 				return usageError{errors.New("pad, remote-code: expected one of the two, found both")}
 			}
-			if err := apart(args[1], args[0]); err != nil {
+			if err := apart(args[1], args[0], a.adapter); err != nil {
 				return err
 			}
 			dir, err := a.open(args[0])
@@ -63,15 +67,23 @@ PyTorch (docs/pytorch.md).`,
 			if err != nil {
 				return err
 			}
+			if opt.Adapter, err = a.openAdapter(); err != nil {
+				return err
+			}
+			defer opt.Adapter.Close()
+			if err := cfg.TakeHead(opt.Adapter); err != nil {
+				return err
+			}
 			opt.Pool, opt.Sample, opt.Note = a.pool, sample(cfg, a.seed), a.ui.say
 			r, err := convert.Export(a.ctx, dir, args[1], opt)
 			if err != nil {
 				return err
 			}
-			return a.ui.result(r, func(w io.Writer) { showExported(w, args[0], args[1], r) })
+			return a.ui.result(r, func(w io.Writer) { showExported(w, args[0], args[1], r, opt.Adapter != nil) })
 		},
 	}
 	f := c.Flags()
+	a.addAdapter(f)
 	f.BoolVar(&opt.Pad, "pad", false, "fill narrower blocks with dead units")
 	f.BoolVar(&code, "remote-code", false, "keep every block as it is, with the file by which transformers loads it")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
@@ -100,7 +112,10 @@ func sample(cfg *model.Config, seed uint64) *model.Input {
 	return in
 }
 
-func showExported(w io.Writer, from, out string, r *convert.Exported) {
+func showExported(w io.Writer, from, out string, r *convert.Exported, adapter bool) {
+	if adapter {
+		fmt.Fprintf(w, "  %s: the adapter for it\n", convert.AdapterOf(out))
+	}
 	fmt.Fprintf(w, "  %s: %s; logits differ from the source's by at most %.1e\n", out, widthsText(r.Widths), r.Difference)
 	fmt.Fprintf(w, "  %s parameters, %s before compression (%s); a file of %s, where %s has %s\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)),
 		change(float64(r.OriginalParameters), float64(r.Parameters)), bytesText(r.Bytes), from, bytesText(r.SourceBytes))

@@ -74,7 +74,7 @@ models these are the predictions of each next token.`,
 		Example: `  mlpfusion train MODEL tuned --task sst2 --data glue/SST-2 --epochs 3 --lr 2e-5
   mlpfusion train small tuned --task sst2 --data glue/SST-2 --lr 1e-5,2e-5,4e-5
   mlpfusion train small distilled --task sst2 --data glue/SST-2 --teacher tuned-original
-  mlpfusion train MODEL adapter --task lm --data texts --lora 16
+  mlpfusion train gpt2 adapter --task lm --data texts --lora 16
   mlpfusion train switch tuned --task sst2 --data glue/SST-2 --train-routers
   mlpfusion train MODEL tuned --task text --data reviews --text review --label stars --regression
   mlpfusion train gpt2 tuned --task webnlg --data webnlg_challenge_2017 --epochs 10
