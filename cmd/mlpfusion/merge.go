@@ -20,7 +20,7 @@ with the layers that were trained whole in place of its own: a model like any ot
 ADAPTER is a folder as train --lora writes it, or PEFT (LoRA). Matrices keep the type
 that they are stored in; in bfloat16 they are rounded once more.`,
 		Example: `  mlpfusion merge gpt2 adapter merged`,
-		Args: exactly("MODEL", "ADAPTER", "OUT"),
+		Args:    exactly("MODEL", "ADAPTER", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := apart(args[2], args[0], args[1]); err != nil {
 				return err
