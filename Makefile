@@ -5,6 +5,7 @@ CACHE   ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/mlpfusion
 BIN     := bin/mlpfusion
 # The model of `make demo`, for tests and benchmarks on real weights.
 MINILM  := $(CACHE)/demo/all-MiniLM-L6-v2
+SMOLLM2 := $(CACHE)/demo/SmolLM2-135M-Instruct
 # The virtual environment of the peers, one for each requirements file.
 REQS    := bench/peers/requirements.txt
 VENV    := $(CACHE)/peers-$(shell sha256sum $(REQS) 2>/dev/null | cut -c1-12)
@@ -15,6 +16,9 @@ SCORER  := $(SCORERS)/bin/python
 
 # What the tests of the Python package and of adapters need beside the peers.
 PYTEST  := $(CACHE)/pytest-$(shell cat $(REQS) python/requirements.txt 2>/dev/null | sha256sum | cut -c1-12)
+
+# llama.cpp for the peers' Python: packages, and the script that converts checkpoints.
+LLAMA   := $(CACHE)/llama-$(shell cat $(REQS) bench/peers/llama.txt 2>/dev/null | sha256sum | cut -c1-12)
 
 # The linters, at the versions that CI runs.
 TOOLS   := $(CACHE)/tools
@@ -38,7 +42,7 @@ TIMES   ?= 40
 # What `make profile` profiles: minilm or bert-base, sst2 or dense, fp32 or bf16.
 STEP    ?= minilm/sst2/fp32
 
-.PHONY: help build demo test test-noasm test-arm64 vet-platforms test-windows test-race test-peers test-python wheel dist image fuzz bench profile generate lint clean
+.PHONY: help build demo test test-noasm test-arm64 vet-platforms test-windows test-race test-peers test-python test-llama wheel dist image fuzz bench bench-decoder profile generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -83,6 +87,9 @@ test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps b
 	cd python && PYTHONPATH=$(PYTEST) $(PEER) -m mypy --cache-dir /dev/null
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python $(PEER) -m pytest -c python/pyproject.toml python/tests
 
+test-llama: $(PEER) $(LLAMA) $(SMOLLM2) ## exports in llama.cpp: converted with its script, the same tokens (builds it once, 20 minutes)
+	bash scripts/test-llama.sh $(PEER) $(LLAMA) $(SMOLLM2)
+
 wheel: ## wheels of the Python package with the command in them, in bin/ (PLATFORMS=… for some)
 	@for p in $(PLATFORMS); do \
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -ldflags="-s -w -buildid=" -o bin/wheel ./cmd/mlpfusion && \
@@ -104,6 +111,9 @@ torture: ## kill every command at random, let its file operations fail, and see 
 
 bench: $(PEER) $(MINILM) ## measure beside the peers; writes bench/results (ROWS=… for some)
 	bash scripts/bench.sh $(PEER) $(MINILM) "$(ROWS)"
+
+bench-decoder: $(PEER) $(LLAMA) $(SMOLLM2) ## measure SmolLM2 beside transformers and llama.cpp (ROWS=… for some)
+	bash scripts/bench-decoder.sh $(PEER) $(LLAMA) $(SMOLLM2) "$(ROWS)"
 
 profile: $(MINILM) ## pprof of a training step: step.prof (STEP=model/batches/precision)
 	MLPFUSION_MINILM=$(MINILM) $(GO) test ./bench -run '^$$' -bench 'Step/$(STEP)$$' -benchtime 5s -args -profile $(CURDIR)/step.prof
@@ -141,9 +151,15 @@ $(PEER): | $(REQS)
 $(PYTEST): python/requirements.txt | $(PEER)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< || { rm -rf $@; exit 1; }
 
+$(LLAMA): bench/peers/llama.txt | $(PEER)
+	bash scripts/llama.sh $(PEER) $@
+
 $(SCORER): | bench/peers/metrics.txt
 	$(PYTHON) -m venv $(SCORERS)
 	$(SCORERS)/bin/pip install --quiet --disable-pip-version-check -r bench/peers/metrics.txt || { rm -rf $(SCORERS); exit 1; }
 
 $(MINILM): | build
 	$(BIN) demo --fetch
+
+$(SMOLLM2): | build
+	$(BIN) demo --llm --fetch

@@ -107,7 +107,7 @@ func (c *Cache) Grown(s int32) {
 func (c *Cache) page() int32 {
 	if len(c.free) == 0 {
 		size := c.layers * 2 * c.heads * pageTokens * c.dim
-		slab := make([]float32, max(1, len(c.pages))*size)
+		slab := kernel.LargePages(max(1, len(c.pages)) * size)
 		for ; len(slab) > 0; slab = slab[size:] {
 			c.free = append(c.free, int32(len(c.pages)))
 			c.pages = append(c.pages, slab[:size:size])

@@ -9,7 +9,7 @@ import (
 // heldLogits is the number of logits VocabularyLoss holds at a time: enough rows
 // that reading the vocabulary's matrix costs less than the products, whatever
 // the batch.
-const heldLogits = 8 << 20
+var heldLogits = 24 << 20
 
 // vocabularyLoss is the work on the rows whose logits are held.
 type vocabularyLoss struct {

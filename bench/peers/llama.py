@@ -3,7 +3,7 @@
     python bench/peers/llama.py FOLDER
 
 FOLDER has the model as fp32.gguf, bf16.gguf and int8.gguf (Q8_0), see
-scripts/llama.sh. Request: {"what": "generate", "prec": "fp32"|"bf16"|"int8",
+scripts/bench-decoder.sh. Request: {"what": "generate", "prec": "fp32"|"bf16"|"int8",
 "threads": 2, "texts": [[ids]], "tokens": 64}. Answer: {"seconds", "prompt_seconds",
 "written", "peak_rss_mb"}.
 """
