@@ -30,7 +30,7 @@ func (t *Tape) Distill(kind Loss, logits, teacher *Tensor, labels []float32, wei
 			d := float64(row[0] - want[0])
 			sum += share * d * d
 			if g != nil {
-				g[0] += float32(2 * share * d)
+				g[0] += float32(t.share() * 2 * share * d)
 			}
 			continue
 		}
@@ -39,7 +39,7 @@ func (t *Tape) Distill(kind Loss, logits, teacher *Tensor, labels []float32, wei
 			q, p := float64(row[j])/temperature-own, float64(want[j])/temperature-theirs // logarithms
 			sum += share * temperature * temperature * math.Exp(p) * (p - q)
 			if g != nil {
-				g[j] += float32(share * temperature * (math.Exp(q) - math.Exp(p)))
+				g[j] += float32(t.share() * share * temperature * (math.Exp(q) - math.Exp(p)))
 			}
 		}
 	}

@@ -26,6 +26,7 @@ func (t *Tape) Loss(kind Loss, logits *Tensor, labels []float32) float64 {
 		grad, _ = t.gradOf(logits)
 	}
 	n, c := logits.Rows, logits.Cols
+	share := t.share()
 	var sum float64
 	for i := range n {
 		row := logits.Data[i*c : (i+1)*c]
@@ -38,21 +39,21 @@ func (t *Tape) Loss(kind Loss, logits *Tensor, labels []float32) float64 {
 			d := float64(row[0] - labels[i])
 			sum += d * d / float64(n)
 			if g != nil {
-				g[0] = float32(2 * d / float64(n))
+				g[0] = float32(share * 2 * d / float64(n))
 			}
 		case kind == KernelFunction && c == 1:
 			sum += float64(row[0])
 			if g != nil {
-				g[0] = 1
+				g[0] = float32(share)
 			}
 		default:
-			sum += softmaxLoss(kind, row, g, labels, i, n)
+			sum += softmaxLoss(kind, row, g, labels, i, n, share)
 		}
 	}
 	return sum
 }
 
-func softmaxLoss(kind Loss, row, g []float32, labels []float32, i, n int) float64 {
+func softmaxLoss(kind Loss, row, g []float32, labels []float32, i, n int, share float64) float64 {
 	top := row[0]
 	for _, v := range row {
 		top = max(top, v)
@@ -69,7 +70,7 @@ func softmaxLoss(kind Loss, row, g []float32, labels []float32, i, n int) float6
 			if j == 0 {
 				d += p0
 			}
-			g[j] = float32(d)
+			g[j] = float32(share * d)
 		}
 		return p0
 	}
@@ -79,7 +80,7 @@ func softmaxLoss(kind Loss, row, g []float32, labels []float32, i, n int) float6
 		if j == label {
 			d--
 		}
-		g[j] = float32(d / float64(n))
+		g[j] = float32(share * d / float64(n))
 	}
 	return (math.Log(z) - float64(row[label]-top)) / float64(n)
 }

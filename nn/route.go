@@ -446,6 +446,7 @@ func (t *Tape) RouterLosses(routings []*Routing, offsets []int32, z, balance flo
 			}
 		}
 	}
+	part := t.share()
 	for s := range n {
 		from, to := int(offsets[s]), int(offsets[s+1])
 		clear(share)
@@ -479,7 +480,7 @@ func (t *Tape) RouterLosses(routings []*Routing, offsets []int32, z, balance flo
 				}
 				for e := range p {
 					g := z*2*logZ*p[e]/(tokens*layers) + balance*float64(experts)/(float64(n)*count)*p[e]*(share[e]-mean)
-					r.Logits.Grad[at+e] += float32(g)
+					r.Logits.Grad[at+e] += float32(part * g)
 				}
 			}
 		}

@@ -22,7 +22,7 @@ func (t *Tape) SquaredDistance(x, target *Tensor, weight float64) float64 {
 	weight /= float64(x.Rows)
 	if t.Train && !x.noGrad {
 		m.grad, m.add = t.gradOf(x)
-		m.factor = float32(2 * weight)
+		m.factor = float32(t.share() * 2 * weight)
 	}
 	n := chunks(len(x.Data))
 	for len(m.sums) < n {

@@ -30,6 +30,10 @@ type Tape struct {
 	// to Reset, never on the number of workers.
 	Seed uint64
 
+	// Share is what the gradients of losses are multiplied by: the part that a pass has in
+	// a step of several; 0 stands for 1.
+	Share float64
+
 	counter    uint64
 	arenas     [2]arena // training uses the first; inference flips between them
 	current    int
@@ -153,6 +157,14 @@ func (t *Tape) New(rows, cols int) *Tensor {
 	x := t.tensors.next()
 	*x = Tensor{Rows: rows, Cols: cols, Data: t.floats(rows * cols)}
 	return x
+}
+
+// share is Share.
+func (t *Tape) share() float64 {
+	if t.Share == 0 {
+		return 1
+	}
+	return t.Share
 }
 
 func (t *Tape) floats(n int) []float32 { return t.arenas[t.current].alloc(n) }

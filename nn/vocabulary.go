@@ -83,6 +83,7 @@ func (t *Tape) vocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 		share = -1 / float64(x.Rows)
 		v.factor = scale / float32(x.Rows)
 	}
+	v.factor *= float32(t.share())
 	var dx []float32
 	var add bool
 	if t.Train && !x.noGrad {

@@ -19,6 +19,8 @@ type Objective interface {
 	// loss runs a batch, the student on its tape, and sets the gradients of its
 	// outputs when the tape records.
 	loss(tape *nn.Tape, student *model.Model, in *model.Input, labels []float32) float64
+	// terms is the number of terms whose mean loss is over a batch.
+	terms(student *model.Model, in *model.Input) float64
 	// score judges the student on dev data, once begun.
 	score(ctx context.Context, e *Evaluator, student *model.Model, data *Data, progress func(done, total int)) ([]task.Metric, error)
 }
@@ -33,6 +35,19 @@ func (Labels) begin(*kernel.Pool, kernel.Precision, *model.Model) error { return
 
 func (Labels) loss(tape *nn.Tape, student *model.Model, in *model.Input, labels []float32) float64 {
 	return student.Loss(tape, LossOf(student), in, labels)
+}
+
+func (Labels) terms(student *model.Model, in *model.Input) float64 {
+	if student.Config.Head != model.LanguageModel {
+		return float64(len(in.Offsets) - 1)
+	}
+	n := 0
+	for _, id := range in.Targets {
+		if id >= 0 {
+			n++
+		}
+	}
+	return float64(n)
 }
 
 func (Labels) score(ctx context.Context, e *Evaluator, student *model.Model, data *Data, progress func(done, total int)) ([]task.Metric, error) {

@@ -20,9 +20,10 @@ import (
 // Config is what a fine-tuning run is made of, apart from model and data.
 type Config struct {
 	Epochs        int             `json:"epochs"`
-	MaxSteps      int             `json:"max_steps,omitempty"` // 0: as the epochs make
-	Batch         int             `json:"batch"`               // sequences
-	LR            []float64       `json:"lr"`                  // each is tried, the best kept
+	MaxSteps      int             `json:"max_steps,omitempty"`  // 0: as the epochs make
+	Batch         int             `json:"batch"`                // sequences of a pass
+	Accumulate    int             `json:"accumulate,omitempty"` // passes of a step, whose batch is all of theirs; 0: 1
+	LR            []float64       `json:"lr"`                   // each is tried, the best kept
 	Schedule      Schedule        `json:"schedule"`
 	Warmup        float64         `json:"warmup"` // share of the steps
 	Optimizer     OptimizerConfig `json:"optimizer"`
@@ -37,6 +38,8 @@ type Config struct {
 	LoRA *model.AdapterOptions `json:"lora,omitempty"`
 	// Half keeps an adapted model's own matrices in bfloat16.
 	Half bool `json:"half,omitempty"`
+	// Patience ends a try after so many evaluations without a better one; 0: never.
+	Patience int `json:"patience,omitempty"`
 	// Recompute runs each layer again in the backward pass, see model.Model.Recompute.
 	Recompute bool `json:"recompute,omitempty"`
 }
@@ -199,6 +202,8 @@ type runState struct {
 	Dropped  int64           `json:"dropped,omitempty"` // and those beyond their expert's capacity
 	Pending  bool            `json:"pending"`           // the last step's evaluation is still to be done
 	Best     *Point          `json:"best"`
+	Merit    *float64        `json:"merit,omitempty"`  // the best of this try
+	Waited   int             `json:"waited,omitempty"` // evaluations since that
 	Metrics  int64           `json:"metrics_bytes"`
 	// Idle are the steps that the optimizer left parameters alone in.
 	Idle map[string]int `json:"idle,omitempty"`
@@ -229,6 +234,7 @@ func (r *Runner) Run(ctx context.Context) (*model.Model, *Result, error) {
 			return nil, nil, err
 		}
 		r.state.Step, r.state.Loss, r.state.Count, r.state.Seen, r.state.Dropped = 0, 0, 0, 0, 0
+		r.state.Merit, r.state.Waited = nil, 0
 	}
 	m, err := r.last()
 	if err != nil {
@@ -306,7 +312,13 @@ func (r *Runner) open() error {
 }
 
 // epochSteps is the number of steps of one epoch; the last batch may be short.
-func (r *Runner) epochSteps() int { return (r.Data.Train.Len() + r.Config.Batch - 1) / r.Config.Batch }
+func (r *Runner) epochSteps() int {
+	rows := r.Config.StepRows()
+	return (r.Data.Train.Len() + rows - 1) / rows
+}
+
+// StepRows is the number of sequences of a step.
+func (c *Config) StepRows() int { return c.Batch * max(1, c.Accumulate) }
 
 func (r *Runner) total() int {
 	n := r.epochSteps() * r.Config.Epochs

@@ -20,12 +20,13 @@ func (r *Runner) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var batch task.Batch
+	passes := make([]task.Batch, max(1, r.Config.Accumulate))
+	var batches []*task.Batch
 	var order []int32
 	total, per := r.total(), r.epochSteps()
 	lr := r.Config.LR[r.state.Try]
 	warmup := int(math.Ceil(r.Config.Warmup * float64(total)))
-	for r.state.Step < total || r.state.Pending {
+	for r.state.Step < total && !r.tired() || r.state.Pending {
 		if r.state.Pending {
 			if err := r.afterStep(ctx, total, per); err != nil {
 				return err
@@ -39,24 +40,33 @@ func (r *Runner) try(ctx context.Context) error {
 		if order == nil || step%per == 0 {
 			order = task.Shuffle(r.Config.Seed, step/per, r.Data.Train.Len())
 		}
-		from := step % per * r.Config.Batch
-		r.Data.Train.Fill(&batch, order[from:min(len(order), from+r.Config.Batch)])
+		tokens := 0
+		batches = batches[:0]
+		from := step % per * r.Config.StepRows()
+		for i := 0; i < len(passes) && from < len(order); i, from = i+1, from+r.Config.Batch {
+			r.Data.Train.Fill(&passes[i], order[from:min(len(order), from+r.Config.Batch)])
+			batches = append(batches, &passes[i])
+			tokens += passes[i].Tokens()
+		}
 		m.ClearUsage()
 		start := time.Now()
-		loss := r.stepper.Step(&batch, lr*r.Config.Schedule.Factor(step, warmup, total))
+		loss := r.stepper.Accumulate(batches, lr*r.Config.Schedule.Factor(step, warmup, total))
 		r.timing.seconds += time.Since(start).Seconds()
 		r.timing.steps++
-		r.timing.tokens += int64(batch.Tokens())
+		r.timing.tokens += int64(tokens)
 		if math.IsNaN(loss) || math.IsInf(loss, 0) {
 			return fmt.Errorf("step %d: expected a finite loss, found %v: the learning rate %g is too large for this model", step+1, loss, lr)
 		}
-		r.state.count(m, loss, batch.Tokens(), r.stepper.Optimizer.Norm())
+		r.state.count(m, loss, tokens, r.stepper.Optimizer.Norm())
 		if r.Observer.Step != nil {
 			r.Observer.Step(r.state.Step, total, loss)
 		}
 	}
 	return nil
 }
+
+// tired tells whether the try has waited long enough for a better evaluation.
+func (r *Runner) tired() bool { return r.Config.Patience > 0 && r.state.Waited >= r.Config.Patience }
 
 // begin makes the model and the stepper as they are at the state's step.
 func (r *Runner) begin() (*model.Model, error) {
@@ -150,6 +160,13 @@ func (r *Runner) evaluate(ctx context.Context, p *Point) error {
 			err = errors.Join(r.snapshot(), err)
 		}
 		return err
+	}
+	r.state.Waited++
+	if merit := r.merit(p.Metrics); r.state.Merit == nil || merit > *r.state.Merit {
+		r.state.Merit, r.state.Waited = &merit, 0
+	}
+	if r.tired() {
+		r.note("no better evaluation in %d: stopped at step %d", r.state.Waited, p.Step)
 	}
 	best := r.state.Best
 	if best != nil && r.merit(p.Metrics) <= r.merit(best.Metrics) {

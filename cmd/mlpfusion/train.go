@@ -101,7 +101,7 @@ models these are the predictions of each next token.`,
 				return usageError{fmt.Errorf("warmup: expected a share from 0 to 1, found %g", cfg.Warmup)}
 			}
 			f := c.Flags()
-			if err := cmp.Or(atLeast(f, 1, "epochs", "batch"), atLeast(f, 0, "max-steps", "eval-every", "snapshot-every", "weight-decay", "clip"), above0(f, "temperature")); err != nil {
+			if err := cmp.Or(atLeast(f, 1, "epochs", "batch", "accumulate", "patience"), atLeast(f, 0, "max-steps", "eval-every", "snapshot-every", "weight-decay", "clip"), above0(f, "temperature")); err != nil {
 				return err
 			}
 			if f.Changed("lr") && len(cfg.LR) == 0 {
@@ -139,6 +139,8 @@ models these are the predictions of each next token.`,
 	f.Float64SliceVar(&cfg.LR, "lr", nil, "learning `rates` to try (default 2e-5, 1e-4 for Switch Transformers, 2e-4 for adapters, 0.1 with sgd)")
 	f.Lookup("lr").DefValue = "" // which pflag shows as []
 	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks and conversations)")
+	f.IntVar(&cfg.Accumulate, "accumulate", 1, "passes of --batch sequences whose gradients make one step: that of so large a batch up to rounding, in the memory of one pass")
+	f.IntVar(&cfg.Patience, "patience", 0, "stop after so many evaluations without a better one (default never)")
 	f.BoolVar(&cfg.Recompute, "recompute", false, "run each layer again for its gradients: less memory for long texts, a third more work")
 	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
 	f.IntVar(&cfg.MaxSteps, "max-steps", 0, "stop after so many steps (default as the epochs make)")
@@ -160,10 +162,10 @@ models these are the predictions of each next token.`,
 	arrange(c,
 		section{"Data", "task data train-rows dev-rows"},
 		section{"Adapters", "lora lora-alpha lora-targets lora-dropout rslora base"},
-		section{"Training", "lr epochs batch precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
+		section{"Training", "lr epochs batch accumulate precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
-		section{"The run", "overwrite resume eval-every sample-prompts snapshot-every init help"})
+		section{"The run", "overwrite resume eval-every patience sample-prompts snapshot-every init help"})
 	return c
 }
 
@@ -400,7 +402,7 @@ func (a *app) runTraining(t *training, r *train.Runner, dir *checkpoint.Dir, nam
 		return err
 	}
 	report.Result, report.PeakMemory = result, peak.Bytes()
-	report.SecondsPerEpoch = result.SecondsPerStep * float64((r.Data.Train.Len()+r.Config.Batch-1)/r.Config.Batch)
+	report.SecondsPerEpoch = result.SecondsPerStep * float64((r.Data.Train.Len()+r.Config.StepRows()-1)/r.Config.StepRows())
 	if err := disk.RemoveAll(r.Dir); err != nil {
 		return err
 	}
