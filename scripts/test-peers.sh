@@ -59,6 +59,19 @@ mlpfusion predict "$work/shrunk" --json <"$work/sentences" >"$work/shrunk.json"
 "$python" scripts/peers/export.py "$work/shrunk" "$work/shrunk.json" "$work/sentences"
 rm -rf "$work/shrunk" "$work/shrunk.shrink"
 
+echo "   an adapter, and one of a fused model exported with it, in PEFT"
+adapter() { # MODEL: fine-tune an adapter of it
+	mlpfusion train "$1" "$work/adapter" --task text --data "$work/data" --epochs 3 --lr 1e-3 --lora 8 --overwrite >"$work/log"
+	mlpfusion predict "$1" --adapter "$work/adapter" --json <"$work/sentences" >"$work/adapted.json"
+}
+adapter "$minilm"
+"$python" scripts/peers/lora.py "$minilm" "$work/adapter" "$work/adapted.json" "$work/sentences"
+mlpfusion fuse "$minilm" "$work/fused" --layers 2-5 --width 384 --clustering ward >"$work/log"
+adapter "$work/fused"
+mlpfusion export "$work/fused" "$work/plain" --pad --adapter "$work/adapter" >"$work/log"
+"$python" scripts/peers/lora.py "$work/plain" "$work/plain-adapter" "$work/adapted.json" "$work/sentences"
+rm -rf "$work/adapter" "$work/fused" "$work/plain" "$work/plain-adapter"
+
 echo "4. T5 and Switch Transformers of published shapes: routers' choices, hidden states, loss"
 for shape in t5-small t5-base t5-v1_1-small switch-base-8; do
 	"$python" scripts/peers/t5.py $shape "$work/$shape"

@@ -40,14 +40,8 @@ func (r *Runner) try(ctx context.Context) error {
 		if order == nil || step%per == 0 {
 			order = task.Shuffle(r.Config.Seed, step/per, r.Data.Train.Len())
 		}
-		tokens := 0
-		batches = batches[:0]
-		from := step % per * r.Config.StepRows()
-		for i := 0; i < len(passes) && from < len(order); i, from = i+1, from+r.Config.Batch {
-			r.Data.Train.Fill(&passes[i], order[from:min(len(order), from+r.Config.Batch)])
-			batches = append(batches, &passes[i])
-			tokens += passes[i].Tokens()
-		}
+		var tokens int
+		batches, tokens = r.fill(batches[:0], passes, order, step%per)
 		m.ClearUsage()
 		start := time.Now()
 		loss := r.stepper.Accumulate(batches, lr*r.Config.Schedule.Factor(step, warmup, total))
@@ -63,6 +57,18 @@ func (r *Runner) try(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// fill makes the batches of an epoch's step, appended to batches, of the rows in their
+// order.
+func (r *Runner) fill(batches []*task.Batch, passes []task.Batch, order []int32, step int) (_ []*task.Batch, tokens int) {
+	from := step * r.Config.StepRows()
+	for i := 0; i < len(passes) && from < len(order); i, from = i+1, from+r.Config.Batch {
+		r.Data.Train.Fill(&passes[i], order[from:min(len(order), from+r.Config.Batch)])
+		batches = append(batches, &passes[i])
+		tokens += passes[i].Tokens()
+	}
+	return batches, tokens
 }
 
 // tired tells whether the try has waited long enough for a better evaluation.

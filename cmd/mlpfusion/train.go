@@ -156,6 +156,7 @@ models these are the predictions of each next token.`,
 	f.StringVar(&distill.Teacher, "teacher", "", "learn this fine-tuned model's logits too")
 	f.Float64Var(&distill.Weight, "distill-weight", 0.5, "the teacher's share in the loss; the labels have the rest")
 	f.Float64Var(&distill.Temperature, "temperature", 2, "by which the logits of both are divided for the teacher's share")
+	f.BoolVar(&run.plan, "plan", false, "say how many tokens, steps, seconds and bytes the run will take, by a few steps that are tried, and write nothing")
 	f.BoolVar(&run.resume, "resume", false, "go on with the run that was stopped")
 	f.BoolVar(&run.overwrite, "overwrite", false, "replace OUT when it is there")
 	lora.add(f)
@@ -165,7 +166,7 @@ models these are the predictions of each next token.`,
 		section{"Training", "lr epochs batch accumulate precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
-		section{"The run", "overwrite resume eval-every patience sample-prompts snapshot-every init help"})
+		section{"The run", "plan overwrite resume eval-every patience sample-prompts snapshot-every init help"})
 	return c
 }
 
@@ -188,6 +189,7 @@ type training struct {
 	config     train.Config
 	data       dataFlags
 	batchGiven bool
+	plan       bool // say what the run will take, and end
 
 	resume, overwrite bool
 }
@@ -370,8 +372,31 @@ func (a *app) train(t *training) error {
 		}
 		return load()
 	}
+	if t.plan {
+		return a.plan(r)
+	}
 	a.kept, a.resume = r.Dir, "--resume"
 	return a.runTraining(t, r, dir, name, report)
+}
+
+// plan says what a run will take.
+func (a *app) plan(r *train.Runner) error {
+	p, err := r.Plan(a.ctx)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		*train.Plan
+		PeakMemory int64 `json:"peak_memory_bytes"`
+	}{p, peak.Bytes()}
+	return a.ui.result(result, func(w io.Writer) {
+		rates := ""
+		if p.Rates > 1 {
+			rates = fmt.Sprintf(", for each of %d learning rates", p.Rates)
+		}
+		fmt.Fprintf(w, "  %s, %s tokens in %s%s\n", count(p.Examples, "example"), significant(float64(p.Tokens)), count(p.Steps, "step"), rates)
+		fmt.Fprintf(w, "  about %s in all (%s a step) without evaluations, peak memory %s\n", clock(p.Seconds), clock(p.SecondsPerStep), bytesText(result.PeakMemory))
+	})
 }
 
 // runTraining runs a training, writes the best weights and reports.
