@@ -160,7 +160,7 @@ func (f *fuser) form(place int) (form model.BlockConfig, err error) {
 		return form, err
 	}
 	defer r.Close()
-	form = model.BlockConfig{Width: info.Width, Rank: info.Rank, Masked: info.Masked, Weights: info.Weights}
+	form = model.BlockConfig{Width: info.Width, Rank: info.Rank, Masked: info.Masked, Weights: info.Weights, Apart: true}
 	_, form.ClusterSizes = r.Tensor("scale")
 	_, form.StepSizes = r.Tensor("step")
 	return form, nil

@@ -83,7 +83,7 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 	}
 	c := &Contents{Path: dir.Path, Family: cfg.Type, Layers: cfg.Layers, Hidden: cfg.Hidden, Heads: cfg.Attention[0].Heads, Labels: cfg.Labels, Fusion: fused, Bytes: weightBytes(dir.Path)}
 	for _, t := range src.Tensors {
-		if stored := src.Find(t.Name); stored != nil && t.Role != "scale" && t.Role != "step" {
+		if stored := src.Find(t.Name); stored != nil && t.Trained() {
 			c.Parameters += stored.Elements()
 		}
 	}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"slices"
 	"strings"
 
 	"mlpfusion/kernel"
@@ -111,6 +112,10 @@ func (b *Block) In(form BlockConfig) []Tensor {
 		Matrix
 		out, in int
 	}{{"gate", b.Gate, form.Width, b.Hidden}, {"up", b.Up, form.Width, b.Hidden}, {"down", b.Down, b.Hidden, form.Width}} {
+		if form.Apart && m.Stack > 0 {
+			m.Also = append(slices.Clone(m.Also), m.Place)
+			m.Place = Place{Transposed: m.Transposed}
+		}
 		bias := m.Place
 		bias.Transposed = false
 		if before, ok := strings.CutSuffix(bias.In, ".weight"); ok {

@@ -20,8 +20,12 @@ type Tensor struct {
 	Layer bool      // the whole matrix of a layer y = W·x + b
 	Table bool      // embeddings
 	Param *nn.Param // nil where memory was not asked for, and for fixed tensors
-	Fixed []float32 // a tensor that is not trained: P, step sizes
+	Fixed []float32 // a tensor that is not trained: P, step sizes, the bias of a router's choice
+	fixed bool
 }
+
+// Trained tells whether the tensor's values are parameters.
+func (t *Tensor) Trained() bool { return !t.fixed }
 
 // Place is where a stated tensor lies in a checkpoint.
 type Place struct {
@@ -228,6 +232,7 @@ func (b *builder) fixed(t Tensor) []float32 {
 	case b.alloc:
 		t.Fixed = make([]float32, t.Shape[0])
 	}
+	t.fixed = true
 	b.memory.fixed = append(b.memory.fixed, t.Fixed)
 	b.tensors = append(b.tensors, t)
 	return t.Fixed

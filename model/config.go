@@ -49,6 +49,9 @@ type BlockConfig struct {
 	Masked       bool // zero weights stay zero in training (method magnitude)
 	ClusterSizes bool // a tensor <block>.mlp_scale holds P
 	StepSizes    bool // a tensor <block>.mlp_step holds the units' step sizes
+	// Apart tells that an expert has tensors of its own even where the family keeps a
+	// layer's experts in stacks: each may have P then, and a width of its own.
+	Apart bool
 	// Weights is the block whose matrices this one uses, one before it; "" when
 	// it has its own.
 	Weights string

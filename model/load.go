@@ -147,7 +147,7 @@ func ReadConfig(dir *checkpoint.Dir) (*Config, error) {
 		b := Block{Name: name}
 		prefix := families[cfg.Type].prefix
 		cfg.Blocks[name] = BlockConfig{
-			Width: l.Width, Rank: l.Rank, Masked: l.Masked, Weights: l.Weights,
+			Width: l.Width, Rank: l.Rank, Masked: l.Masked, Weights: l.Weights, Apart: fused.Scale != checkpoint.ScaleFold,
 			ClusterSizes: lookup(dir.Weights, prefix, b.ClusterSizesName()) != nil,
 			StepSizes:    lookup(dir.Weights, prefix, b.StepSizesName()) != nil,
 		}

@@ -18,6 +18,7 @@ and beside a block's matrices, where the checkpoint has them, two persistent buf
 
 import functools
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,8 @@ import transformers
 from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
@@ -41,6 +44,7 @@ LAYOUTS = (
     ("wi_0", "wi_1", "wo"),  # T5 v1.1
     ("wi", "wo"),  # T5, Switch Transformers
     ("gate_proj", "up_proj", "down_proj"),  # Llama and its kin
+    ("w1", "w3", "w2"),  # experts of Mixtral
     ("gate_up_proj", "down_proj"),  # Phi 3
 )
 HALVES = {"gate_up_proj": ("gate_proj", "up_proj")}  # a matrix that is two, gate upon up
@@ -59,6 +63,48 @@ class Factored(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(F.linear(x, self.factor_v), self.factor_u, self.bias)
+
+
+class Expert(nn.Module):
+    """A gated MLP that transformers keeps in a layer's stacks."""
+
+    def __init__(self, names: tuple[str, ...], inputs: int, width: int, act: nn.Module) -> None:
+        super().__init__()
+        self.names, self.act_fn = names, act
+        for name in names[:-1]:
+            setattr(self, name, nn.Linear(inputs, width, bias=False))
+        setattr(self, names[-1], nn.Linear(width, inputs, bias=False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up, down = (getattr(self, name) for name in self.names)
+        return down(self.act_fn(gate(x)) * up(x))
+
+
+class Experts(nn.ModuleList):
+    """A layer's experts, each with matrices of its own, in place of the stacks."""
+
+    def forward(self, x: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """x is (tokens × hidden); index and weights say which experts a token goes to."""
+        y = torch.zeros_like(x)
+        for e in index.unique().tolist():
+            tokens, choices = torch.where(index == e)
+            y.index_add_(0, tokens, (self[e](x[tokens]) * weights[tokens, choices, None]).to(y.dtype))
+        return y
+
+
+def renames(model_type: str) -> dict[str, str]:
+    """What transformers renames of a checkpoint of the family on reading it, experts not
+    put into stacks."""
+    found = get_checkpoint_conversion_mapping(model_type) or []
+    return {r.source_patterns[0]: r.target_patterns[0] for r in found if isinstance(r, WeightRenaming)}
+
+
+APART = re.compile(r"\.experts\.\d+")  # in the name of an expert or of its tensors
+
+
+def custom() -> bool:
+    """Tells transformers to put nothing into stacks."""
+    return True
 
 
 class Beside(nn.Module):
@@ -154,6 +200,7 @@ class Fused(Stock):
         """tensors are the names that the checkpoint has: by them alone it tells which
         blocks have P and step multipliers."""
         super().__init__(config, *args, **kwargs)
+        self._split_experts(tensors)
         fixed = {n.removeprefix(self.base_model_prefix + ".") for n in tensors if n.endswith((".mlp_scale", ".mlp_step"))}
         blocks = {b.name: b for b in self.fused_blocks()}
         shared = {}
@@ -171,10 +218,35 @@ class Fused(Stock):
             self.all_tied_weights_keys.update(shared)
             self.tie_weights(recompute_mapping=False)
 
+    def _split_experts(self, tensors: Iterable[str]) -> None:
+        """Gives the experts that the checkpoint holds apart, if some are fused, matrices of
+        their own."""
+        if not any(APART.search(name) for name in forms(self.config)):
+            return
+        prefix = self.base_model_prefix + "."
+        names = [self._renamed(n).removeprefix(prefix) for n in tensors]
+        modules: list[tuple[str, Any]] = list(self.named_modules())
+        for path, stacks in modules:
+            if not isinstance(getattr(stacks, "gate_up_proj", None), nn.Parameter):
+                continue
+            before = path.removeprefix(prefix) + ".0."
+            parts = next((p for p in LAYOUTS if len(p) == 3 and any(n.startswith(before + p[0] + ".") for n in names)), None)
+            if parts:
+                experts, hidden, width = stacks.down_proj.shape
+                put(self, path, Experts(Expert(parts, hidden, width, stacks.act_fn) for _ in range(experts)))
+                self.base_model.is_custom_code = custom
+
+    def _renamed(self, name: str) -> str:
+        """The name of a tensor or block in this model, of that in the checkpoint."""
+        for old, new in renames(self.config.model_type).items():
+            name = re.sub(old, new, name)
+        return name
+
     def _path(self, name: str) -> str:
         """Where a block of config.json is in this model: under its name, in a model without
         a head behind the prefix, or, in T5 with a head for labels, under it."""
         prefix = self.base_model_prefix + "."
+        name = self._renamed(name)
         return next((n for n in (name, name.removeprefix(prefix), prefix + name) if within(self, n) is not None), name)
 
     def fused_blocks(self) -> list[Block]:
@@ -234,7 +306,13 @@ class Fused(Stock):
 
     @classmethod
     def from_pretrained(cls, name: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().from_pretrained(name, *args, tensors=stored(name, kwargs), **kwargs)
+        tensors = stored(name, kwargs)
+        if any(APART.search(n) for n in tensors):
+            where = {k: kwargs[k] for k in WHERE if k in kwargs}
+            config = transformers.PreTrainedConfig.get_config_dict(name, **where)[0]
+            if any(APART.search(n) for n in config.get("mlpfusion", {}).get("layers", {})):
+                kwargs["key_mapping"] = renames(config["model_type"]) | (kwargs.get("key_mapping") or {})
+        return super().from_pretrained(name, *args, tensors=tensors, **kwargs)
 
 
 # What says where a checkpoint is, of from_pretrained's arguments.

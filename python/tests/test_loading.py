@@ -22,11 +22,14 @@ COMMITTED = sorted(p.parent.name for p in TESTDATA.glob("*/model.safetensors"))
 HALF = ("--ratio", 0.5)
 MADE = [
     *((name, HALF) for name in ("roberta", "distilbert", "gpt2", "t5", "switch", "llama", "gemma3", "phi3")),
-    *((name, (*HALF, "--method", "svd")) for name in ("gpt2", "t5-gated", "switch", "phi3")),
+    *((name, HALF) for name in ("mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v3")),
+    *((name, (*HALF, "--method", "svd")) for name in ("gpt2", "t5-gated", "switch", "phi3", "mixtral", "qwen2-moe")),
     ("bert", ("--budget", 0.4)),
     ("bert", ("--layers", "1-2", "--width", 20)),
     ("llama", (*HALF, "--method", "magnitude")),
     ("switch", (*HALF, "--method", "shared")),
+    ("qwen3-moe", (*HALF, "--method", "shared")),
+    ("granitemoe", (*HALF, "--layers", "1")),
     ("t5-label", HALF),
 ]
 
@@ -92,6 +95,7 @@ AUTO = {
     "gpt2": ("AutoModelForCausalLM", HALF),
     "llama": ("AutoModelForCausalLM", (*HALF, "--method", "svd")),
     "switch": ("AutoModelForSeq2SeqLM", (*HALF, "--method", "shared")),
+    "mixtral": ("AutoModelForCausalLM", HALF),
     "distilbert": ("AutoModel", HALF),
 }
 REMOTE = """
@@ -204,3 +208,17 @@ def test_wheel(tmp_path):
     bin = tmp_path / "empty" / "bin"
     subprocess.run([bin / "python", "-m", "pip", "install", "--quiet", "--no-index", wheels[0]], check=True, env={})
     assert "mlpfusion" in subprocess.run([bin / "mlpfusion", "--version"], check=True, capture_output=True, text=True, env={}).stdout
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v3"])
+def test_experts(name, fused, command, tmp_path):
+    """Experts that are fused give what the exported ones give in plain transformers."""
+    folder = fused(name, *HALF)
+    command("export", folder, tmp_path / "plain")
+    ids = torch.arange(10, 22).reshape(2, 6)
+    with torch.no_grad():
+        ours, plain = (load(f)(input_ids=ids).logits for load, f in (
+            (mlpfusion.from_pretrained, folder),
+            (transformers.AutoModelForCausalLM.from_pretrained, tmp_path / "plain"),
+        ))
+    torch.testing.assert_close(ours, plain, atol=1e-4, rtol=0)
