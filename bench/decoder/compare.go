@@ -16,6 +16,7 @@ import (
 	"mlpfusion/bench/internal/peer"
 	"mlpfusion/bench/internal/results"
 	"mlpfusion/bench/internal/stream"
+	"mlpfusion/kernel"
 	"mlpfusion/tokenize"
 )
 
@@ -151,6 +152,7 @@ func compare(args []string) error {
 // measure alternates both sides: two processes, or, where both at once would need much
 // memory, one for each turn.
 func (r *row) measure(ours, theirs []string, rounds int, texts *texts) (err error) {
+	peak, reading := peaks(precision(r.prec), r.threads) // before anything else runs
 	var sides [2]*peer.Process
 	alone := r.what == "step"
 	turn := func(side int, args []string, q request) (a answer, err error) {
@@ -197,7 +199,6 @@ func (r *row) measure(ours, theirs []string, rounds int, texts *texts) (err erro
 			return err
 		}
 		r.OurPeak, r.PeerPeak = x.Peak, y.Peak
-		peak := fma.Peak(precision(r.prec), r.threads) * 1e9
 		share := x.FLOPs / x.Seconds / peak
 		mine, other := x.Seconds, y.Seconds // a step, or a token
 		switch r.mode {
@@ -214,8 +215,11 @@ func (r *row) measure(ours, theirs []string, rounds int, texts *texts) (err erro
 			n := float64(len(q.Texts) * written)
 			mine, other = mine/n, other/n
 		}
-		if r.mode == "behind" || r.mode == "1 text" {
-			share = weightBytes[r.prec] / mine / stream.Peak(r.threads) / 1e9
+		switch r.mode {
+		case "behind", "1 text":
+			share = weightBytes[r.prec] / mine / reading
+		case "8 texts": // bound by neither alone
+			share = 0
 		}
 		if r.peer == original {
 			r.Work = y.FLOPs / x.FLOPs
@@ -231,6 +235,23 @@ func (r *row) measure(ours, theirs []string, rounds int, texts *texts) (err erro
 	r.Share = results.Median(shares)
 	return nil
 }
+
+// peaks returns the operations, of multiply-adds in registers, and the bytes read that the
+// machine does in a second.
+var peaks = func() func(prec kernel.Precision, threads int) (flops, reading float64) {
+	type key struct {
+		prec    kernel.Precision
+		threads int
+	}
+	known := map[key][2]float64{}
+	return func(prec kernel.Precision, threads int) (flops, reading float64) {
+		k := key{prec, threads}
+		if _, ok := known[k]; !ok {
+			known[k] = [2]float64{fma.Peak(prec, threads) * 1e9, stream.Peak(threads) * 1e9}
+		}
+		return known[k][0], known[k][1]
+	}
+}()
 
 // weightBytes is what the matrices of SmolLM2-135M take, which each token of one text
 // reads.
@@ -330,6 +351,14 @@ func (r *row) work() string {
 	return fmt.Sprintf("(%.2f of %.2f)", r.Ratio/r.Work, r.Work)
 }
 
+// known is a share, where there is one.
+func known(x float64) string {
+	if x == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
 // markdown is the table of all rows.
 func markdown(m results.Machine, rows []row) string {
 	var b strings.Builder
@@ -337,7 +366,7 @@ func markdown(m results.Machine, rows []row) string {
 		"that our matrix products did in all of the time, or, where one text is written, of the speed at which it reads memory that our reading\nof the weights was. Peak memory is of the whole process. Dense: 4 pieces of 512 tokens; ragged: 8 paragraphs.\n\n", m)
 	b.WriteString("| what | beside | unit | ours | theirs | ratio | of the rounds | ours, of the peak | MB, ours | MB, theirs | to reach |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %.4g | %.4g | %.2f %s | %.2f … %.2f | %.2f | %.0f | %.0f | %s |\n", r.Name, r.Peer, r.Unit, r.Ours, r.Their, r.Ratio, r.work(), r.Least, r.Most, r.Share, r.OurPeak, r.PeerPeak, r.Reach)
+		fmt.Fprintf(&b, "| %s | %s | %s | %.4g | %.4g | %.2f %s | %.2f … %.2f | %s | %.0f | %.0f | %s |\n", r.Name, r.Peer, r.Unit, r.Ours, r.Their, r.Ratio, r.work(), r.Least, r.Most, known(r.Share), r.OurPeak, r.PeerPeak, r.Reach)
 	}
 	return b.String()
 }

@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	lanes = 96                    // independent multiply-adds of a step, whatever the registers
-	steps = 100_000               // of a job
-	flops = 2.0 * lanes * steps   // of a job
-	span  = 50 * time.Millisecond // of a measurement
+	lanes = 96                     // independent multiply-adds of a step, whatever the registers
+	steps = 100_000                // of a job
+	flops = 2.0 * lanes * steps    // of a job
+	span  = 300 * time.Millisecond // of a measurement: a worker may wake on the processor of another at first
 )
 
-// Peak returns the fastest run of a twentieth of a second, in GFLOPS of that many
+// Peak returns the fastest run of 0.3 seconds, in GFLOPS of that many
 // threads, with the instruction that the kernels of that precision use: where they
 // multiply bfloat16 in float32, float32's. Of AMX it is not known: 0.
 func Peak(prec kernel.Precision, threads int) float64 {
