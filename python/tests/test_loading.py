@@ -215,10 +215,8 @@ def test_experts(name, fused, command, tmp_path):
     """Experts that are fused give what the exported ones give in plain transformers."""
     folder = fused(name, *HALF)
     command("export", folder, tmp_path / "plain")
+    # Transformers' fastest way with stacks wants widths of a multiple of 4.
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain", experts_implementation="eager")
     ids = torch.arange(10, 22).reshape(2, 6)
     with torch.no_grad():
-        ours, plain = (load(f)(input_ids=ids).logits for load, f in (
-            (mlpfusion.from_pretrained, folder),
-            (transformers.AutoModelForCausalLM.from_pretrained, tmp_path / "plain"),
-        ))
-    torch.testing.assert_close(ours, plain, atol=1e-4, rtol=0)
+        torch.testing.assert_close(mlpfusion.from_pretrained(folder)(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-4, rtol=0)
