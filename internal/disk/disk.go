@@ -55,7 +55,7 @@ func Open(path string) (*File, error) {
 	if _, err := fault(OpOpen, path, 0); err != nil {
 		return nil, err
 	}
-	f, err := file(os.Open(path))
+	f, err := file(openFile(path, os.O_RDONLY))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func Create(path string) (*File, error) {
 	if _, err := fault(OpCreate, path, 0); err != nil {
 		return nil, err
 	}
-	return file(os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666))
+	return file(openFile(path, os.O_CREATE|os.O_RDWR))
 }
 
 // Temporary creates a file in the system's folder for such, which is gone when

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// openFile opens a file, or a directory for reading.
+func openFile(path string, flag int) (*os.File, error) { return os.OpenFile(path, flag, 0o666) }
+
 // lock reports false only where another has the lock.
 func lock(f *File, wait bool) bool {
 	how := unix.LOCK_EX

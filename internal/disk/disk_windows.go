@@ -2,9 +2,28 @@ package disk
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/windows"
 )
+
+// openFile opens a file, or a directory for reading. Unlike os.OpenFile it lets others
+// rename and remove what is open, as files here get their names while they are locked.
+func openFile(path string, flag int) (*os.File, error) {
+	access, how := uint32(windows.GENERIC_READ), uint32(windows.OPEN_EXISTING)
+	if flag&os.O_CREATE != 0 {
+		access, how = windows.GENERIC_READ|windows.GENERIC_WRITE, windows.OPEN_ALWAYS
+	}
+	name, err := windows.UTF16PtrFromString(path)
+	if err == nil {
+		const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+		var handle windows.Handle
+		if handle, err = windows.CreateFile(name, access, share, nil, how, windows.FILE_FLAG_BACKUP_SEMANTICS, 0); err == nil {
+			return os.NewFile(uintptr(handle), path), nil
+		}
+	}
+	return nil, &os.PathError{Op: "open", Path: path, Err: err}
+}
 
 // lock reports false only where another has the lock. A directory has none here.
 func lock(f *File, wait bool) bool {

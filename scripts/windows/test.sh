@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the command's scripts as a Windows program under wine: test.sh [SCRIPTS]
 # SCRIPTS is a regular expression. Needs wine64 and, if wine has no bcryptprimitives.dll,
-# a C compiler for Windows (Debian: wine64, gcc-mingw-w64-x86-64-win32).
+# a C compiler for Windows (Debian: wine64, gcc-mingw-w64-x86-64-win32). Wine 8 cannot
+# remove folders as Go does: there, scripts that do fail.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 wine=$(command -v wine64 || command -v /usr/lib/wine/wine64 || command -v wine) || { echo "test-windows: wine is not here"; exit 1; }
