@@ -65,8 +65,8 @@ test-noasm: ## the packages' tests on the portable kernels, as machines without 
 # An arm64 processor, emulated: with all extensions, and an old one with none.
 ARM64   := qemu-aarch64-static -cpu
 
-test-arm64: ## arm64's kernels and what stands on them, emulated; needs qemu-user-static
-	GOARCH=arm64 $(GO) test -exec "$(ARM64) max" ./kernel ./nn
+test-arm64: ## arm64's kernels, emulated; needs qemu-user-static
+	GOARCH=arm64 $(GO) test -exec "$(ARM64) max" ./kernel
 	GOARCH=arm64 $(GO) test -exec "$(ARM64) cortex-a72" -run 'TestGemmEpilogues|TestGemmInt8|TestKernels' ./kernel
 
 vet-platforms: ## every package and its tests compile for each system and processor
