@@ -69,7 +69,8 @@ OUT.fuse, then writes what one machine would have.`,
   mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2
   mlpfusion fuse MOE small --method shared --ratio 0.5
   mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2
-  mlpfusion fuse MOE small --method calibrated --task lm --data texts --shard 1/4
+  mlpfusion fuse MOE small --method calibrated --apart --task sst2 --data glue/SST-2 --shard 1/2
+  mlpfusion fuse MOE small --method calibrated --apart --task sst2 --data glue/SST-2 --shard 2/2
   mlpfusion fuse MOE small --merge`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if merge && len(args) > 2 {

@@ -73,6 +73,11 @@ tokens go where they went.`,
 	f.IntVar(&rows, "rows", 1200, "training texts to look at, 0 for all")
 	f.StringVar(&beside, "beside", "", "the model that was compressed, for its routers")
 	f.StringVar(&page, "html", "", "also write a page with the tables and cluster-size plots to this file")
+	arrange(c,
+		section{"Routers", "task data rows beside"},
+		section{"The page", "html"},
+		columnSection,
+		section{"Help", "help"})
 	return c
 }
 
