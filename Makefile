@@ -80,7 +80,7 @@ test-race: ## the race detector on the pool and on what runs on it
 	$(GO) test -race ./nn
 
 test-peers: $(PEER) $(PYTEST) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers, PEFT and scikit-learn
-	PYTHONPATH=$(PYTEST) bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER)
+	PYTHONPATH=$(PYTEST) bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER) $(SENTENCES)
 
 test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes, types, lint
 	$(PYTEST)/bin/ruff check python
@@ -147,6 +147,9 @@ $(SBOM):
 $(PEER): | $(REQS)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(REQS) || { rm -rf $(VENV); exit 1; }
+
+$(SENTENCES): bench/peers/sentences.txt | $(PEER)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< || { rm -rf $@; exit 1; }
 
 $(PYTEST): python/requirements.txt | $(PEER)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< || { rm -rf $@; exit 1; }

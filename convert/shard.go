@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/internal/disk"
 )
 
 // shard says, in the folder of finished blocks, which of them one of several processes
@@ -116,7 +117,7 @@ func Merge(ctx context.Context, src *checkpoint.Dir, out string, folders []strin
 	if err := o.Commit(); err != nil {
 		return nil, err
 	}
-	return f.result(out), os.RemoveAll(f.work)
+	return f.result(out), disk.RemoveAll(f.work)
 }
 
 // readShards reads what the shards in some folders say of themselves, one of them for
@@ -133,7 +134,7 @@ func readShards(folders []string) (first *shard, found map[int]bool, err error) 
 			return nil, nil, fmt.Errorf("%s: expected a folder in which a shard has left its blocks (fuse --shard), found none", folder)
 		}
 		for _, path := range files {
-			raw, err := os.ReadFile(path)
+			raw, err := disk.ReadFile(path)
 			if err != nil {
 				return nil, nil, err
 			}

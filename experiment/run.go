@@ -67,6 +67,8 @@ func (r *Runner) Run(ctx context.Context) ([]*Cell, error) {
 	for _, k := range keys {
 		if done[k] == nil {
 			todo = append(todo, k)
+		} else if err := disk.RemoveAll(r.runDir(k)); err != nil { // of one that was killed when it was done
+			return nil, err
 		}
 	}
 	for i, k := range todo {

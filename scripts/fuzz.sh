@@ -15,7 +15,7 @@ while IFS=: read -r file _ declaration; do
 	if [ $# -gt 0 ] && [[ " $* " != *" $package "* ]]; then continue; fi
 	echo "fuzz $package $name for $duration"
 	for try in 1 2 3; do
-		"$go" test "$package" -run '^$' -fuzz "^$name\$" -fuzztime "$duration" -parallel 2 >"$log" 2>&1 && break
+		"$go" test "$package" -run '^$' -fuzz "^$name\$" -fuzztime "$duration" -fuzzminimizetime 5s -parallel 2 >"$log" 2>&1 && break
 		# Up to Go 1.26 the fuzzer may take its own end for a failure (golang/go#75804):
 		# no failing input then, and the target has to pass another time.
 		if [ $try = 3 ] || grep -qE 'Failing input|seed corpus|panic' "$log" || ! grep -qx ' *context deadline exceeded' "$log"; then

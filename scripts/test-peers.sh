@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Compares with PyTorch, transformers and scikit-learn, live:
-#     bash scripts/test-peers.sh PYTHON MINILM SCORER
+#     bash scripts/test-peers.sh PYTHON MINILM SCORER SENTENCES
 # PYTHON has the packages of bench/peers/requirements.txt and, in PYTHONPATH, PEFT; MINILM is the folder of
-# all-MiniLM-L6-v2; SCORER is a Python with those of bench/peers/metrics.txt. Ends with 1 at the first thing that differs.
+# all-MiniLM-L6-v2; SCORER is a Python with those of bench/peers/metrics.txt;
+# SENTENCES is a folder with those of bench/peers/sentences.txt. Ends with 1 at the first thing that differs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:?expected the Python of the peers}
 minilm=$(realpath "${2:?expected the folder of all-MiniLM-L6-v2}")
 scorer=${3:?expected the Python of the scorers of text}
+sentences=${4:?expected the folder of sentence-transformers}
 go=${GO:-go}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -71,6 +73,17 @@ adapter "$work/fused"
 mlpfusion export "$work/fused" "$work/plain" --pad --adapter "$work/adapter" >"$work/log"
 "$python" scripts/peers/lora.py "$work/plain" "$work/plain-adapter" "$work/adapted.json" "$work/sentences"
 rm -rf "$work/adapter" "$work/fused" "$work/plain" "$work/plain-adapter"
+
+echo "   a sentence-transformers model, compressed, trained and exported, in SentenceTransformer"
+sentences() { PYTHONPATH=$sentences "$python" scripts/peers/sentences.py "$@" 2>"$work/log" || { cat "$work/log"; exit 1; }; }
+sentences make "$minilm" "$work/st"
+mlpfusion fuse "$work/st" "$work/st-fused" --layers all --width 384 --clustering ward >"$work/log"
+mlpfusion train "$work/st-fused" "$work/st-tuned" --task text --data "$work/data" --epochs 1 >"$work/log"
+mlpfusion export "$work/st-fused" "$work/st-plain" >"$work/log"
+mlpfusion export "$work/st-fused" "$work/st-code" --remote-code >"$work/log"
+mlpfusion export "$work/st-tuned" "$work/st-trained" >"$work/log"
+sentences check "$work/st" "$work/st-plain" "$work/st-code" "$work/st-trained"
+rm -rf "$work"/st "$work"/st-*
 
 echo "4. T5 and Switch Transformers of published shapes: routers' choices, hidden states, loss"
 for shape in t5-small t5-base t5-v1_1-small switch-base-8; do

@@ -10,7 +10,11 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	_ "golang.org/x/crypto/x509roots/fallback" // for images that hold nothing but this file
@@ -50,12 +54,36 @@ func run() int {
 	if disk.Full(err) {
 		goesOn = a.goesOn()
 	}
-	fmt.Fprintf(os.Stderr, "mlpfusion: %v%s\n", err, goesOn)
+	fmt.Fprintf(os.Stderr, "mlpfusion: %s%s\n", sentence(err.Error()), goesOn)
 	if errors.As(err, &usageError{}) || !a.started {
 		fmt.Fprintf(os.Stderr, "Run '%s --help' for usage.\n", command.CommandPath())
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// sentence is an error's text on one line. What names of files and keys may hold and a
+// terminal would obey is written as Go writes it, and what is too long is cut.
+func sentence(text string) string {
+	const most = 8 << 10 // twice the longest path
+	if len(text) > most {
+		text = text[:most/2] + " … " + text[len(text)-most/2:]
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		switch {
+		case r == '\n': // of errors that were joined
+			b.WriteString("; ")
+		case r == utf8.RuneError && n == 1, unicode.IsControl(r):
+			quoted := strconv.Quote(text[:n])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		default:
+			b.WriteString(text[:n])
+		}
+		text = text[n:]
+	}
+	return b.String()
 }
 
 // usageError is a mistake in the command line.

@@ -79,6 +79,9 @@ func Temporary(pattern string) (*File, error) {
 	if _, err := fault(OpCreate, filepath.Join(os.TempDir(), pattern), 0); err != nil {
 		return nil, err
 	}
+	if f, err := nameless(os.TempDir()); err == nil {
+		return &File{f, -1}, nil
+	}
 	f, err := os.CreateTemp("", pattern)
 	if err != nil {
 		return nil, err
