@@ -70,11 +70,11 @@ func parseBPE(f *modelFile) (model, map[string]int32, error) {
 	}
 	for key, v := range map[string]*string{"continuing_subword_prefix": f.Prefix, "end_of_word_suffix": f.Suffix} {
 		if v != nil && *v != "" {
-			return nil, nil, fmt.Errorf("model.%s: expected none (not implemented for BPE), found %q", key, *v)
+			return nil, nil, fmt.Errorf("model.%s: expected none with BPE, found %q", key, *v)
 		}
 	}
 	if f.Dropout != nil && *f.Dropout != 0 {
-		return nil, nil, fmt.Errorf("model.dropout: expected none (not implemented), found %v", *f.Dropout)
+		return nil, nil, fmt.Errorf("model.dropout: expected none, as leaving merges out at random gives a text other ids each time, found %v", *f.Dropout)
 	}
 	merges, err := parseMerges(f.Merges)
 	if err != nil {
