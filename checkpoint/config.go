@@ -188,7 +188,11 @@ type Fusion struct {
 	// Layers holds the compressed blocks by the name that the family gives them.
 	Layers map[string]Layer `json:"layers"`
 	Source Source           `json:"source,omitzero"`
-	Seed   uint64           `json:"seed"`
+	// Experts is the number of experts that each mixture had where some were dropped, and
+	// Kept the old numbers, by mixture, of those that stayed; their new numbers are 0, 1, ….
+	Experts int              `json:"experts,omitempty"`
+	Kept    map[string][]int `json:"kept,omitempty"`
+	Seed    uint64           `json:"seed"`
 }
 
 // Layer is one compressed block.

@@ -75,9 +75,9 @@ func TestStackInPart(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		one := []replacement{{b, b.Form, func() (map[string][]float32, error) { return values, nil }}}
-		f := &fuser{}
-		if err := rewrite(context.Background(), src, dir, one, f.storage); err != nil {
+		one := []replacement{{block: b, form: b.Form, values: func() (map[string][]float32, error) { return values, nil }}}
+		r := &rewriting{src: src, blocks: one, store: (&fuser{}).storage}
+		if err := r.write(context.Background(), dir); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, "config.json"), src.Dir.Config.Bytes(), 0o644); err != nil {
@@ -98,7 +98,7 @@ func TestExpertMethods(t *testing.T) {
 			opt := FuseOptions{Plan: Plan{Ratio: 0.5}, Method: method}
 			m, _ := fusion.Lookup(method)
 			if m.Merges {
-				opt.Ratio, opt.Fusion.Experts = 0, 3
+				opt.Ratio, opt.Fusion.Experts = 0, 4
 			}
 			if m.UsesTexts(opt.Fusion) {
 				cal, err := NewCalibrator(context.Background(), newPool(t), openDir(t, from), &Texts{Name: "sample", Batches: []model.Input{*sample, *sample}})

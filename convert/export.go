@@ -247,15 +247,16 @@ func (e *exporter) warn(note func(format string, args ...any)) {
 func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 	var blocks []replacement
 	for _, b := range e.blocks {
-		blocks = append(blocks, replacement{b, model.BlockConfig{Width: e.width(b)}, func() (map[string][]float32, error) { return e.plain(b) }})
+		blocks = append(blocks, replacement{block: b, form: model.BlockConfig{Width: e.width(b)}, values: func() (map[string][]float32, error) { return e.plain(b) }})
 	}
-	return rewrite(ctx, e.src, o.Dir, blocks, func(_ *model.Tensor, was checkpoint.DType) checkpoint.DType {
+	r := rewriting{src: e.src, blocks: blocks, store: func(_ *model.Tensor, was checkpoint.DType) checkpoint.DType {
 		if was == checkpoint.I8 {
 			return checkpoint.F32
 		}
 		e.narrow = e.narrow || was != checkpoint.F32
 		return was
-	})
+	}}
+	return r.write(ctx, o.Dir)
 }
 
 // plain returns a block's tensors with P folded in, factors multiplied out and

@@ -17,7 +17,8 @@ import (
 // blocks of an interrupted run.
 const WorkSuffix = ".fuse"
 
-// compressed is a block, and what config.json says of it.
+// compressed is a block, and what config.json says of it; without a width of an expert
+// that was dropped.
 type compressed struct {
 	info  checkpoint.Layer
 	block *fusion.Block
@@ -63,7 +64,10 @@ func (f *fuser) path(place int) string {
 
 // save keeps a finished block for a resumed run: what is its own.
 func (f *fuser) save(place int, done compressed) error {
-	block := *done.block
+	var block fusion.Block
+	if done.block != nil {
+		block = *done.block
+	}
 	if done.info.Weights != "" {
 		block.Gate, block.Up, block.Down = nil, nil, nil
 	}

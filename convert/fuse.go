@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +165,7 @@ func (f *fuser) result(out string) *Fused {
 		r.Bytes = weightBytes(out)
 	}
 	for _, b := range f.blocks {
-		if _, ok := f.layers[b.Name]; ok {
+		if l, ok := f.layers[b.Name]; ok && l.Width > 0 {
 			r.Blocks = append(r.Blocks, b.Name)
 		}
 	}
@@ -217,7 +218,7 @@ func (f *fuser) prepare() (err error) {
 	if len(f.chosen) == 0 {
 		return fmt.Errorf("%s: method %s: expected mixtures of experts in the chosen layers, found none", f.src.Path, f.opt.Method)
 	}
-	if err := f.checkShard(); err != nil {
+	if err := cmp.Or(f.checkShard(), f.checkDrop()); err != nil {
 		return err
 	}
 	began := f.work

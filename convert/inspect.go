@@ -147,6 +147,15 @@ func Inspect(dir *checkpoint.Dir) (*Contents, error) {
 			bc.FLOPs = bc.FLOPs / b.Width * len(bc.Sizes)
 		}
 		change += bc.OriginalParam - bc.Parameters
+		if fused != nil && fused.Experts > 0 && b.Experts > 0 && b.Expert == 0 { // others were dropped, with the router's rows
+			row := b.Hidden
+			for _, name := range []string{b.RouterBias, b.Correction} {
+				if name != "" {
+					row++
+				}
+			}
+			change += (fused.Experts - b.Experts) * (bc.OriginalParam + row)
+		}
 		flops += b.Share() * float64(bc.FLOPs)
 		original += b.Share() * float64(bc.OriginalFLOPs)
 		c.Blocks = append(c.Blocks, bc)

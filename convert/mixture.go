@@ -70,8 +70,8 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	}
 	opt := f.opt.Fusion
 	opt.Width, opt.Pool = f.widths[group[0]], pool
-	if f.method.Merges && opt.Experts == 0 {
-		opt.Experts = max(1, len(group)/4)
+	if f.method.Merges {
+		opt.Experts = f.keptExperts(len(group))
 	}
 	if f.opt.Calibration != nil {
 		if opt.Inputs, err = f.opt.Calibration.Mixture(group[0]); err != nil {
@@ -82,11 +82,14 @@ func (f *fuser) makeMixture(ctx context.Context, pool *kernel.Pool, group []int)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", f.src.Path, first.Router, err)
 	}
-	all := make([]compressed, len(group))
-	owner := map[int]string{} // of each set of weights, its first expert
+	all := make([]compressed, len(group)) // of one that is dropped, nothing
+	owner := map[int]string{}             // of each set of weights, its first expert
 	for e, place := range group {
 		b := f.blocks[place]
 		block := fused.Expert(e)
+		if block == nil {
+			continue
+		}
 		info := f.info(b, block)
 		if name, ok := owner[fused.Of[e]]; ok {
 			// What is said of the clustering is said once.

@@ -31,10 +31,11 @@ func WithCode(ctx context.Context, src *checkpoint.Dir, out string, overwrite bo
 	var blocks []replacement
 	for _, b := range m.Blocks {
 		if b.Form.Weights == "" && slices.ContainsFunc(b.Tensors(), func(t model.Tensor) bool { return m.Find(t.Name).DType == checkpoint.I8 }) {
-			blocks = append(blocks, replacement{b, b.Form, func() (map[string][]float32, error) { return m.Read(b) }})
+			blocks = append(blocks, replacement{block: b, form: b.Form, values: func() (map[string][]float32, error) { return m.Read(b) }})
 		}
 	}
-	if err := rewrite(ctx, m, o.Dir, blocks, func(*model.Tensor, checkpoint.DType) checkpoint.DType { return checkpoint.F32 }); err != nil {
+	r := rewriting{src: m, blocks: blocks, store: func(*model.Tensor, checkpoint.DType) checkpoint.DType { return checkpoint.F32 }}
+	if err := r.write(ctx, o.Dir); err != nil {
 		return nil, err
 	}
 	cfg := src.Config.Clone()

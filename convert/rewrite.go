@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -16,32 +17,51 @@ const maxShard = 5 << 30
 // replacement is what a block becomes.
 type replacement struct {
 	block *model.Block
+	as    *model.Block // where it lies in the new checkpoint, if under another number; else nil
 	form  model.BlockConfig
 	// values reads or makes what the block's tensors hold, by role; it is called
 	// when they are written.
 	values func() (map[string][]float32, error)
 }
 
-// rewrite writes the weights of src to the directory dir with some blocks in other
-// forms, each where its first tensor stood or, if it had none, behind all others; all
-// else is copied byte for byte. Tensors of a block are kept in the type that store
-// gives for a tensor of it and the type of the matrices they replace. Experts that lie in
-// one stack are written together, those that are not replaced among them.
-func rewrite(ctx context.Context, src *model.Source, dir string, blocks []replacement, store func(t *model.Tensor, was checkpoint.DType) checkpoint.DType) error {
-	r := &rewriting{src: src, store: store, was: map[*model.Block]checkpoint.DType{}}
-	blocks = r.withStacks(blocks)
+// to is where the block lies in the new checkpoint.
+func (b *replacement) to() *model.Block { return cmp.Or(b.as, b.block) }
+
+// rewriting is a checkpoint that is written again with some blocks in other forms, each
+// where its first tensor stood or, if it had none, behind all others; all else is copied
+// byte for byte. Experts that lie in one stack are written together, those that are not
+// replaced among them.
+type rewriting struct {
+	src    *model.Source
+	blocks []replacement
+	// store gives the type of a block's tensor in place of that of the matrices it replaces.
+	store func(t *model.Tensor, was checkpoint.DType) checkpoint.DType
+	drop  []*model.Block   // that are no longer there
+	rows  map[string][]int // of tensors of which only some rows stay, by their names in the file
+
+	was map[*model.Block]checkpoint.DType // of the matrices that a block replaces
+}
+
+// write writes the weights to the directory dir.
+func (r *rewriting) write(ctx context.Context, dir string) error {
+	r.was = map[*model.Block]checkpoint.DType{}
+	blocks := r.withStacks(r.blocks)
 	groups := stacks(blocks)
-	replaced := map[string][]replacement{} // by names of the source's tensors
 	for i := range blocks {
-		b := blocks[i].block
-		own := b
-		if o := model.Owner(src.Blocks, b); o != nil {
+		own := blocks[i].block
+		if o := model.Owner(r.src.Blocks, own); o != nil {
 			own = o
 		}
 		for _, t := range own.Tensors() {
 			if t.Role == "up" || t.Role == "up.u" {
-				r.was[b] = src.Find(t.Name).DType
+				r.was[blocks[i].to()] = r.src.Find(t.Name).DType
 			}
+		}
+	}
+	replaced := map[string][]replacement{} // by names of the source's tensors; nil: dropped
+	for _, b := range r.drop {
+		for _, name := range r.names(b) {
+			replaced[name] = nil
 		}
 	}
 	for _, group := range groups {
@@ -51,7 +71,7 @@ func rewrite(ctx context.Context, src *model.Source, dir string, blocks []replac
 			}
 		}
 	}
-	weights := src.Dir.Weights
+	weights := r.src.Dir.Weights
 	var specs []checkpoint.Spec
 	placed := map[*model.Block]bool{}
 	place := func(group []replacement) {
@@ -61,11 +81,15 @@ func rewrite(ctx context.Context, src *model.Source, dir string, blocks []replac
 		}
 	}
 	for _, name := range weights.Names() {
-		if b := replaced[name]; b != nil {
-			place(b)
-		} else {
+		if group, ok := replaced[name]; !ok {
 			t, _ := weights.Tensor(name)
-			specs = append(specs, t.Spec())
+			s := t.Spec()
+			if rows, ok := r.rows[name]; ok {
+				s.Shape = append([]int{len(rows)}, s.Shape[1:]...)
+			}
+			specs = append(specs, s)
+		} else if group != nil {
+			place(group)
 		}
 	}
 	for _, group := range groups {
@@ -77,7 +101,7 @@ func rewrite(ctx context.Context, src *model.Source, dir string, blocks []replac
 	}
 	defer w.Abort()
 	for _, group := range groups {
-		if err := errors.Join(ctx.Err(), r.write(w, group)); err != nil {
+		if err := errors.Join(ctx.Err(), r.writeGroup(w, group)); err != nil {
 			return err
 		}
 	}
@@ -85,21 +109,33 @@ func rewrite(ctx context.Context, src *model.Source, dir string, blocks []replac
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if replaced[name] != nil {
+		if _, ok := replaced[name]; ok {
 			continue
 		}
 		t, _ := weights.Tensor(name)
-		if err := w.Copy(name, t); err != nil {
+		if err := r.copy(w, t); err != nil {
 			return err
 		}
 	}
 	return w.Commit()
 }
 
-type rewriting struct {
-	src   *model.Source
-	store func(t *model.Tensor, was checkpoint.DType) checkpoint.DType
-	was   map[*model.Block]checkpoint.DType // of its matrices
+// copy writes a tensor, or its rows that stay, as it is.
+func (r *rewriting) copy(w *checkpoint.Writer, t *checkpoint.Tensor) error {
+	rows, ok := r.rows[t.Name]
+	if !ok {
+		return w.Copy(t.Name, t)
+	}
+	var raw []byte
+	for _, i := range rows {
+		row := t.Rows(i, i+1)
+		part := make([]byte, row.Elements()*t.DType.Size())
+		if err := row.Read(part); err != nil {
+			return err
+		}
+		raw = append(raw, part...)
+	}
+	return w.WriteBytes(t.Name, raw)
 }
 
 // names are those of the source's tensors that hold a block.
@@ -122,10 +158,11 @@ func (r *rewriting) withStacks(blocks []replacement) []replacement {
 	}
 	var all []replacement
 	for _, b := range r.src.Blocks {
-		if given[b] != nil {
+		switch {
+		case given[b] != nil:
 			all = append(all, *given[b])
-		} else if slices.ContainsFunc(r.names(b), func(name string) bool { return in[name] }) {
-			all = append(all, replacement{b, b.Form, func() (map[string][]float32, error) { return r.src.Read(b) }})
+		case !slices.Contains(r.drop, b) && slices.ContainsFunc(r.names(b), func(name string) bool { return in[name] }):
+			all = append(all, replacement{block: b, form: b.Form, values: func() (map[string][]float32, error) { return r.src.Read(b) }})
 		}
 	}
 	return all
@@ -150,7 +187,7 @@ func stacks(blocks []replacement) (groups [][]replacement) {
 func (r *rewriting) each(group []replacement, f func(name string, file model.FileTensor, stated []model.Tensor, d checkpoint.DType) error) error {
 	var stated []model.Tensor
 	for _, b := range group {
-		stated = append(stated, b.block.In(b.form)...)
+		stated = append(stated, b.to().In(b.form)...)
 	}
 	for _, file := range model.FileTensors(stated) {
 		first := &stated[file.Parts[0]]
@@ -173,11 +210,11 @@ func (r *rewriting) specs(group []replacement) (specs []checkpoint.Spec) {
 	return specs
 }
 
-func (r *rewriting) write(w *checkpoint.Writer, group []replacement) error {
+func (r *rewriting) writeGroup(w *checkpoint.Writer, group []replacement) error {
 	all := map[*model.Block]map[string][]float32{}
 	for _, b := range group {
 		var err error
-		if all[b.block], err = b.values(); err != nil {
+		if all[b.to()], err = b.values(); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"mlpfusion/checkpoint"
+	"mlpfusion/fusion"
 	"mlpfusion/internal/disk"
 )
 
@@ -180,6 +181,9 @@ func (s *shard) foreign(o *shard) string {
 // adopt takes over the run that the shards are parts of.
 func (f *fuser) adopt(s *shard) (err error) {
 	f.opt.Method, f.opt.Fusion.Seed, f.opt.Store, f.opt.Name = s.Method, s.Seed, s.Store, s.Name
+	if f.method, err = fusion.Lookup(s.Method); err != nil {
+		return err
+	}
 	if err := f.open(); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ func TestShards(t *testing.T) {
 		{"calibrated apart", "llama", FuseOptions{Plan: Plan{Width: 16}, Method: "calibrated", Apart: true}},
 		{"calibrated experts", "mixtral", FuseOptions{Plan: Plan{Ratio: 0.5}, Method: "calibrated"}},
 		{"merged experts", "mixtral", FuseOptions{Method: "mc-smoe", Fusion: fusion.Options{Experts: 2}}},
+		{"dropped experts", "mixtral", FuseOptions{Method: "dern", Fusion: fusion.Options{Experts: 2}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, from := t.TempDir(), filepath.Join(testdata, c.from)

@@ -54,6 +54,20 @@ func writeT5(t *testing.T, dir, prefix, config string) {
 	}
 }
 
+// read returns a tensor's values.
+func read(t testing.TB, d *checkpoint.Dir, name string) []float32 {
+	t.Helper()
+	x, ok := d.Weights.Tensor(name)
+	if !ok {
+		t.Fatalf("%s has no %s, only %v", d.Path, name, d.Weights.Names())
+	}
+	v := make([]float32, x.Elements())
+	if err := x.ReadFloat32(v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 const t5Config = `{"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": 2, "d_ff": 4, "num_layers": 2, "feed_forward_proj": "relu", "tie_word_embeddings": true}`
 
 func TestUpcycle(t *testing.T) {
@@ -68,18 +82,7 @@ func TestUpcycle(t *testing.T) {
 		t.Errorf("sparse layers %v, want %v", r.Layers, want)
 	}
 	made := openDir(t, out)
-	values := func(d *checkpoint.Dir, name string) []float32 {
-		t.Helper()
-		x, ok := d.Weights.Tensor(name)
-		if !ok {
-			t.Fatalf("%s has no %s, only %v", d.Path, name, d.Weights.Names())
-		}
-		v := make([]float32, x.Elements())
-		if err := x.ReadFloat32(v); err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
+	values := func(d *checkpoint.Dir, name string) []float32 { return read(t, d, name) }
 	check := func(name, from string, scale float32) {
 		t.Helper()
 		want := values(src, from)
@@ -278,23 +281,16 @@ func TestUpcycleDecoder(t *testing.T) {
 			t.Errorf("%s: logits differ by %g", c.name, difference)
 		}
 		made, dense := openDir(t, out), openDir(t, from)
-		read := func(d *checkpoint.Dir, name string) ([]float32, int) {
-			x, ok := d.Weights.Tensor(name)
-			if !ok {
-				t.Fatalf("no %s, only %v", name, d.Weights.Names())
-			}
-			v := make([]float32, x.Elements())
-			if err := x.ReadFloat32(v); err != nil {
-				t.Fatal(err)
-			}
-			return v, x.Shape[1]
+		columns := func(d *checkpoint.Dir, name string) ([]float32, int) {
+			x, _ := d.Weights.Tensor(name)
+			return read(t, d, name), x.Shape[1]
 		}
 		var drawn [2][]int
 		for e := range drawn {
-			a, cols := read(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w1.weight")
-			b, _ := read(dense, "model.layers.1.mlp.gate_proj.weight")
-			down, units := read(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w2.weight")
-			was, _ := read(dense, "model.layers.1.mlp.down_proj.weight")
+			a, cols := columns(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w1.weight")
+			b, _ := columns(dense, "model.layers.1.mlp.gate_proj.weight")
+			down, units := columns(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w2.weight")
+			was, _ := columns(dense, "model.layers.1.mlp.down_proj.weight")
 			for k := range units {
 				changed := !slices.Equal(a[k*cols:(k+1)*cols], b[k*cols:(k+1)*cols])
 				if changed != (down[k] != was[k]) {

@@ -12,14 +12,23 @@ import (
 // write puts the new checkpoint together: the compressed blocks in the storage
 // type of what they replace, all else byte for byte.
 func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
-	var blocks []replacement
+	cfg := f.src.Config.Clone()
+	left, err := f.dropExperts(cfg)
+	if err != nil {
+		return err
+	}
+	r := &rewriting{src: f.model, store: f.storage, rows: left.rows}
 	for _, i := range f.chosen {
 		b := f.blocks[i]
+		if f.layers[b.Name].Width == 0 {
+			r.drop = append(r.drop, b)
+			continue
+		}
 		form, err := f.form(i)
 		if err != nil {
 			return err
 		}
-		blocks = append(blocks, replacement{b, form, func() (map[string][]float32, error) {
+		r.blocks = append(r.blocks, replacement{b, left.blocks[b], form, func() (map[string][]float32, error) {
 			block, _, err := f.loadOwn(i)
 			values := map[string][]float32{}
 			if err == nil {
@@ -30,13 +39,13 @@ func (f *fuser) write(ctx context.Context, o *checkpoint.Output) error {
 			return values, err
 		}})
 	}
-	if err := rewrite(ctx, f.model, o.Dir, blocks, f.storage); err != nil {
+	if err := r.write(ctx, o.Dir); err != nil {
 		return err
 	}
-	cfg := f.src.Config.Clone()
+	f.layers = left.renamed(f.layers)
 	if err := cfg.SetFusion(checkpoint.Fusion{
 		Method: f.opt.Method, Scale: checkpoint.ScaleKeep, Layers: f.layers, Seed: f.opt.Fusion.Seed,
-		Source: checkpoint.Source{Name: f.opt.Name, SHA256: f.sums},
+		Source: checkpoint.Source{Name: f.opt.Name, SHA256: f.sums}, Kept: left.kept, Experts: left.experts,
 	}); err != nil {
 		return err
 	}

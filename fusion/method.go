@@ -26,6 +26,7 @@ type Method struct {
 	Units    bool // what it leaves are units of a dense block
 	Mixtures bool // it compresses all experts of a mixture together, see CompressMixture
 	Merges   bool // and leaves fewer of them
+	Drops    bool // of which the router keeps the rows of those alone, see FusedMixture.Of
 	// Blind is the method for a block that no text comes to, as an expert may be;
 	// "" is this one.
 	Blind string

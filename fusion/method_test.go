@@ -62,7 +62,7 @@ func TestCheck(t *testing.T) {
 		{"calibrated", Options{Ridge: 1, Balance: true}, ""},
 		{"prune", Options{Refit: true, Ridge: 1, Fit: 1}, ""},
 		{"wanda", Options{Fit: 1}, ""},
-		{"prune", Options{Clustering: "ward"}, "clustering: expected with a method that clusters: fusion, calibrated, cluster, shared, mc-smoe, hc-smoe only"},
+		{"prune", Options{Clustering: "ward"}, "clustering: expected with a method that clusters: fusion, calibrated, cluster, shared, mc-smoe, hc-smoe, reap, dern only"},
 		{"fusion", Options{Restarts: 2}, "restarts: expected with the clustering kmeans only"},
 		{"cluster", Options{Clustering: "ward", Effort: 2}, "effort: expected with the clustering best only"},
 		{"flap", Options{Weighted: true}, "weighted: expected with a method that clusters units: fusion, calibrated, cluster, shared only"},
@@ -70,7 +70,7 @@ func TestCheck(t *testing.T) {
 		{"fusion", Options{Ridge: 1}, "ridge: expected with refit or a method that refits: calibrated only"},
 		{"svd", Options{Fit: 1}, "fit: expected with a method that leaves units: none, fusion, calibrated, cluster, sketch, mmd, prune, wanda, flap only"},
 		{"cluster", Options{Balance: true}, "balance: expected with a method that keeps P: fusion, calibrated only"},
-		{"none", Options{Experts: 2}, "experts: expected with a method that merges experts: mc-smoe, hc-smoe only"},
+		{"none", Options{Experts: 2}, "experts: expected with a method that merges experts: mc-smoe, hc-smoe, reap, dern only"},
 		{"shared", Options{Refit: true}, "refit: expected with a method for single blocks: none, fusion, calibrated, cluster, sketch, svd, mmd, prune, magnitude, wanda, flap only"},
 	} {
 		method, err := Lookup(c.method)

@@ -20,17 +20,21 @@ type Mixture struct {
 	Router, RouterBias []float32
 }
 
-// FusedMixture is a compressed layer: fewer sets of weights than experts. The
-// router stays as it is, so every expert still computes, with the weights it is
-// given and P of its own where Scale has one.
+// FusedMixture is a compressed layer: fewer sets of weights than experts. The router
+// stays as it is, so every expert still computes, with the weights it is given and P of
+// its own where Scale has one; or, where experts are dropped, it loses their rows.
 type FusedMixture struct {
 	Blocks []*Block    // the sets of weights
-	Of     []int       // expert e computes with Blocks[Of[e]]
+	Of     []int       // expert e computes with Blocks[Of[e]]; −1: it is dropped
 	Scale  [][]float32 // P_e of expert e, 0 where it has no unit in a cluster; nil: P of its block
 }
 
-// Expert returns expert e as a block of its own. It shares memory with f.
+// Expert returns expert e as a block of its own, nil if it is dropped. It shares memory
+// with f.
 func (f *FusedMixture) Expert(e int) *Block {
+	if f.Of[e] < 0 {
+		return nil
+	}
 	b := *f.Blocks[f.Of[e]]
 	if f.Scale != nil {
 		b.Scale = f.Scale[e]

@@ -135,10 +135,10 @@ func TestCopiesMergeExactly(t *testing.T) {
 		m := drawMixture(t, rapid.IntRange(1, 6).Draw(t, "experts"))
 		first := m.Experts[0]
 		o := Options{Width: first.Width, Inputs: routedTo(m, 1, tokens(first.Hidden, 40, 3)), Experts: 1}
-		for _, name := range []string{"hc-smoe", "mc-smoe"} {
+		for _, name := range []string{"hc-smoe", "mc-smoe", "reap", "dern"} {
 			for e := range m.Experts[1:] {
 				m.Experts[1+e] = first
-				if name == "mc-smoe" {
+				if name != "hc-smoe" {
 					m.Experts[1+e] = first.gathered(rapid.Permutation(seq(first.Width)).Draw(t, "order"))
 				}
 			}

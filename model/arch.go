@@ -107,6 +107,7 @@ type Mixture struct {
 	// widthKey and sharedKey are the keys of config.json that hold Width and, as one of
 	// sharedTimes equal parts, Shared; "": the family's for an MLP.
 	widthKey, sharedKey string
+	expertsKey          string // the key of config.json that holds Experts
 	sharedTimes         int
 }
 

@@ -25,6 +25,9 @@ type Block struct {
 	// of its bias, "" if it has none. Experts is 0 for a dense MLP.
 	Experts, Expert, Mixture, TopK int
 	Router, RouterBias             string
+	// Correction is the name of what is added to the experts' scores for the choice, ""
+	// if there is none.
+	Correction string
 	// Shared tells that it is a mixture's expert that every token passes through.
 	Shared bool
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mlpfusion/checkpoint"
 	"mlpfusion/nn"
 )
 
@@ -21,7 +22,8 @@ type mixtureKeys struct {
 // as wide as the MLPs would be.
 func (a *Arch) setMixture(r *reader, k *mixtureKeys, key string, experts int) {
 	a.Mixture = Mixture{
-		Experts: r.within(key, experts, 1, mostExperts), Width: a.Intermediate,
+		expertsKey: key,
+		Experts:    r.within(key, experts, 1, mostExperts), Width: a.Intermediate,
 		Router: nn.Router{Normalize: k.Normalize}, BalanceLoss: k.BalanceLoss,
 	}
 	a.Mixture.TopK = r.within("num_experts_per_tok", k.TopK, 1, max(1, a.Mixture.Experts))
@@ -73,4 +75,15 @@ func (r *reader) knowAllOf(keys any, ignored ...string) {
 	if slices.Sort(unknown); len(unknown) > 0 {
 		r.fail("expected no keys about routers that this family does not have, found %s", strings.Join(unknown, ", "))
 	}
+}
+
+// SetExperts sets the number of experts in a config.json of the model's family.
+func (c *Config) SetExperts(cfg *checkpoint.Config, n int) error {
+	key := c.Mixture.expertsKey
+	for alias, name := range families[c.Type].aliases {
+		if name == key && cfg.Has(alias) {
+			key = alias // which transformers takes before the family's own
+		}
+	}
+	return cfg.Set(key, n)
 }

@@ -182,6 +182,9 @@ func (b *builder) stackMixture(layer int, at func(part string) string) *mixture 
 	}
 	if n.correction != "" {
 		m.bias = b.fixed(Tensor{Name: at(n.name) + "." + n.correction, Shape: []int{experts}})
+		for _, expert := range b.blocks[len(b.blocks)-experts:] {
+			expert.Correction = at(n.name) + "." + n.correction
+		}
 	}
 	if c := &b.cfg.Mixture; c.Shared > 0 {
 		name := at(n.name) + "." + n.shared

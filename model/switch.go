@@ -36,7 +36,8 @@ func switchArch(r *reader) *Arch {
 	a, s := t5Arch(r)
 	a.Act = r.act("dense_act_fn", k.DenseAct)
 	a.Mixture = Mixture{
-		Experts: r.within("num_experts", k.Experts, 1, mostExperts), Width: a.Intermediate,
+		expertsKey: "num_experts",
+		Experts:    r.within("num_experts", k.Experts, 1, mostExperts), Width: a.Intermediate,
 		Router:     nn.Router{TopK: 1, Capacity: r.size("expert_capacity", k.ExpertCapacity)},
 		RouterBias: k.RouterBias, Jitter: k.RouterJitter, ZLoss: k.RouterZLoss, BalanceLoss: k.RouterAuxLoss, BySequence: true,
 	}

@@ -52,10 +52,13 @@ Of mixtures of experts these methods compress each expert on its own. Others loo
 at all experts of a layer:
 
 ` + methodList(true) + `
-With shared one set of --width units serves all experts. Merging leaves --experts
-of them, by how the router uses them on the texts of --task and --data, and
-compresses those where --width or --ratio is given. The router stays as it is.
-A --budget gives the experts of a layer one width; --by-usage divides it among them by
+With shared one set of --width units serves all experts. Merging leaves --experts of
+them, by how the router uses them on the texts of --task and --data, and compresses those
+where --width or --ratio is given; the router stays as it is. reap and dern drop the
+others, and with them their rows of the router: there are fewer experts, which plain
+transformers loads.
+
+A --budget gives the experts of a layer one width. --by-usage divides it among experts by
 the tokens they get on these texts.
 
 The weights are read a layer at a time, so MODEL may be larger than the memory; the
@@ -293,6 +296,8 @@ func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model
 		left[b.WidthKey] = part
 	}
 	switch {
+	case method.Drops:
+		return fmt.Sprintf("plain transformers loads what %s leaves: config.json has the number of experts that stay", method.Name)
 	case method.Mixtures:
 		return fmt.Sprintf("plain transformers knows no experts of %s: exported, each has matrices of its own again", method.Name)
 	case !method.Units:

@@ -66,7 +66,11 @@ func showRouters(w io.Writer, uses []convert.RouterUse) {
 		line := row(u.Name, &u.Usage)
 		if u.Original != nil {
 			rows = append(rows, append(row(u.Name+", original", u.Original), ""))
-			line = append(line, fmt.Sprintf("%.1f %%", percent(u.Same, u.All())))
+			same := "–" // where experts were dropped, the others have new numbers
+			if len(u.Tokens) == len(u.Original.Tokens) {
+				same = fmt.Sprintf("%.1f %%", percent(u.Same, u.All()))
+			}
+			line = append(line, same)
 		}
 		rows = append(rows, line)
 	}
