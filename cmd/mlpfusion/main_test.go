@@ -453,19 +453,24 @@ func scriptConverses(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command(program, "chat", ts.MkAbs(args[0]), "--max-new-tokens", "90000", "--min-new-tokens", "90000")
 	in, err := cmd.StdinPipe()
 	ts.Check(err)
-	out, err := cmd.StdoutPipe()
+	out, err := os.Create(ts.MkAbs("answers"))
 	ts.Check(err)
+	defer out.Close()
+	cmd.Stdout = out
 	errs, err := cmd.StderrPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
 	late := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
 	defer late.Stop()
 	said := bufio.NewScanner(errs)
+	var before int64 // bytes of the answers before
 	for range 2 {
 		_, err := io.WriteString(in, "who?\n")
 		ts.Check(err)
-		if _, err := io.ReadFull(out, make([]byte, 20)); err != nil {
-			ts.Fatalf("expected an answer, found %v", err)
+		for start := time.Now(); size(ts, out) < before+20; time.Sleep(time.Millisecond) {
+			if time.Since(start) > 30*time.Second {
+				ts.Fatalf("expected an answer, found %d bytes", size(ts, out)-before)
+			}
 		}
 		ts.Check(cmd.Process.Signal(os.Interrupt))
 		_, err = io.WriteString(in, "/help\n")
@@ -473,11 +478,16 @@ func scriptConverses(ts *testscript.TestScript, neg bool, args []string) {
 		if !said.Scan() || !strings.Contains(said.Text(), "/system") {
 			ts.Fatalf("expected help once the answer was stopped, found %q", said.Text())
 		}
+		before = size(ts, out) // the answer was written before the help
 	}
 	ts.Check(in.Close())
-	_, err = io.Copy(io.Discard, out)
-	ts.Check(err)
 	ts.Check(cmd.Wait())
+}
+
+func size(ts *testscript.TestScript, f *os.File) int64 {
+	info, err := f.Stat()
+	ts.Check(err)
+	return info.Size()
 }
 
 func scriptAppears(ts *testscript.TestScript, neg bool, args []string) {
