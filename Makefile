@@ -17,6 +17,9 @@ SCORER  := $(SCORERS)/bin/python
 # What the tests of the Python package and of adapters need beside the peers.
 PYTEST  := $(CACHE)/pytest-$(shell cat $(REQS) python/requirements.txt 2>/dev/null | sha256sum | cut -c1-12)
 
+# sentence-transformers for the peers' Python.
+SENTENCES := $(CACHE)/sentences-$(shell cat $(REQS) bench/peers/sentences.txt 2>/dev/null | sha256sum | cut -c1-12)
+
 # llama.cpp for the peers' Python: packages, and the script that converts checkpoints.
 LLAMA   := $(CACHE)/llama-$(shell cat $(REQS) bench/peers/llama.txt 2>/dev/null | sha256sum | cut -c1-12)
 
@@ -79,7 +82,7 @@ test-race: ## the race detector on the pool and on what runs on it
 	$(GO) test -race -run 'Pool|GemmLarge|GemmGroup|GemmBlocks' ./kernel
 	$(GO) test -race ./nn
 
-test-peers: $(PEER) $(PYTEST) $(SCORER) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers, PEFT and scikit-learn
+test-peers: $(PEER) $(PYTEST) $(SCORER) $(SENTENCES) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers, PEFT and scikit-learn
 	PYTHONPATH=$(PYTEST) bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER) $(SENTENCES)
 
 test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes, types, lint
