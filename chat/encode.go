@@ -91,7 +91,7 @@ func (t *Template) encode(tok tokenize.Tokenizer, messages []Message, loss Loss,
 	}
 }
 
-// fitting counts the spans that end within so many tokens.
+// fitting counts the spans that end within this many tokens.
 func fitting(words []span, length int) (n int) {
 	for _, w := range words {
 		if w.to-1 <= length {

@@ -95,7 +95,7 @@ func quote(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `
 // escapes are those of Python's strings that stand for one character.
 var escapes = map[byte]string{'n': "\n", 't': "\t", 'r': "\r", '\\': `\`, '\'': "'", '"': `"`, 'a': "\a", 'b': "\b", 'f': "\f", 'v': "\v", '\n': ""}
 
-// hexEscapes are those of so many digits.
+// hexEscapes are those of this many digits.
 var hexEscapes = map[byte]int{'x': 2, 'u': 4, 'U': 8}
 
 // unescape is what a literal of Python's stands for. The library knows few escapes.

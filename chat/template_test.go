@@ -217,7 +217,7 @@ func TestCut(t *testing.T) {
 		return rows[0]
 	}
 	for _, loss := range []Loss{OnAssistant, OnLast, OnAll} {
-		ends := []Row{{}} // of the conversation after so many answers
+		ends := []Row{{}} // of the conversation after this many answers
 		for n := 3; n <= len(turns); n += 2 {
 			ends = append(ends, encode(turns[:n], loss, 1000))
 		}

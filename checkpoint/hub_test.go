@@ -380,7 +380,7 @@ func TestHubResume(t *testing.T) {
 	}
 }
 
-// cutWriter breaks the connection after so many bytes.
+// cutWriter breaks the connection after this many bytes.
 type cutWriter struct {
 	http.ResponseWriter
 	left int

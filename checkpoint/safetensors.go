@@ -380,7 +380,7 @@ func (r *Reader) openFile(path string) error {
 	return nil
 }
 
-// parseSafetensors reads and checks the header of a file of so many bytes: 8 bytes
+// parseSafetensors reads and checks the header of a file of this many bytes: 8 bytes
 // of header length, a JSON object of that length, then the tensors' bytes without
 // holes. The tensors come back in the order of their bytes.
 func parseSafetensors(file io.ReaderAt, size int64) ([]*Tensor, map[string]string, error) {
@@ -461,7 +461,7 @@ func parseMetadata(raw []byte) (map[string]string, error) {
 	return metadata, nil
 }
 
-// parseTensor checks one entry of the header of a file with so many bytes of data,
+// parseTensor checks one entry of the header of a file with this many bytes of data,
 // in which the tensor's begin is counted.
 func parseTensor(f field, data int) (*Tensor, error) {
 	if err := checkTensorName(f.key); err != nil {

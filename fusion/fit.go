@@ -91,7 +91,7 @@ type recording struct {
 	batch *recording // of spread
 }
 
-// spread returns every so-manieth token from the first one on. It is overwritten by the
+// spread returns every `every`-th token, from first on. It is overwritten by the
 // next call.
 func (r *recording) spread(first, every int) (x, y, weights []float32, n int) {
 	if r.batch == nil {

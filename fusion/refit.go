@@ -203,7 +203,7 @@ func weightOf(weights []float32, r int) float64 {
 	return float64(weights[r])
 }
 
-// massOf is the sum of so many tokens' weights.
+// massOf is the sum of this many tokens' weights.
 func massOf(weights []float32, tokens int) float64 {
 	if weights == nil {
 		return float64(tokens)

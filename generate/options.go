@@ -8,8 +8,8 @@ import (
 // Options say how a text is written. The zero value of a field is off or, where
 // it says so, a default.
 type Options struct {
-	MaxNewTokens int     // at most so many tokens, the stop token counted; no text gets longer than the model's positions
-	MinNewTokens int     // no stop token before so many
+	MaxNewTokens int     // at most this many tokens, the stop token counted; no text gets longer than the model's positions
+	MinNewTokens int     // no stop token before this many
 	Stop         []int32 // tokens that end a text
 
 	// Beams > 1 searches for the text of the highest probability, keeping so
@@ -33,7 +33,7 @@ type Options struct {
 	// Sample draws each token at random, from Seed and the prompt's number.
 	Sample      bool
 	Temperature float64 // divides the logits; 0: 1
-	TopK        int     // only the so many most probable tokens; 0: all
+	TopK        int     // only the K most probable tokens; 0: all
 	TopP        float64 // only the most probable tokens that together have this probability; 0: all
 	Seed        uint64
 

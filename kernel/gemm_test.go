@@ -21,7 +21,7 @@ func guarded(r *rand.Rand, rows, cols, gap int) (data []float32, check func() er
 	return guardedAt(r, 19, rows, cols, gap)
 }
 
-// guardedAt is guarded with so many floats before the matrix; a multiple of 16 places
+// guardedAt is guarded with this many floats before the matrix; a multiple of 16 places
 // it at the beginning of a line of the cache.
 func guardedAt(r *rand.Rand, before, rows, cols, gap int) (data []float32, check func() error) {
 	const after = 37
@@ -327,7 +327,7 @@ func TestGemmLarge(t *testing.T) {
 			switch i % 3 {
 			case 1: // several blocks of k
 				m, n, k = 1+r.IntN(60), 1+r.IntN(40), 800+r.IntN(400)
-			case 2: // so many rows that B is packed before
+			case 2: // this many rows that B is packed before
 				m, n, k = manyRows+r.IntN(40), 1+r.IntN(40), 1+r.IntN(50)
 			}
 			g := newGemmCase(r, prec, m, n, k, r.IntN(2) == 0, i%2 == 0, r.IntN(8))

@@ -40,7 +40,7 @@ func (t *Tensor) matrix() []int {
 	return t.Shape
 }
 
-// outputs says which outputs of its module a layer's matrix makes: so many from first on,
+// outputs says which outputs of its module a layer's matrix makes: n from first on,
 // of all.
 func (t *Tensor) outputs() (first, out, all int) {
 	out = t.matrix()[0]

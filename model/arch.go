@@ -44,7 +44,7 @@ type Arch struct {
 	LogitCap      float32 // bounds them, see nn.Tape.Softcap; 0: they have no bound
 
 	names names // of the tensors of a stack
-	// unusedLayers are so many more than Layers that a checkpoint may have, for other uses.
+	// unusedLayers is how many layers beyond Layers a checkpoint may hold, for other uses.
 	unusedLayers int
 	classifier   classifier // the head for labels
 	seq2seq      *seq2seq   // of an encoder–decoder; else nil

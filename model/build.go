@@ -34,7 +34,7 @@ type Place struct {
 	// Part is which of Parts equal parts of it, one below the other; 0 of 0 is
 	// the whole.
 	Part, Parts int
-	// Stack > 0 tells that the tensor has three dimensions: so many matrices, one
+	// Stack > 0 tells that the tensor has three dimensions: this many matrices, one
 	// below the other.
 	Stack int
 	// Transposed tells that it is stored as the transpose of how it is used.

@@ -40,7 +40,7 @@ var ropeKinds = map[string][]string{
 }
 
 // rope returns the rotation that config.json asks for, of heads of width dim, in a
-// model of so many positions. kind is that of the layer where rope_parameters differ
+// model of this many positions. kind is that of the layer where rope_parameters differ
 // by kinds of layers, else "". kinds are the rope_types that the family knows, none for
 // all. The frequencies are rounded to float32 where transformers rounds them.
 func (r *reader) rope(kind string, dim, positions int, theta float64, kinds ...string) *nn.Rope {

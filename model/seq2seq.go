@@ -13,7 +13,7 @@ type seq2seq struct {
 	mlp         string // the MLP's name within its sublayer
 	buckets     int    // of relative positions
 	maxDistance int    // from here on all distances share a bucket
-	sparse      [2]int // one in so many of the encoder's and decoder's layers has a mixture
+	sparse      [2]int // one in this many of the encoder's and decoder's layers has a mixture
 	// readsStart has the decoder of a model with a label head read its start
 	// token alone, not the text after it.
 	readsStart bool

@@ -328,7 +328,7 @@ func TestPast(t *testing.T) {
 				defer pool.Close()
 				tape := NewTape(pool)
 				cache := NewCache(2, a.KVHeads, a.Dim)
-				// attend gives sequence s its tokens from one on, so many.
+				// attend gives sequence s its tokens from one on, this many.
 				attend := func(s int32, from, n int) {
 					tape.Reset(0)
 					cache.Grow(s, n)

@@ -27,8 +27,8 @@ type cached struct {
 	coming int // tokens that are being added
 }
 
-// NewCache returns an empty cache for attention with so many heads of keys and
-// values, each of width dim, in each of so many layers.
+// NewCache returns an empty cache for attention with this many heads of keys and
+// values, each of width dim, in each of this many layers.
 func NewCache(layers, heads, dim int) *Cache {
 	return &Cache{layers: layers, heads: heads, dim: dim}
 }

@@ -18,7 +18,7 @@ type heads struct {
 	add        []bool
 }
 
-// Heads returns so many heads of width dim, side by side, made of columns of other
+// Heads returns this many heads of width dim, side by side, made of columns of other
 // tensors with as many rows: keys and values of DeepSeek's attention. What no part
 // fills is zero.
 func (t *Tape) Heads(count, dim int, parts ...Columns) *Tensor {

@@ -33,7 +33,7 @@ func (t *Tape) RMSNorm(x *Tensor, n *RMSNorm) *Tensor {
 	return y
 }
 
-// RMSNormHeads normalises, in place, so many heads of x, each as wide as the norm's
+// RMSNormHeads normalises, in place, this many heads of x, each as wide as the norm's
 // gain, which they share: Qwen's norms of queries and keys. OLMo 2's, of all queries
 // or keys at once, are one head. x is the part of a projection that holds them; it is
 // called before anything reads it.

@@ -57,7 +57,7 @@ type rotate struct {
 	table      []float32
 }
 
-// Rotate turns, in place, the first elements of so many heads of x, each dim columns
+// Rotate turns, in place, the first elements of this many heads of x, each dim columns
 // behind the one before, as many elements as the rope has frequencies for; the others
 // stay. Row i of x stands at positions[i], which must stay as it is until the backward
 // pass. x is the part of a projection that holds queries or keys, or both side by

@@ -68,7 +68,7 @@ func (s scale) ticks(n int) []float64 {
 // number prints a value shortly.
 func number(v float64) string { return rounded(v, 3) }
 
-// rounded prints a value to so many digits, at least 3.
+// rounded prints a value to this many digits, at least 3.
 func rounded(v float64, digits int) string {
 	a := math.Abs(v)
 	switch {

@@ -27,7 +27,7 @@ const sheetStyle = `text{font:11px system-ui,"Segoe UI",Roboto,"DejaVu Sans",san
 @media(prefers-color-scheme:dark){text{fill:#a3a7b1}.title{fill:#e9eaee}.page{fill:#1c1e24}.grid{stroke:#2f323a}.axis,.fit{stroke:#6d717c}
 .g0{color:#78a6ff}.g1{color:#f7b24a}.g2{color:#3fcf98}.g3{color:#ff7d78}.g4{color:#bd92ff}}`
 
-// WriteSheet draws panels, so many side by side, as one SVG file that needs no
+// WriteSheet draws panels, this many side by side, as one SVG file that needs no
 // page. All panels have the same groups, five at most.
 func WriteSheet(w io.Writer, title string, columns int, panels []Panel) error {
 	const gap, top, panelHeight = 24, 56, 236

@@ -37,7 +37,7 @@ type Config struct {
 
 // Goal says how far to go: Width or Size where given, else Within.
 type Goal struct {
-	Within float64 // the score lies at most so many points below the original's; of perplexity, so many percent above
+	Within float64 // the score lies at most this many points below the original's; of perplexity, this many percent above
 	Size   float64 // share of the original's parameters
 	Width  int     // hidden units of every block
 }

@@ -174,7 +174,7 @@ func encode(examples []Example, vocab int, progress func(done, total int), add f
 	return e, nil
 }
 
-// Readable reports a sequence that a model of so many rows cannot read: one of no
+// Readable reports a sequence that a model of this many rows cannot read: one of no
 // tokens, or with one beyond its rows.
 func Readable(ids []int32, vocab int) error {
 	if len(ids) == 0 {
@@ -270,7 +270,7 @@ func Shuffle(seed uint64, epoch, n int) []int32 {
 }
 
 // LengthSorted returns batches for evaluation: all rows from the longest to the
-// shortest, each batch of up to so many tokens, and at least one row.
+// shortest, each batch of up to this many tokens, and at least one row.
 func LengthSorted(e *Encoded, tokens int) [][]int32 {
 	order := longestFirst(e)
 	var batches [][]int32
@@ -286,7 +286,7 @@ func LengthSorted(e *Encoded, tokens int) [][]int32 {
 	return batches
 }
 
-// EqualParts returns all rows from the longest to the shortest in up to so many
+// EqualParts returns all rows from the longest to the shortest in up to this many
 // batches of as equal numbers of tokens as whole rows allow.
 func EqualParts(e *Encoded, parts int) [][]int32 {
 	order := longestFirst(e)

@@ -173,7 +173,7 @@ func (c *pageChecker) page(h *format.PageHeader, data []byte) error {
 	return nil
 }
 
-// checkRuns reads the hybrid of runs and packed numbers of so many bits, of which there
+// checkRuns reads the hybrid of runs and packed numbers of this many bits, of which there
 // may not be more than values.
 func checkRuns(data []byte, width, values int) error {
 	if width > 32 {

@@ -33,7 +33,7 @@ type Tokenizer interface {
 	PadID() int32
 }
 
-// Place is a place in a text: so many bytes, and so many tokens, are before it. Where an
+// Place is a place in a text: the number of bytes, and of tokens, before it. Where an
 // added token begins, what is before does not change how the rest is tokenized.
 type Place struct{ Bytes, Tokens int }
 

@@ -124,7 +124,7 @@ func (e *Evaluator) Likelihood(ctx context.Context, m *model.Model, data *task.E
 }
 
 // likelihoods gives the log-likelihood and the number of target tokens of each batch
-// of so many tokens.
+// of this many tokens.
 func (e *Evaluator) likelihoods(ctx context.Context, m *model.Model, data *task.Encoded, tokens int, progress func(done, total int), each func(sum float64, targets int)) error {
 	done := 0
 	for _, rows := range task.LengthSorted(data, tokens) {

@@ -20,7 +20,7 @@ import (
 // Config is what a fine-tuning run is made of, apart from model and data.
 type Config struct {
 	Epochs        int             `json:"epochs"`
-	MaxSteps      int             `json:"max_steps,omitempty"`  // 0: as the epochs make
+	MaxSteps      int             `json:"max_steps,omitempty"`  // 0: all steps of the epochs
 	Batch         int             `json:"batch"`                // sequences of a pass
 	Accumulate    int             `json:"accumulate,omitempty"` // passes of a step, whose batch is all of theirs; 0: 1
 	LR            []float64       `json:"lr"`                   // each is tried, the best kept
@@ -38,7 +38,7 @@ type Config struct {
 	LoRA *model.AdapterOptions `json:"lora,omitempty"`
 	// Half keeps an adapted model's own matrices in bfloat16.
 	Half bool `json:"half,omitempty"`
-	// Patience ends a try after so many evaluations without a better one; 0: never.
+	// Patience ends a try after this many evaluations without a better one; 0: never.
 	Patience int `json:"patience,omitempty"`
 	// Recompute runs each layer again in the backward pass, see model.Model.Recompute.
 	Recompute bool `json:"recompute,omitempty"`

@@ -48,7 +48,7 @@ func LossOf(m *model.Model) nn.Loss {
 // EncodeOptions are the choices of Encode.
 type EncodeOptions struct {
 	Length   int            // largest number of tokens of a sequence
-	Rows     int            // so many of the rows, the first of an order; 0: all
+	Rows     int            // this many of the rows, the first of an order; 0: all
 	Seed     uint64         // of that order
 	Template *chat.Template // of conversations
 	Progress func(done, total int)

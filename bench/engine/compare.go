@@ -241,7 +241,7 @@ func (r *row) measure(ask func(side string, q request) (answer, error), rounds i
 	return nil
 }
 
-// atPeak is the ratio if our products, of so many operations, ran at the machine's
+// atPeak is the ratio if our products, of this many operations, ran at the machine's
 // peak of multiply-adds, which it measures, and all else took no time: the limit for
 // every engine that computes the same products. It is 0 where the peak is not known.
 func atPeak(q request, theirs, flops float64) float64 {

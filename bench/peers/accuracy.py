@@ -71,7 +71,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examples", type=int, default=8000)
-    parser.add_argument("--steps", type=int, help="stop after so many steps (the schedule too)")
+    parser.add_argument("--steps", type=int, help="stop after N steps (the schedule too)")
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--width", type=int, help="fuse the last two thirds of the MLPs to this width")
     parser.add_argument("--prec", choices=("fp32", "bf16"), default="fp32")

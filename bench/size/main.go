@@ -29,7 +29,7 @@ func main() {
 	dir := flag.String("dir", "", "folder for the checkpoint and what is made of it, some three times its size")
 	gigabytes := flag.Float64("gigabytes", 10, "size of the checkpoint")
 	hidden := flag.Int("hidden", 2048, "hidden size; blocks have four times as many units")
-	experts := flag.Int("experts", 0, "make a Switch Transformer of base size with so many experts a mixture, whatever -gigabytes and -hidden")
+	experts := flag.Int("experts", 0, "make a Switch Transformer of base size with this many experts a mixture, whatever -gigabytes and -hidden")
 	dtype := flag.String("dtype", "f32", "storage of its weights: f32 or bf16")
 	once := flag.Bool("once", false, "do not fuse it again")
 	flag.Parse()

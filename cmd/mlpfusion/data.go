@@ -50,7 +50,7 @@ func (d *dataFlags) calibrationRows(spec task.Spec, rows int) int {
 
 func (d *dataFlags) add(f *pflag.FlagSet) {
 	d.addTask(f)
-	f.IntVar(&d.devRows, "dev-rows", 0, "evaluate on so many examples of the dev set only (default 0, for all)")
+	f.IntVar(&d.devRows, "dev-rows", 0, "evaluate on this many examples of the dev set only (default 0, for all)")
 }
 
 // addTask adds the flags that name the data, without those of its use.

@@ -64,7 +64,7 @@ func (w *writing) addBeams(f *pflag.FlagSet) {
 func (w *writing) addSampling(f *pflag.FlagSet) {
 	f.BoolVar(&w.greedy, "greedy", false, "take the most probable token each time (the default)")
 	f.Float64Var(&w.options.Temperature, "temperature", 1, "draw tokens at random, their logits divided by this")
-	f.IntVar(&w.options.TopK, "top-k", 0, "draw from the so many most probable tokens only; 0: all")
+	f.IntVar(&w.options.TopK, "top-k", 0, "draw from the K most probable tokens only; 0: all")
 	f.Float64Var(&w.options.TopP, "top-p", 0, "draw from the most probable tokens that together have this probability only; 0: all")
 }
 
@@ -93,8 +93,8 @@ func (w *writing) addConversation(f *pflag.FlagSet) {
 // addTokens adds the flags of how each token is chosen.
 func (w *writing) addTokens(f *pflag.FlagSet) {
 	o := &w.options
-	f.IntVar(&o.MaxNewTokens, "max-new-tokens", o.MaxNewTokens, "write at most so many tokens")
-	f.IntVar(&o.MinNewTokens, "min-new-tokens", 0, "no text ends before so many tokens")
+	f.IntVar(&o.MaxNewTokens, "max-new-tokens", o.MaxNewTokens, "write at most this many tokens")
+	f.IntVar(&o.MinNewTokens, "min-new-tokens", 0, "no text ends before this many tokens")
 	f.Float64Var(&o.RepetitionPenalty, "repetition-penalty", 1, "divide the logits of tokens that were there before by this, or multiply those below 0")
 	f.IntVar(&o.NoRepeatNGram, "no-repeat-ngram", o.NoRepeatNGram, "no n-gram of this length occurs twice; 0: any may")
 	f.StringVar(&w.precision, "precision", "fp32", "fp32, bf16 for bfloat16 products, or int8 for weights of whole numbers: the fewer bits, the less memory each token reads")

@@ -240,7 +240,7 @@ func (p *pair) trained() string {
 	return ""
 }
 
-// examples packs so many examples of a split, 0 for all.
+// examples packs this many examples of a split, 0 for all.
 func (p *pair) examples(a *app, split string, n int) (*model.Input, error) {
 	ex := p.set.Dev
 	if split == "train" {

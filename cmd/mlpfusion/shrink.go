@@ -77,7 +77,7 @@ does with another --within.`,
 	}
 	s.data.add(f)
 	f.Lookup("task").Usage += " (default text)"
-	f.IntVar(&s.data.trainRows, "train-rows", 0, "train on so many examples, chosen by the seed (default 0, for all)")
+	f.IntVar(&s.data.trainRows, "train-rows", 0, "train on this many examples, chosen by the seed (default 0, for all)")
 	f.Float64Var(&s.goal.Within, "within", 1, "points of the score, of perplexity percent, that may be lost")
 	f.Float64Var(&s.goal.Size, "size", 0, "instead: the share of the original's parameters to keep")
 	f.IntVar(&s.goal.Width, "width", 0, "instead: hidden units to keep in each block")
@@ -264,9 +264,9 @@ func (s *shrinking) show(w io.Writer, r *shrink.Result) {
 		fmt.Fprint(w, " was chosen too")
 	}
 	if m.Difference.Clear() {
-		fmt.Fprintf(w, ";\n  the difference is more than the noise of so many rows.\n")
+		fmt.Fprintf(w, ";\n  the difference is more than the noise of this many rows.\n")
 	} else {
-		fmt.Fprintf(w, ";\n  so many rows do not tell a difference of %.2g %s from none.\n", scale*m.Difference.Half, cmp.Or(unit, "or less"))
+		fmt.Fprintf(w, ";\n  this many rows do not tell a difference of %.2g %s from none.\n", scale*m.Difference.Half, cmp.Or(unit, "or less"))
 	}
 	if len(r.Tried) > 1 {
 		var tried []string

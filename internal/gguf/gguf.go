@@ -73,7 +73,7 @@ func ReadFile(path string) (*File, error) {
 	return file, nil
 }
 
-// Parse reads metadata and list of tensors of a file of so many bytes. Errors say
+// Parse reads metadata and list of tensors of a file of this many bytes. Errors say
 // what was expected and found, and leave it to the caller to name the file.
 func Parse(r io.ReaderAt, size int64) (*File, error) {
 	d := &decoder{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, size), 1<<16), left: size}

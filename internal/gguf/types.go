@@ -53,7 +53,7 @@ func known() string {
 	return strings.Join(names, ", ")
 }
 
-// Bytes returns the size of so many elements, a multiple of the block's.
+// Bytes returns the size of this many elements, a multiple of the block's.
 func (t Type) Bytes(elements int) int64 { return int64(elements/t.Block) * int64(t.Size) }
 
 // Decode turns stored blocks into dst, whose length is a multiple of the block's.

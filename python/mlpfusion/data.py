@@ -159,7 +159,7 @@ class Labelled(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class Documents(torch.utils.data.Dataset[list[int]]):
-    """Documents in sequences of so many tokens to predict, the token that ends a text before
+    """Documents in sequences of this many tokens to predict, the token that ends a text before
     and after each, as the command has them."""
 
     def __init__(self, texts: list[str], tokenizer: Any, end: int, length: int) -> None:

@@ -5,7 +5,7 @@ lays it beside a checkpoint, so that AutoModel….from_pretrained(DIR, trust_rem
 reads it. Any class of transformers is found here under its own name, its MLPs having the
 forms that the block "mlpfusion" of config.json states:
 
-    width      so many hidden units
+    width      this many hidden units
     rank       each matrix is two factors, weight = factor_u · factor_v (svd)
     weights    the block, an expert before this one, whose matrices this one uses
     masked     weights that are zero stay so in training (mlpfusion.follow sees to it)

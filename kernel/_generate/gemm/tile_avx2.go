@@ -38,7 +38,7 @@ const (
 )
 
 // rowOf addresses row i ≤ 5 from base on, disp bytes into it; r1, r3 and r5 hold
-// so many strides.
+// this many strides.
 func rowOf(base, r1, r3, r5 Register, i, disp int) Mem {
 	switch i {
 	case 0:
