@@ -5,8 +5,8 @@ folder, which must then hold what is committed.
     python scripts/peers/goldens.py
 
 Tensors agree within 1e-5 of each tensor's largest value and numbers in JSON
-within 1e-6 of themselves (another CPU sums in another order); everything else,
-the names of files included, to the byte.
+within 1e-5 of themselves (another CPU sums in another order: an Intel's beam score
+was 1.3e-6 from an AMD's); everything else, the names of files included, to the byte.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ def close(a, b):
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(close, a, b))
     if isinstance(a, float) or isinstance(b, float):
-        return isinstance(a, (int, float)) and isinstance(b, (int, float)) and abs(a - b) <= 1e-6 * max(abs(a), abs(b)) + 1e-12
+        return isinstance(a, (int, float)) and isinstance(b, (int, float)) and abs(a - b) <= 1e-5 * max(abs(a), abs(b)) + 1e-12
     return a == b
 
 
