@@ -1,6 +1,6 @@
 package fusion
 
-import "math"
+import "mlpfusion/kernel"
 
 // QuantizeInt8 stores a matrix (rows×cols, row-major) in one byte a value and a
 // factor for each row: w ≈ scale[r]·q, with scale[r] the row's largest size over
@@ -10,22 +10,7 @@ import "math"
 func QuantizeInt8(w []float32, rows, cols int) (q []int8, scale []float32) {
 	q, scale = make([]int8, rows*cols), make([]float32, rows)
 	for r := range rows {
-		row := w[r*cols : (r+1)*cols]
-		var most float32
-		for _, v := range row {
-			most = max(most, v, -v)
-		}
-		// Rows so small that their scale is 0 are stored as zeros.
-		scale[r] = most / 127
-		if scale[r] == 0 {
-			continue
-		}
-		for i, v := range row {
-			// A scale that lost digits, below float32's normal range, may give
-			// more than 127.
-			x := math.RoundToEven(float64(v) / float64(scale[r]))
-			q[r*cols+i] = int8(min(max(x, -127), 127))
-		}
+		scale[r] = kernel.ToInt8(q[r*cols:(r+1)*cols], w[r*cols:(r+1)*cols])
 	}
 	return q, scale
 }
@@ -34,9 +19,7 @@ func QuantizeInt8(w []float32, rows, cols int) (q []int8, scale []float32) {
 func DequantizeInt8(q []int8, scale []float32, rows, cols int) []float32 {
 	w := make([]float32, rows*cols)
 	for r := range rows {
-		for i := r * cols; i < (r+1)*cols; i++ {
-			w[i] = scale[r] * float32(q[i])
-		}
+		kernel.WidenInt8(w[r*cols:(r+1)*cols], q[r*cols:], scale[r])
 	}
 	return w
 }

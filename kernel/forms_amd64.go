@@ -9,6 +9,7 @@ func init() {
 	scale.add(AVX2, scaleAVX2).add(AVX512, scaleAVX512)
 	addTo.add(AVX2, addToAVX2).add(AVX512, addToAVX512)
 	widenWhole.add(AVX2, widenAVX2).add(AVX512, widenAVX512)
+	widenBytes.add(AVX2, widenBytesAVX2).add(AVX512, widenBytesAVX512)
 	addRows4.add(AVX2, addRows4AVX2).add(AVX512, addRows4AVX512)
 	sumSquares.add(AVX2, sumSquaresAVX2).add(AVX512, sumSquaresAVX512)
 	sumSquaresColumns.add(AVX2, sumSquaresColumnsAVX2).add(AVX512, sumSquaresColumnsAVX512)

@@ -21,6 +21,7 @@ func init() {
 	gemms[BF16].add(NEON, neon).add(NEON|NEONBF16, &bf16)
 
 	widenWhole.add(NEON, widenNEON)
+	widenBytes.add(NEON, widenBytesNEON)
 	dot.add(NEON, dotNEON)
 	axpy.add(NEON, axpyNEON)
 	mul.add(NEON, mulNEON)

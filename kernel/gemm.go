@@ -1,14 +1,17 @@
 package kernel
 
 // Mat is a matrix operand: row r, column c of the stored matrix is
-// Data[r*Stride+c]. With T set the operand is the transpose of what is stored. Half, in
-// the place of Data, holds bfloat16 bits: of a right operand only, which is then the same
-// product as with the values in float32.
+// Data[r*Stride+c]. With T set the operand is the transpose of what is stored. In the
+// place of Data, Half holds bfloat16 bits, or Int8 whole numbers with one of Factors for
+// each stored row: of a right operand only, which is then the same product as with the
+// values in float32.
 type Mat struct {
-	Data   []float32
-	Half   []uint16
-	Stride int
-	T      bool
+	Data    []float32
+	Half    []uint16
+	Int8    []int8
+	Factors []float32
+	Stride  int
+	T       bool
 }
 
 // Precision says how a product's inputs are read; sums are always float32.
@@ -163,8 +166,8 @@ func checkGemm(m, n, k int, a, b *Mat, c []float32, ldc int, ep *Epilogue) {
 	switch {
 	case m < 0 || n < 0 || k < 0:
 		panic("kernel: Gemm: negative size")
-	case a != nil && a.Half != nil:
-		panic("kernel: Gemm: A is bfloat16")
+	case a != nil && a.narrow():
+		panic("kernel: Gemm: A is not float32")
 	case short(a, m, k):
 		panic("kernel: Gemm: A is too short")
 	case short(b, k, n):

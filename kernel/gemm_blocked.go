@@ -218,7 +218,7 @@ func (s *Scratch) tiles(t *gemmKernel, g *gemmJob, i0, i1, k0, k, j0, j1 int, pa
 		args.fetch = 4 * (height + 8) * (1 - args.stream)
 		tile[height](args)
 	}
-	direct := !g.b.T && g.b.Half == nil && g.prec != BF16 // what is as the microkernel reads it
+	direct := !g.b.T && !g.b.narrow() && g.prec != BF16 // what is as the microkernel reads it
 	// Streamed lines become visible with the next atomic operation of the worker.
 	whole := g.ep.Stream && args.accum == 0 && k == g.k && g.ldc%16 == 0 && uintptr(unsafe.Pointer(&g.c[0]))%64 == 0
 	for j := j0; j < j1; j += t.nr {

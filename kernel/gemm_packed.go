@@ -159,12 +159,15 @@ func (p *packJob) Do(i, worker int) {
 func (p *packJob) portable(i int) {
 	w := p.w
 	at := func(l, j int) float32 {
-		i := l*p.b.Stride + j
 		if p.b.T {
-			i = j*p.b.Stride + l
+			l, j = j, l
 		}
-		if p.b.Half != nil {
+		i := l*p.b.Stride + j
+		switch {
+		case p.b.Half != nil:
 			return FromBF16(p.b.Half[i])
+		case p.b.Int8 != nil:
+			return p.b.Factors[l] * float32(p.b.Int8[i])
 		}
 		return p.b.Data[i]
 	}

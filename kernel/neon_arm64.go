@@ -219,6 +219,11 @@ func dropApplyNEON(k [4]uint32, dst []float32, src []float32, at uint32)
 //go:noescape
 func widenNEON(dst []float32, src []uint16)
 
+// widenBytesNEON writes the whole numbers times the factor to dst, 16 at a time.
+//
+//go:noescape
+func widenBytesNEON(dst []float32, src []int8, factor float32)
+
 // geluNEON replaces v_i by σ(v_i).
 //
 //go:noescape

@@ -7301,6 +7301,38 @@ again:
 done:
 	RET
 
+// widenBytesNEON writes the whole numbers times the factor to dst, 16 at a time.
+TEXT ·widenBytesNEON(SB), NOSPLIT, $0-52
+	FMOVS factor+48(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	MOVD dst_base+0(FP), R0
+	MOVD src_base+24(FP), R1
+	MOVD dst_len+8(FP), R2
+	CBZ R2, done
+again:
+	FMOVQ.P 16(R1), F1
+	WORD $0x0f08a422 // sxtl v2.8h, v1.8b
+	WORD $0x0f10a443 // sxtl v3.4s, v2.4h
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD $0x4f10a442 // sxtl2 v2.4s, v2.8h
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4f08a421 // sxtl2 v1.8h, v1.16b
+	WORD $0x0f10a424 // sxtl v4.4s, v1.4h
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x4f10a421 // sxtl2 v1.4s, v1.8h
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FSTPQ (F3, F2), (R0)
+	FSTPQ (F4, F1), 32(R0)
+	ADD $64, R0
+	SUBS $16, R2
+	BGT again
+done:
+	RET
+
 DATA geluNEONNumbers<>+0(SB)/4, $0xc1a00000
 DATA geluNEONNumbers<>+4(SB)/4, $0x41a00000
 DATA geluNEONNumbers<>+8(SB)/4, $0x3f800000

@@ -205,6 +205,11 @@ func dropApplyAVX2(k [4]uint32, dst []float32, src []float32, at uint32)
 //go:noescape
 func widenAVX2(dst []float32, src []uint16)
 
+// widenBytesAVX2 writes the whole numbers times the factor to the whole vectors of dst.
+//
+//go:noescape
+func widenBytesAVX2(dst []float32, src []int8, factor float32)
+
 // dotAVX512 returns Σ x_i·y_i.
 //
 //go:noescape
@@ -405,3 +410,8 @@ func dropApplyAVX512(k [4]uint32, dst []float32, src []float32, at uint32)
 //
 //go:noescape
 func widenAVX512(dst []float32, src []uint16)
+
+// widenBytesAVX512 writes the whole numbers times the factor to the whole vectors of dst.
+//
+//go:noescape
+func widenBytesAVX512(dst []float32, src []int8, factor float32)

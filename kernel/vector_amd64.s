@@ -5107,6 +5107,54 @@ end198:
 	VZEROUPPER
 	RET
 
+// func widenBytesAVX2(dst []float32, src []int8, factor float32)
+// Requires: AVX, AVX2
+TEXT ·widenBytesAVX2(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	VBROADCASTSS factor+48(FP), Y0
+	XORQ         BX, BX
+
+loop199:
+	CMPQ      DX, $0x00000020
+	JLT       end200
+	VPMOVSXBD (CX)(BX*1), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, (AX)(BX*4)
+	VPMOVSXBD 8(CX)(BX*1), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 32(AX)(BX*4)
+	VPMOVSXBD 16(CX)(BX*1), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 64(AX)(BX*4)
+	VPMOVSXBD 24(CX)(BX*1), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 96(AX)(BX*4)
+	ADDQ      $0x00000020, BX
+	SUBQ      $0x00000020, DX
+	JMP       loop199
+
+end200:
+loop201:
+	CMPQ      DX, $0x00000008
+	JLT       end202
+	VPMOVSXBD (CX)(BX*1), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, (AX)(BX*4)
+	ADDQ      $0x00000008, BX
+	SUBQ      $0x00000008, DX
+	JMP       loop201
+
+end202:
+	VZEROUPPER
+	RET
+
 // func dotAVX512(x []float32, y []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
@@ -5119,9 +5167,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop199:
+loop203:
 	CMPQ        DX, $0x00000040
-	JLT         end200
+	JLT         end204
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -5136,22 +5184,22 @@ loop199:
 	VFMADD231PS Z4, Z5, Z3
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop199
+	JMP         loop203
 
-end200:
-loop201:
+end204:
+loop205:
 	CMPQ        DX, $0x00000010
-	JLT         end202
+	JLT         end206
 	VMOVUPS     (CX)(BX*4), Z4
 	VMOVUPS     (AX)(BX*4), Z5
 	VFMADD231PS Z4, Z5, Z0
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop201
+	JMP         loop205
 
-end202:
+end206:
 	TESTQ       DX, DX
-	JZ          done203
+	JZ          done207
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -5159,7 +5207,7 @@ end202:
 	VMOVUPS.Z   (AX)(BX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
-done203:
+done207:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -5184,9 +5232,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_len+16(FP), DX
 	XORQ         BX, BX
 
-loop204:
+loop208:
 	CMPQ        DX, $0x00000040
-	JLT         end205
+	JLT         end209
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -5205,23 +5253,23 @@ loop204:
 	VMOVUPS     Z1, 192(CX)(BX*4)
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000040, DX
-	JMP         loop204
+	JMP         loop208
 
-end205:
-loop206:
+end209:
+loop210:
 	CMPQ        DX, $0x00000010
-	JLT         end207
+	JLT         end211
 	VMOVUPS     (CX)(BX*4), Z1
 	VMOVUPS     (AX)(BX*4), Z2
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop206
+	JMP         loop210
 
-end207:
+end211:
 	TESTQ       DX, DX
-	JZ          done208
+	JZ          done212
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -5230,7 +5278,7 @@ end207:
 	VFMADD231PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done208:
+done212:
 	VZEROUPPER
 	RET
 
@@ -5242,9 +5290,9 @@ TEXT ·mulAVX512(SB), NOSPLIT, $0-48
 	MOVQ x_len+32(FP), DX
 	XORQ BX, BX
 
-loop209:
+loop213:
 	CMPQ    DX, $0x00000040
-	JLT     end210
+	JLT     end214
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
@@ -5263,23 +5311,23 @@ loop209:
 	VMOVUPS Z0, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop209
+	JMP     loop213
 
-end210:
-loop211:
+end214:
+loop215:
 	CMPQ    DX, $0x00000010
-	JLT     end212
+	JLT     end216
 	VMOVUPS (AX)(BX*4), Z0
 	VMOVUPS (CX)(BX*4), Z1
 	VMULPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop211
+	JMP     loop215
 
-end212:
+end216:
 	TESTQ     DX, DX
-	JZ        done213
+	JZ        done217
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -5288,7 +5336,7 @@ end212:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done213:
+done217:
 	VZEROUPPER
 	RET
 
@@ -5301,9 +5349,9 @@ TEXT ·addToAVX512(SB), NOSPLIT, $0-72
 	MOVQ x_len+32(FP), BX
 	XORQ SI, SI
 
-loop214:
+loop218:
 	CMPQ    BX, $0x00000040
-	JLT     end215
+	JLT     end219
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -5322,23 +5370,23 @@ loop214:
 	VMOVUPS Z0, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop214
+	JMP     loop218
 
-end215:
-loop216:
+end219:
+loop220:
 	CMPQ    BX, $0x00000010
-	JLT     end217
+	JLT     end221
 	VMOVUPS (CX)(SI*4), Z0
 	VMOVUPS (DX)(SI*4), Z1
 	VADDPS  Z1, Z0, Z0
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop216
+	JMP     loop220
 
-end217:
+end221:
 	TESTQ     BX, BX
-	JZ        done218
+	JZ        done222
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -5347,7 +5395,7 @@ end217:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done218:
+done222:
 	VZEROUPPER
 	RET
 
@@ -5364,9 +5412,9 @@ TEXT ·addRows4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst_len+8(FP), DI
 	XORQ R8, R8
 
-loop219:
+loop223:
 	CMPQ    DI, $0x00000010
-	JLT     end220
+	JLT     end224
 	VMOVUPS (AX)(R8*4), Z0
 	VMOVUPS (DX)(R8*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -5379,11 +5427,11 @@ loop219:
 	VMOVUPS Z0, (AX)(R8*4)
 	ADDQ    $0x00000010, R8
 	SUBQ    $0x00000010, DI
-	JMP     loop219
+	JMP     loop223
 
-end220:
+end224:
 	TESTQ     DI, DI
-	JZ        done221
+	JZ        done225
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -5398,7 +5446,7 @@ end220:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 
-done221:
+done225:
 	VZEROUPPER
 	RET
 
@@ -5413,9 +5461,9 @@ TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-32
 	MOVQ   x_len+8(FP), CX
 	XORQ   DX, DX
 
-loop222:
+loop226:
 	CMPQ          CX, $0x00000020
-	JLT           end223
+	JLT           end227
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5430,12 +5478,12 @@ loop222:
 	VFMADD231PD   Z5, Z5, Z3
 	ADDQ          $0x00000020, DX
 	SUBQ          $0x00000020, CX
-	JMP           loop222
+	JMP           loop226
 
-end223:
-loop224:
+end227:
+loop228:
 	CMPQ          CX, $0x00000010
-	JLT           end225
+	JLT           end229
 	VMOVUPS       (AX)(DX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5444,11 +5492,11 @@ loop224:
 	VFMADD231PD   Z5, Z5, Z1
 	ADDQ          $0x00000010, DX
 	SUBQ          $0x00000010, CX
-	JMP           loop224
+	JMP           loop228
 
-end225:
+end229:
 	TESTQ         CX, CX
-	JZ            done226
+	JZ            done230
 	MOVL          $0xffffffff, BX
 	BZHIL         CX, BX, BX
 	KMOVW         BX, K1
@@ -5459,7 +5507,7 @@ end225:
 	VFMADD231PD   Z4, Z4, Z0
 	VFMADD231PD   Z5, Z5, Z1
 
-done226:
+done230:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -5485,9 +5533,9 @@ TEXT ·sumSquaresColumnsAVX512(SB), NOSPLIT, $0-56
 	MOVQ   x_len+8(FP), DX
 	XORQ   BX, BX
 
-loop227:
+loop231:
 	CMPQ          DX, $0x00000020
-	JLT           end228
+	JLT           end232
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5514,12 +5562,12 @@ loop227:
 	VFMADD231PD   Z5, Z7, Z3
 	ADDQ          $0x00000020, BX
 	SUBQ          $0x00000020, DX
-	JMP           loop227
+	JMP           loop231
 
-end228:
-loop229:
+end232:
+loop233:
 	CMPQ          DX, $0x00000010
-	JLT           end230
+	JLT           end234
 	VMOVUPS       (AX)(BX*4), Z4
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VCVTPS2PD     Y4, Z4
@@ -5534,11 +5582,11 @@ loop229:
 	VFMADD231PD   Z5, Z7, Z1
 	ADDQ          $0x00000010, BX
 	SUBQ          $0x00000010, DX
-	JMP           loop229
+	JMP           loop233
 
-end230:
+end234:
 	TESTQ         DX, DX
-	JZ            done231
+	JZ            done235
 	MOVL          $0xffffffff, SI
 	BZHIL         DX, SI, SI
 	KMOVW         SI, K1
@@ -5555,7 +5603,7 @@ end230:
 	VMULPD        Z5, Z7, Z7
 	VFMADD231PD   Z5, Z7, Z1
 
-done231:
+done235:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -5582,9 +5630,9 @@ TEXT ·maxScaledAVX512(SB), NOSPLIT, $0-36
 	VMOVAPS      Z1, Z5
 	XORQ         DX, DX
 
-loop232:
+loop236:
 	CMPQ    CX, $0x00000040
-	JLT     end233
+	JLT     end237
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
@@ -5599,22 +5647,22 @@ loop232:
 	VMAXPS  Z6, Z5, Z5
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop232
+	JMP     loop236
 
-end233:
-loop234:
+end237:
+loop238:
 	CMPQ    CX, $0x00000010
-	JLT     end235
+	JLT     end239
 	VMOVUPS (AX)(DX*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z6, Z2, Z2
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop234
+	JMP     loop238
 
-end235:
+end239:
 	TESTQ     CX, CX
-	JZ        done236
+	JZ        done240
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -5623,7 +5671,7 @@ end235:
 	VBLENDMPS Z6, Z1, K1, Z6
 	VMAXPS    Z6, Z2, Z2
 
-done236:
+done240:
 	VMAXPS        Z4, Z2, Z2
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z3, Z2, Z2
@@ -5650,9 +5698,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
 	VPXORD       Z3, Z3, Z3
 	XORQ         DX, DX
 
-loop237:
+loop241:
 	CMPQ         CX, $0x00000020
-	JLT          end238
+	JLT          end242
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -5697,12 +5745,12 @@ loop237:
 	VADDPS       Z4, Z3, Z3
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop237
+	JMP          loop241
 
-end238:
-loop239:
+end242:
+loop243:
 	CMPQ         CX, $0x00000010
-	JLT          end240
+	JLT          end244
 	VMOVUPS      (AX)(DX*4), Z4
 	VFMSUB213PS  Z1, Z0, Z4
 	VMOVUPS      constc2b00000<>+0(SB), Z5
@@ -5726,11 +5774,11 @@ loop239:
 	VADDPS       Z4, Z2, Z2
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop239
+	JMP          loop243
 
-end240:
+end244:
 	TESTQ        CX, CX
-	JZ           done241
+	JZ           done245
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -5757,7 +5805,7 @@ end240:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z2, Z2
 
-done241:
+done245:
 	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y2
@@ -5780,7 +5828,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	LEAQ    (AX)(CX*4), CX
 	VMOVUPS constff800000<>+0(SB), Z0
 	CMPQ    DX, $0x00000010
-	JG      more242
+	JG      more246
 	LEAQ    (DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5788,7 +5836,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	VMOVAPS Z0, Z1
 	VMOVUPS (AX), K1, Z1
 
-row243:
+row247:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -5840,13 +5888,13 @@ row243:
 	VMOVUPS       Z2, K1, (AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row243
+	JLT           row247
 	VZEROUPPER
 	RET
 
-more242:
+more246:
 	CMPQ    DX, $0x00000020
-	JG      more244
+	JG      more248
 	LEAQ    -16(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5855,7 +5903,7 @@ more242:
 	VMOVAPS Z0, Z2
 	VMOVUPS 64(AX), K1, Z2
 
-row245:
+row249:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -5931,13 +5979,13 @@ row245:
 	VMOVUPS       Z4, K1, 64(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row245
+	JLT           row249
 	VZEROUPPER
 	RET
 
-more244:
+more248:
 	CMPQ    DX, $0x00000030
-	JG      more246
+	JG      more250
 	LEAQ    -32(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -5947,7 +5995,7 @@ more244:
 	VMOVAPS Z0, Z3
 	VMOVUPS 128(AX), K1, Z3
 
-row247:
+row251:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -6047,13 +6095,13 @@ row247:
 	VMOVUPS       Z6, K1, 128(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row247
+	JLT           row251
 	VZEROUPPER
 	RET
 
-more246:
+more250:
 	CMPQ    DX, $0x00000040
-	JG      more248
+	JG      more252
 	LEAQ    -48(DX), BX
 	MOVL    $0xffffffff, SI
 	BZHIL   BX, SI, SI
@@ -6064,7 +6112,7 @@ more246:
 	VMOVAPS Z0, Z4
 	VMOVUPS 192(AX), K1, Z4
 
-row249:
+row253:
 	LEAQ          (AX)(DX*4), BX
 	MOVQ          BX, SI
 	CMPQ          BX, CX
@@ -6188,12 +6236,12 @@ row249:
 	VMOVUPS       Z8, K1, 192(AX)
 	MOVQ          BX, AX
 	CMPQ          AX, CX
-	JLT           row249
+	JLT           row253
 	VZEROUPPER
 	RET
 
-more248:
-row250:
+more252:
+row254:
 	LEAQ    (AX)(DX*4), BX
 	VMOVUPS constff800000<>+0(SB), Z0
 	VMOVAPS Z0, Z3
@@ -6203,9 +6251,9 @@ row250:
 	MOVQ    DX, SI
 	XORQ    DI, DI
 
-loop251:
+loop255:
 	CMPQ    SI, $0x00000040
-	JLT     end252
+	JLT     end256
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	VMOVUPS 64(AX)(DI*4), Z7
@@ -6216,21 +6264,21 @@ loop251:
 	VMAXPS  Z7, Z6, Z6
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop251
+	JMP     loop255
 
-end252:
-loop253:
+end256:
+loop257:
 	CMPQ    SI, $0x00000010
-	JLT     end254
+	JLT     end258
 	VMOVUPS (AX)(DI*4), Z7
 	VMAXPS  Z7, Z3, Z3
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop253
+	JMP     loop257
 
-end254:
+end258:
 	TESTQ     SI, SI
-	JZ        done255
+	JZ        done259
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -6238,7 +6286,7 @@ end254:
 	VBLENDMPS Z7, Z0, K1, Z7
 	VMAXPS    Z7, Z3, Z3
 
-done255:
+done259:
 	VMAXPS        Z5, Z3, Z3
 	VMAXPS        Z6, Z4, Z4
 	VMAXPS        Z4, Z3, Z3
@@ -6256,9 +6304,9 @@ done255:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop256:
+loop260:
 	CMPQ         SI, $0x00000020
-	JLT          end257
+	JLT          end261
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -6303,12 +6351,12 @@ loop256:
 	VADDPS       Z3, Z2, Z2
 	ADDQ         $0x00000020, DI
 	SUBQ         $0x00000020, SI
-	JMP          loop256
+	JMP          loop260
 
-end257:
-loop258:
+end261:
+loop262:
 	CMPQ         SI, $0x00000010
-	JLT          end259
+	JLT          end263
 	VMOVUPS      (AX)(DI*4), Z3
 	VSUBPS       Z0, Z3, Z3
 	VMOVUPS      constc2b00000<>+0(SB), Z4
@@ -6332,11 +6380,11 @@ loop258:
 	VADDPS       Z3, Z1, Z1
 	ADDQ         $0x00000010, DI
 	SUBQ         $0x00000010, SI
-	JMP          loop258
+	JMP          loop262
 
-end259:
+end263:
 	TESTQ        SI, SI
-	JZ           done260
+	JZ           done264
 	MOVL         $0xffffffff, R8
 	BZHIL        SI, R8, R8
 	KMOVW        R8, K1
@@ -6363,7 +6411,7 @@ end259:
 	VMOVAPS.Z    Z0, K1, Z0
 	VADDPS       Z0, Z1, Z1
 
-done260:
+done264:
 	VADDPS        Z2, Z1, Z1
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VADDPS        Y0, Y1, Y1
@@ -6379,9 +6427,9 @@ done260:
 	MOVQ          DX, SI
 	XORQ          DI, DI
 
-loop261:
+loop265:
 	CMPQ    SI, $0x00000040
-	JLT     end262
+	JLT     end266
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
@@ -6396,22 +6444,22 @@ loop261:
 	VMOVUPS Z3, 192(AX)(DI*4)
 	ADDQ    $0x00000040, DI
 	SUBQ    $0x00000040, SI
-	JMP     loop261
+	JMP     loop265
 
-end262:
-loop263:
+end266:
+loop267:
 	CMPQ    SI, $0x00000010
-	JLT     end264
+	JLT     end268
 	VMOVUPS (AX)(DI*4), Z3
 	VMULPS  Z3, Z0, Z3
 	VMOVUPS Z3, (AX)(DI*4)
 	ADDQ    $0x00000010, DI
 	SUBQ    $0x00000010, SI
-	JMP     loop263
+	JMP     loop267
 
-end264:
+end268:
 	TESTQ     SI, SI
-	JZ        done265
+	JZ        done269
 	MOVL      $0xffffffff, R8
 	BZHIL     SI, R8, R8
 	KMOVW     R8, K1
@@ -6419,10 +6467,10 @@ end264:
 	VMULPS    Z3, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DI*4)
 
-done265:
+done269:
 	MOVQ BX, AX
 	CMPQ AX, CX
-	JLT  row250
+	JLT  row254
 	VZEROUPPER
 	RET
 
@@ -6434,9 +6482,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), CX
 	XORQ         DX, DX
 
-loop266:
+loop270:
 	CMPQ    CX, $0x00000040
-	JLT     end267
+	JLT     end271
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
@@ -6451,22 +6499,22 @@ loop266:
 	VMOVUPS Z1, 192(AX)(DX*4)
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000040, CX
-	JMP     loop266
+	JMP     loop270
 
-end267:
-loop268:
+end271:
+loop272:
 	CMPQ    CX, $0x00000010
-	JLT     end269
+	JLT     end273
 	VMOVUPS (AX)(DX*4), Z1
 	VMULPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop268
+	JMP     loop272
 
-end269:
+end273:
 	TESTQ     CX, CX
-	JZ        done270
+	JZ        done274
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -6474,7 +6522,7 @@ end269:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done270:
+done274:
 	VZEROUPPER
 	RET
 
@@ -6488,9 +6536,9 @@ TEXT ·softmaxGradAVX512(SB), NOSPLIT, $0-56
 	MOVQ         p_len+32(FP), DX
 	XORQ         BX, BX
 
-loop271:
+loop275:
 	CMPQ    DX, $0x00000040
-	JLT     end272
+	JLT     end276
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -6517,12 +6565,12 @@ loop271:
 	VMOVUPS Z2, 192(AX)(BX*4)
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x00000040, DX
-	JMP     loop271
+	JMP     loop275
 
-end272:
-loop273:
+end276:
+loop277:
 	CMPQ    DX, $0x00000010
-	JLT     end274
+	JLT     end278
 	VMOVUPS (CX)(BX*4), Z2
 	VMULPS  Z2, Z0, Z2
 	VMOVUPS (AX)(BX*4), Z3
@@ -6531,11 +6579,11 @@ loop273:
 	VMOVUPS Z2, (AX)(BX*4)
 	ADDQ    $0x00000010, BX
 	SUBQ    $0x00000010, DX
-	JMP     loop273
+	JMP     loop277
 
-end274:
+end278:
 	TESTQ     DX, DX
-	JZ        done275
+	JZ        done279
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -6546,7 +6594,7 @@ end274:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done275:
+done279:
 	VZEROUPPER
 	RET
 
@@ -6567,9 +6615,9 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-132
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop276:
+loop280:
 	CMPQ    R8, $0x00000040
-	JLT     end277
+	JLT     end281
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	VMOVUPS 64(DX)(R9*4), Z5
@@ -6580,28 +6628,28 @@ loop276:
 	VADDPS  Z5, Z4, Z4
 	ADDQ    $0x00000040, R9
 	SUBQ    $0x00000040, R8
-	JMP     loop276
+	JMP     loop280
 
-end277:
-loop278:
+end281:
+loop282:
 	CMPQ    R8, $0x00000010
-	JLT     end279
+	JLT     end283
 	VMOVUPS (DX)(R9*4), Z5
 	VADDPS  Z5, Z1, Z1
 	ADDQ    $0x00000010, R9
 	SUBQ    $0x00000010, R8
-	JMP     loop278
+	JMP     loop282
 
-end279:
+end283:
 	TESTQ     R8, R8
-	JZ        done280
+	JZ        done284
 	MOVL      $0xffffffff, R10
 	BZHIL     R8, R10, R10
 	KMOVW     R10, K1
 	VMOVUPS.Z (DX)(R9*4), K1, Z5
 	VADDPS    Z5, Z1, Z1
 
-done280:
+done284:
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z4, Z2, Z2
 	VADDPS        Z2, Z1, Z1
@@ -6622,9 +6670,9 @@ done280:
 	MOVQ          DI, R8
 	XORQ          R9, R9
 
-loop281:
+loop285:
 	CMPQ        R8, $0x00000040
-	JLT         end282
+	JLT         end286
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
@@ -6639,22 +6687,22 @@ loop281:
 	VFMADD231PS Z2, Z2, Z9
 	ADDQ        $0x00000040, R9
 	SUBQ        $0x00000040, R8
-	JMP         loop281
+	JMP         loop285
 
-end282:
-loop283:
+end286:
+loop287:
 	CMPQ        R8, $0x00000010
-	JLT         end284
+	JLT         end288
 	VMOVUPS     (DX)(R9*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VFMADD231PS Z2, Z2, Z6
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop283
+	JMP         loop287
 
-end284:
+end288:
 	TESTQ       R8, R8
-	JZ          done285
+	JZ          done289
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -6663,7 +6711,7 @@ end284:
 	VMOVAPS.Z   Z2, K1, Z2
 	VFMADD231PS Z2, Z2, Z6
 
-done285:
+done289:
 	VADDPS        Z8, Z6, Z6
 	VADDPS        Z9, Z7, Z7
 	VADDPS        Z7, Z6, Z6
@@ -6683,12 +6731,12 @@ done285:
 	MOVSS         X2, ret+128(FP)
 	VBROADCASTSS  X2, Z0
 	TESTQ         CX, CX
-	JZ            without286
+	JZ            without290
 	XORQ          R8, R8
 
-loop287:
+loop291:
 	CMPQ        DI, $0x00000020
-	JLT         end288
+	JLT         end292
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6707,12 +6755,12 @@ loop287:
 	VMOVUPS     Z3, 64(AX)(R8*4)
 	ADDQ        $0x00000020, R8
 	SUBQ        $0x00000020, DI
-	JMP         loop287
+	JMP         loop291
 
-end288:
-loop289:
+end292:
+loop293:
 	CMPQ        DI, $0x00000010
-	JLT         end290
+	JLT         end294
 	VMOVUPS     (DX)(R8*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6723,11 +6771,11 @@ loop289:
 	VMOVUPS     Z3, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop289
+	JMP         loop293
 
-end290:
+end294:
 	TESTQ       DI, DI
-	JZ          done291
+	JZ          done295
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -6740,17 +6788,17 @@ end290:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 
-done291:
+done295:
 	VZEROUPPER
 	RET
 
-without286:
+without290:
 	MOVQ DI, CX
 	XORQ DI, DI
 
-loop292:
+loop296:
 	CMPQ        CX, $0x00000020
-	JLT         end293
+	JLT         end297
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6767,12 +6815,12 @@ loop292:
 	VMOVUPS     Z3, 64(AX)(DI*4)
 	ADDQ        $0x00000020, DI
 	SUBQ        $0x00000020, CX
-	JMP         loop292
+	JMP         loop296
 
-end293:
-loop294:
+end297:
+loop298:
 	CMPQ        CX, $0x00000010
-	JLT         end295
+	JLT         end299
 	VMOVUPS     (DX)(DI*4), Z2
 	VSUBPS      Z1, Z2, Z2
 	VMULPS      Z0, Z2, Z2
@@ -6782,11 +6830,11 @@ loop294:
 	VMOVUPS     Z3, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, CX
-	JMP         loop294
+	JMP         loop298
 
-end295:
+end299:
 	TESTQ       CX, CX
-	JZ          done296
+	JZ          done300
 	MOVL        $0xffffffff, R8
 	BZHIL       CX, R8, R8
 	KMOVW       R8, K1
@@ -6798,7 +6846,7 @@ end295:
 	VFMADD213PS Z2, Z0, Z1
 	VMOVUPS     Z1, K1, (AX)(DI*4)
 
-done296:
+done300:
 	VZEROUPPER
 	RET
 
@@ -6819,9 +6867,9 @@ TEXT ·layerNormGradAVX512(SB), NOSPLIT, $0-152
 	MOVQ   R8, R9
 	XORQ   R10, R10
 
-loop297:
+loop301:
 	CMPQ        R9, $0x00000020
-	JLT         end298
+	JLT         end302
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -6848,12 +6896,12 @@ loop297:
 	VFMADD231PS Z5, Z4, Z3
 	ADDQ        $0x00000020, R10
 	SUBQ        $0x00000020, R9
-	JMP         loop297
+	JMP         loop301
 
-end298:
-loop299:
+end302:
+loop303:
 	CMPQ        R9, $0x00000010
-	JLT         end300
+	JLT         end304
 	VMOVUPS     (BX)(R10*4), Z4
 	VMOVUPS     (SI)(R10*4), Z5
 	VMOVUPS     (DX)(R10*4), Z6
@@ -6868,11 +6916,11 @@ loop299:
 	VFMADD231PS Z5, Z4, Z2
 	ADDQ        $0x00000010, R10
 	SUBQ        $0x00000010, R9
-	JMP         loop299
+	JMP         loop303
 
-end300:
+end304:
 	TESTQ       R9, R9
-	JZ          done301
+	JZ          done305
 	MOVL        $0xffffffff, R11
 	BZHIL       R9, R11, R11
 	KMOVW       R11, K1
@@ -6889,7 +6937,7 @@ end300:
 	VADDPS      Z4, Z0, Z0
 	VFMADD231PS Z5, Z4, Z2
 
-done301:
+done305:
 	VBROADCASTSS  inverse+148(FP), Z4
 	VBROADCASTSS  rstd+144(FP), Z5
 	VADDPS        Z1, Z0, Z0
@@ -6917,9 +6965,9 @@ done301:
 	MOVQ          R8, CX
 	XORQ          DX, DX
 
-loop302:
+loop306:
 	CMPQ         CX, $0x00000020
-	JLT          end303
+	JLT          end307
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -6936,12 +6984,12 @@ loop302:
 	VMOVUPS      Z2, 64(AX)(DX*4)
 	ADDQ         $0x00000020, DX
 	SUBQ         $0x00000020, CX
-	JMP          loop302
+	JMP          loop306
 
-end303:
-loop304:
+end307:
+loop308:
 	CMPQ         CX, $0x00000010
-	JLT          end305
+	JLT          end309
 	VMOVUPS      (DI)(DX*4), Z2
 	VMOVUPS      (BX)(DX*4), Z3
 	VFMSUB213PS  Z0, Z3, Z2
@@ -6951,11 +6999,11 @@ loop304:
 	VMOVUPS      Z2, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop304
+	JMP          loop308
 
-end305:
+end309:
 	TESTQ        CX, CX
-	JZ           done306
+	JZ           done310
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -6967,7 +7015,7 @@ end305:
 	VMULPS       Z5, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done306:
+done310:
 	VZEROUPPER
 	RET
 
@@ -6981,9 +7029,9 @@ TEXT ·rmsNormAVX512(SB), NOSPLIT, $0-76
 	MOVQ         x_len+32(FP), BX
 	XORQ         SI, SI
 
-loop307:
+loop311:
 	CMPQ    BX, $0x00000040
-	JLT     end308
+	JLT     end312
 	VMOVUPS (CX)(SI*4), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS (DX)(SI*4), Z2
@@ -7006,12 +7054,12 @@ loop307:
 	VMOVUPS Z1, 192(AX)(SI*4)
 	ADDQ    $0x00000040, SI
 	SUBQ    $0x00000040, BX
-	JMP     loop307
+	JMP     loop311
 
-end308:
-loop309:
+end312:
+loop313:
 	CMPQ    BX, $0x00000010
-	JLT     end310
+	JLT     end314
 	VMOVUPS (CX)(SI*4), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS (DX)(SI*4), Z2
@@ -7019,11 +7067,11 @@ loop309:
 	VMOVUPS Z1, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop309
+	JMP     loop313
 
-end310:
+end314:
 	TESTQ     BX, BX
-	JZ        done311
+	JZ        done315
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -7033,7 +7081,7 @@ end310:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done311:
+done315:
 	VZEROUPPER
 	RET
 
@@ -7052,9 +7100,9 @@ TEXT ·rmsNormGradAVX512(SB), NOSPLIT, $0-128
 	MOVQ         DI, R8
 	XORQ         R9, R9
 
-loop312:
+loop316:
 	CMPQ        R8, $0x00000020
-	JLT         end313
+	JLT         end317
 	VMOVUPS     (BX)(R9*4), Z3
 	VMULPS      Z0, Z3, Z3
 	VMOVUPS     (DX)(R9*4), Z4
@@ -7075,12 +7123,12 @@ loop312:
 	VFMADD231PS Z4, Z3, Z2
 	ADDQ        $0x00000020, R9
 	SUBQ        $0x00000020, R8
-	JMP         loop312
+	JMP         loop316
 
-end313:
-loop314:
+end317:
+loop318:
 	CMPQ        R8, $0x00000010
-	JLT         end315
+	JLT         end319
 	VMOVUPS     (BX)(R9*4), Z3
 	VMULPS      Z0, Z3, Z3
 	VMOVUPS     (DX)(R9*4), Z4
@@ -7092,11 +7140,11 @@ loop314:
 	VFMADD231PS Z4, Z3, Z1
 	ADDQ        $0x00000010, R9
 	SUBQ        $0x00000010, R8
-	JMP         loop314
+	JMP         loop318
 
-end315:
+end319:
 	TESTQ       R8, R8
-	JZ          done316
+	JZ          done320
 	MOVL        $0xffffffff, R10
 	BZHIL       R8, R10, R10
 	KMOVW       R10, K1
@@ -7110,7 +7158,7 @@ end315:
 	VMOVUPS.Z   (SI)(R9*4), K1, Z4
 	VFMADD231PS Z4, Z3, Z1
 
-done316:
+done320:
 	VADDPS        Z2, Z1, Z1
 	VEXTRACTF64X4 $0x01, Z1, Y2
 	VADDPS        Y2, Y1, Y1
@@ -7127,9 +7175,9 @@ done316:
 	MOVQ          DI, CX
 	XORQ          DI, DI
 
-loop317:
+loop321:
 	CMPQ         CX, $0x00000020
-	JLT          end318
+	JLT          end322
 	VMOVUPS      (SI)(DI*4), Z2
 	VMOVUPS      (DX)(DI*4), Z3
 	VMULPS       Z3, Z2, Z2
@@ -7146,12 +7194,12 @@ loop317:
 	VMOVUPS      Z2, 64(AX)(DI*4)
 	ADDQ         $0x00000020, DI
 	SUBQ         $0x00000020, CX
-	JMP          loop317
+	JMP          loop321
 
-end318:
-loop319:
+end322:
+loop323:
 	CMPQ         CX, $0x00000010
-	JLT          end320
+	JLT          end324
 	VMOVUPS      (SI)(DI*4), Z2
 	VMOVUPS      (DX)(DI*4), Z3
 	VMULPS       Z3, Z2, Z2
@@ -7161,11 +7209,11 @@ loop319:
 	VMOVUPS      Z2, (AX)(DI*4)
 	ADDQ         $0x00000010, DI
 	SUBQ         $0x00000010, CX
-	JMP          loop319
+	JMP          loop323
 
-end320:
+end324:
 	TESTQ        CX, CX
-	JZ           done321
+	JZ           done325
 	MOVL         $0xffffffff, R8
 	BZHIL        CX, R8, R8
 	KMOVW        R8, K1
@@ -7177,7 +7225,7 @@ end320:
 	VMULPS       Z0, Z2, Z0
 	VMOVUPS      Z0, K1, (AX)(DI*4)
 
-done321:
+done325:
 	VZEROUPPER
 	RET
 
@@ -7199,9 +7247,9 @@ TEXT ·adamStepAVX512(SB), NOSPLIT, $0-128
 	MOVQ         grad_len+64(FP), SI
 	XORQ         DI, DI
 
-loop322:
+loop326:
 	CMPQ        SI, $0x00000010
-	JLT         end323
+	JLT         end327
 	VMOVUPS     (CX)(DI*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(DI*4), Z9
@@ -7222,11 +7270,11 @@ loop322:
 	VMOVUPS     Z8, (AX)(DI*4)
 	ADDQ        $0x00000010, DI
 	SUBQ        $0x00000010, SI
-	JMP         loop322
+	JMP         loop326
 
-end323:
+end327:
 	TESTQ       SI, SI
-	JZ          done324
+	JZ          done328
 	MOVL        $0xffffffff, R8
 	BZHIL       SI, R8, R8
 	KMOVW       R8, K1
@@ -7249,7 +7297,7 @@ end323:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(DI*4)
 
-done324:
+done328:
 	VZEROUPPER
 	RET
 
@@ -7272,9 +7320,9 @@ TEXT ·adamStepColumnsAVX512(SB), NOSPLIT, $0-152
 	MOVQ         grad_len+64(FP), DI
 	XORQ         R8, R8
 
-loop325:
+loop329:
 	CMPQ        DI, $0x00000010
-	JLT         end326
+	JLT         end330
 	VMOVUPS     (CX)(R8*4), Z8
 	VMULPS      Z0, Z8, Z8
 	VMOVUPS     (DX)(R8*4), Z9
@@ -7297,11 +7345,11 @@ loop325:
 	VMOVUPS     Z8, (AX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop325
+	JMP         loop329
 
-end326:
+end330:
 	TESTQ       DI, DI
-	JZ          done327
+	JZ          done331
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -7326,7 +7374,7 @@ end326:
 	VFMSUB213PS Z1, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(R8*4)
 
-done327:
+done331:
 	VZEROUPPER
 	RET
 
@@ -7349,9 +7397,9 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 	MOVQ    v_len+8(FP), CX
 	XORQ    DX, DX
 
-loop328:
+loop332:
 	CMPQ        CX, $0x00000010
-	JLT         end329
+	JLT         end333
 	VMOVUPS     (AX)(DX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7381,11 +7429,11 @@ loop328:
 	VMOVUPS     Z15, (AX)(DX*4)
 	ADDQ        $0x00000010, DX
 	SUBQ        $0x00000010, CX
-	JMP         loop328
+	JMP         loop332
 
-end329:
+end333:
 	TESTQ       CX, CX
-	JZ          done330
+	JZ          done334
 	MOVL        $0xffffffff, BX
 	BZHIL       CX, BX, BX
 	KMOVW       BX, K1
@@ -7417,7 +7465,7 @@ end329:
 	VADDPS      Z15, Z12, K2, Z15
 	VMOVUPS     Z15, K1, (AX)(DX*4)
 
-done330:
+done334:
 	VZEROUPPER
 	RET
 
@@ -7671,9 +7719,9 @@ TEXT ·geluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ    v_len+8(FP), DX
 	XORQ    BX, BX
 
-loop331:
+loop335:
 	CMPQ        DX, $0x00000010
-	JLT         end332
+	JLT         end336
 	VMOVUPS     (AX)(BX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7711,11 +7759,11 @@ loop331:
 	VMOVUPS     Z12, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop331
+	JMP         loop335
 
-end332:
+end336:
 	TESTQ       DX, DX
-	JZ          done333
+	JZ          done337
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -7755,7 +7803,7 @@ end332:
 	VMOVUPS     Z15, K1, (AX)(BX*4)
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done333:
+done337:
 	VZEROUPPER
 	RET
 
@@ -7780,9 +7828,9 @@ TEXT ·geluGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ    gate_len+32(FP), BX
 	XORQ    SI, SI
 
-loop334:
+loop338:
 	CMPQ        BX, $0x00000010
-	JLT         end335
+	JLT         end339
 	VMOVUPS     (CX)(SI*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7814,11 +7862,11 @@ loop334:
 	VMOVUPS     Z12, (AX)(SI*4)
 	ADDQ        $0x00000010, SI
 	SUBQ        $0x00000010, BX
-	JMP         loop334
+	JMP         loop338
 
-end335:
+end339:
 	TESTQ       BX, BX
-	JZ          done336
+	JZ          done340
 	MOVL        $0xffffffff, DI
 	BZHIL       BX, DI, DI
 	KMOVW       DI, K1
@@ -7852,7 +7900,7 @@ end335:
 	VMULPS      Z0, Z15, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*4)
 
-done336:
+done340:
 	VZEROUPPER
 	RET
 
@@ -7879,9 +7927,9 @@ TEXT ·geluGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ    gate_len+56(FP), DI
 	XORQ    R8, R8
 
-loop337:
+loop341:
 	CMPQ        DI, $0x00000010
-	JLT         end338
+	JLT         end342
 	VMOVUPS     (DX)(R8*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -7924,11 +7972,11 @@ loop337:
 	VMOVUPS     Z15, (CX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop337
+	JMP         loop341
 
-end338:
+end342:
 	TESTQ       DI, DI
-	JZ          done339
+	JZ          done343
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -7973,7 +8021,7 @@ end338:
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 	VMOVUPS     Z15, K1, (CX)(R8*4)
 
-done339:
+done343:
 	VZEROUPPER
 	RET
 
@@ -7996,9 +8044,9 @@ TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ    v_len+8(FP), CX
 	XORQ    DX, DX
 
-loop340:
+loop344:
 	CMPQ        CX, $0x00000010
-	JLT         end341
+	JLT         end345
 	VMOVUPS     (AX)(DX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8028,11 +8076,11 @@ loop340:
 	VMOVUPS     Z15, (AX)(DX*4)
 	ADDQ        $0x00000010, DX
 	SUBQ        $0x00000010, CX
-	JMP         loop340
+	JMP         loop344
 
-end341:
+end345:
 	TESTQ       CX, CX
-	JZ          done342
+	JZ          done346
 	MOVL        $0xffffffff, BX
 	BZHIL       CX, BX, BX
 	KMOVW       BX, K1
@@ -8064,7 +8112,7 @@ end341:
 	VADDPS      Z15, Z12, K2, Z15
 	VMOVUPS     Z15, K1, (AX)(DX*4)
 
-done342:
+done346:
 	VZEROUPPER
 	RET
 
@@ -8282,9 +8330,9 @@ TEXT ·geluTanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ    v_len+8(FP), DX
 	XORQ    BX, BX
 
-loop343:
+loop347:
 	CMPQ        DX, $0x00000010
-	JLT         end344
+	JLT         end348
 	VMOVUPS     (AX)(BX*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8322,11 +8370,11 @@ loop343:
 	VMOVUPS     Z12, (CX)(BX*4)
 	ADDQ        $0x00000010, BX
 	SUBQ        $0x00000010, DX
-	JMP         loop343
+	JMP         loop347
 
-end344:
+end348:
 	TESTQ       DX, DX
-	JZ          done345
+	JZ          done349
 	MOVL        $0xffffffff, SI
 	BZHIL       DX, SI, SI
 	KMOVW       SI, K1
@@ -8366,7 +8414,7 @@ end344:
 	VMOVUPS     Z15, K1, (AX)(BX*4)
 	VMOVUPS     Z1, K1, (CX)(BX*4)
 
-done345:
+done349:
 	VZEROUPPER
 	RET
 
@@ -8391,9 +8439,9 @@ TEXT ·geluTanhGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ    gate_len+32(FP), BX
 	XORQ    SI, SI
 
-loop346:
+loop350:
 	CMPQ        BX, $0x00000010
-	JLT         end347
+	JLT         end351
 	VMOVUPS     (CX)(SI*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8425,11 +8473,11 @@ loop346:
 	VMOVUPS     Z12, (AX)(SI*4)
 	ADDQ        $0x00000010, SI
 	SUBQ        $0x00000010, BX
-	JMP         loop346
+	JMP         loop350
 
-end347:
+end351:
 	TESTQ       BX, BX
-	JZ          done348
+	JZ          done352
 	MOVL        $0xffffffff, DI
 	BZHIL       BX, DI, DI
 	KMOVW       DI, K1
@@ -8463,7 +8511,7 @@ end347:
 	VMULPS      Z0, Z15, Z0
 	VMOVUPS     Z0, K1, (AX)(SI*4)
 
-done348:
+done352:
 	VZEROUPPER
 	RET
 
@@ -8490,9 +8538,9 @@ TEXT ·geluTanhGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ    gate_len+56(FP), DI
 	XORQ    R8, R8
 
-loop349:
+loop353:
 	CMPQ        DI, $0x00000010
-	JLT         end350
+	JLT         end354
 	VMOVUPS     (DX)(R8*4), Z12
 	VANDPS      const7fffffff<>+0(SB), Z12, Z13
 	VMOVUPS     const40f80000<>+0(SB), Z14
@@ -8535,11 +8583,11 @@ loop349:
 	VMOVUPS     Z15, (CX)(R8*4)
 	ADDQ        $0x00000010, R8
 	SUBQ        $0x00000010, DI
-	JMP         loop349
+	JMP         loop353
 
-end350:
+end354:
 	TESTQ       DI, DI
-	JZ          done351
+	JZ          done355
 	MOVL        $0xffffffff, R9
 	BZHIL       DI, R9, R9
 	KMOVW       R9, K1
@@ -8584,7 +8632,7 @@ end350:
 	VMOVUPS     Z1, K1, (AX)(R8*4)
 	VMOVUPS     Z15, K1, (CX)(R8*4)
 
-done351:
+done355:
 	VZEROUPPER
 	RET
 
@@ -8595,20 +8643,20 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop352:
+loop356:
 	CMPQ    CX, $0x00000010
-	JLT     end353
+	JLT     end357
 	VMOVUPS (AX)(DX*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
 	VMOVUPS Z0, (AX)(DX*4)
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, CX
-	JMP     loop352
+	JMP     loop356
 
-end353:
+end357:
 	TESTQ     CX, CX
-	JZ        done354
+	JZ        done358
 	MOVL      $0xffffffff, BX
 	BZHIL     CX, BX, BX
 	KMOVW     BX, K1
@@ -8617,7 +8665,7 @@ end353:
 	VMAXPS    Z0, Z2, Z0
 	VMOVUPS   Z0, K1, (AX)(DX*4)
 
-done354:
+done358:
 	VZEROUPPER
 	RET
 
@@ -8629,9 +8677,9 @@ TEXT ·reluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop355:
+loop359:
 	CMPQ      DX, $0x00000010
-	JLT       end356
+	JLT       end360
 	VMOVUPS   (AX)(BX*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -8643,11 +8691,11 @@ loop355:
 	VMOVUPS   Z0, (CX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop355
+	JMP       loop359
 
-end356:
+end360:
 	TESTQ     DX, DX
-	JZ        done357
+	JZ        done361
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -8661,7 +8709,7 @@ end356:
 	VMOVUPS   Z1, K1, (AX)(BX*4)
 	VMOVUPS   Z0, K1, (CX)(BX*4)
 
-done357:
+done361:
 	VZEROUPPER
 	RET
 
@@ -8674,9 +8722,9 @@ TEXT ·reluGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ gate_len+32(FP), BX
 	XORQ SI, SI
 
-loop358:
+loop362:
 	CMPQ    BX, $0x00000010
-	JLT     end359
+	JLT     end363
 	VMOVUPS (CX)(SI*4), Z0
 	VPXORD  Z1, Z1, Z1
 	VMAXPS  Z0, Z1, Z0
@@ -8685,11 +8733,11 @@ loop358:
 	VMOVUPS Z0, (AX)(SI*4)
 	ADDQ    $0x00000010, SI
 	SUBQ    $0x00000010, BX
-	JMP     loop358
+	JMP     loop362
 
-end359:
+end363:
 	TESTQ     BX, BX
-	JZ        done360
+	JZ        done364
 	MOVL      $0xffffffff, DI
 	BZHIL     BX, DI, DI
 	KMOVW     DI, K1
@@ -8700,7 +8748,7 @@ end359:
 	VMULPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
-done360:
+done364:
 	VZEROUPPER
 	RET
 
@@ -8715,9 +8763,9 @@ TEXT ·reluGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ gate_len+56(FP), DI
 	XORQ R8, R8
 
-loop361:
+loop365:
 	CMPQ      DI, $0x00000010
-	JLT       end362
+	JLT       end366
 	VMOVUPS   (DX)(R8*4), Z0
 	VPXORD    Z2, Z2, Z2
 	VMAXPS    Z0, Z2, Z1
@@ -8734,11 +8782,11 @@ loop361:
 	VMOVUPS   Z1, (CX)(R8*4)
 	ADDQ      $0x00000010, R8
 	SUBQ      $0x00000010, DI
-	JMP       loop361
+	JMP       loop365
 
-end362:
+end366:
 	TESTQ     DI, DI
-	JZ        done363
+	JZ        done367
 	MOVL      $0xffffffff, R9
 	BZHIL     DI, R9, R9
 	KMOVW     R9, K1
@@ -8757,7 +8805,7 @@ end362:
 	VMOVUPS   Z0, K1, (AX)(R8*4)
 	VMOVUPS   Z1, K1, (CX)(R8*4)
 
-done363:
+done367:
 	VZEROUPPER
 	RET
 
@@ -8768,9 +8816,9 @@ TEXT ·siluAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop364:
+loop368:
 	CMPQ         CX, $0x00000010
-	JLT          end365
+	JLT          end369
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -8805,11 +8853,11 @@ loop364:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop364
+	JMP          loop368
 
-end365:
+end369:
 	TESTQ        CX, CX
-	JZ           done366
+	JZ           done370
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -8846,7 +8894,7 @@ end365:
 	VMULPS       Z2, Z1, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done366:
+done370:
 	VZEROUPPER
 	RET
 
@@ -8858,9 +8906,9 @@ TEXT ·siluDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop367:
+loop371:
 	CMPQ         DX, $0x00000010
-	JLT          end368
+	JLT          end372
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -8901,11 +8949,11 @@ loop367:
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop367
+	JMP          loop371
 
-end368:
+end372:
 	TESTQ        DX, DX
-	JZ           done369
+	JZ           done373
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -8948,7 +8996,7 @@ end368:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
-done369:
+done373:
 	VZEROUPPER
 	RET
 
@@ -8961,9 +9009,9 @@ TEXT ·siluGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ gate_len+32(FP), BX
 	XORQ SI, SI
 
-loop370:
+loop374:
 	CMPQ         BX, $0x00000010
-	JLT          end371
+	JLT          end375
 	VMOVUPS      (CX)(SI*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -9000,11 +9048,11 @@ loop370:
 	VMOVUPS      Z0, (AX)(SI*4)
 	ADDQ         $0x00000010, SI
 	SUBQ         $0x00000010, BX
-	JMP          loop370
+	JMP          loop374
 
-end371:
+end375:
 	TESTQ        BX, BX
-	JZ           done372
+	JZ           done376
 	MOVL         $0xffffffff, DI
 	BZHIL        BX, DI, DI
 	KMOVW        DI, K1
@@ -9043,7 +9091,7 @@ end371:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(SI*4)
 
-done372:
+done376:
 	VZEROUPPER
 	RET
 
@@ -9058,9 +9106,9 @@ TEXT ·siluGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ gate_len+56(FP), DI
 	XORQ R8, R8
 
-loop373:
+loop377:
 	CMPQ         DI, $0x00000010
-	JLT          end374
+	JLT          end378
 	VMOVUPS      (DX)(R8*4), Z0
 	VMOVUPS      constc2c80000<>+0(SB), Z1
 	VMAXPS       Z0, Z1, Z1
@@ -9106,11 +9154,11 @@ loop373:
 	VMOVUPS      Z0, (CX)(R8*4)
 	ADDQ         $0x00000010, R8
 	SUBQ         $0x00000010, DI
-	JMP          loop373
+	JMP          loop377
 
-end374:
+end378:
 	TESTQ        DI, DI
-	JZ           done375
+	JZ           done379
 	MOVL         $0xffffffff, R9
 	BZHIL        DI, R9, R9
 	KMOVW        R9, K1
@@ -9158,7 +9206,7 @@ end374:
 	VMOVUPS      Z3, K1, (AX)(R8*4)
 	VMOVUPS      Z0, K1, (CX)(R8*4)
 
-done375:
+done379:
 	VZEROUPPER
 	RET
 
@@ -9169,9 +9217,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-24
 	MOVQ v_len+8(FP), CX
 	XORQ DX, DX
 
-loop376:
+loop380:
 	CMPQ         CX, $0x00000010
-	JLT          end377
+	JLT          end381
 	VMOVUPS      (AX)(DX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9213,11 +9261,11 @@ loop376:
 	VMOVUPS      Z0, (AX)(DX*4)
 	ADDQ         $0x00000010, DX
 	SUBQ         $0x00000010, CX
-	JMP          loop376
+	JMP          loop380
 
-end377:
+end381:
 	TESTQ        CX, CX
-	JZ           done378
+	JZ           done382
 	MOVL         $0xffffffff, BX
 	BZHIL        CX, BX, BX
 	KMOVW        BX, K1
@@ -9261,7 +9309,7 @@ end377:
 	VORPS        Z0, Z6, Z0
 	VMOVUPS      Z0, K1, (AX)(DX*4)
 
-done378:
+done382:
 	VZEROUPPER
 	RET
 
@@ -9273,9 +9321,9 @@ TEXT ·tanhDerivAVX512(SB), NOSPLIT, $0-48
 	MOVQ v_len+8(FP), DX
 	XORQ BX, BX
 
-loop379:
+loop383:
 	CMPQ         DX, $0x00000010
-	JLT          end380
+	JLT          end384
 	VMOVUPS      (AX)(BX*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9320,11 +9368,11 @@ loop379:
 	VMOVUPS      Z1, (CX)(BX*4)
 	ADDQ         $0x00000010, BX
 	SUBQ         $0x00000010, DX
-	JMP          loop379
+	JMP          loop383
 
-end380:
+end384:
 	TESTQ        DX, DX
-	JZ           done381
+	JZ           done385
 	MOVL         $0xffffffff, SI
 	BZHIL        DX, SI, SI
 	KMOVW        SI, K1
@@ -9371,7 +9419,7 @@ end380:
 	VMOVUPS      Z0, K1, (AX)(BX*4)
 	VMOVUPS      Z1, K1, (CX)(BX*4)
 
-done381:
+done385:
 	VZEROUPPER
 	RET
 
@@ -9384,9 +9432,9 @@ TEXT ·tanhGatedAVX512(SB), NOSPLIT, $0-72
 	MOVQ gate_len+32(FP), BX
 	XORQ SI, SI
 
-loop382:
+loop386:
 	CMPQ         BX, $0x00000010
-	JLT          end383
+	JLT          end387
 	VMOVUPS      (CX)(SI*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9430,11 +9478,11 @@ loop382:
 	VMOVUPS      Z0, (AX)(SI*4)
 	ADDQ         $0x00000010, SI
 	SUBQ         $0x00000010, BX
-	JMP          loop382
+	JMP          loop386
 
-end383:
+end387:
 	TESTQ        BX, BX
-	JZ           done384
+	JZ           done388
 	MOVL         $0xffffffff, DI
 	BZHIL        BX, DI, DI
 	KMOVW        DI, K1
@@ -9480,7 +9528,7 @@ end383:
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS      Z0, K1, (AX)(SI*4)
 
-done384:
+done388:
 	VZEROUPPER
 	RET
 
@@ -9495,9 +9543,9 @@ TEXT ·tanhGatedGradAVX512(SB), NOSPLIT, $0-120
 	MOVQ gate_len+56(FP), DI
 	XORQ R8, R8
 
-loop385:
+loop389:
 	CMPQ         DI, $0x00000010
-	JLT          end386
+	JLT          end390
 	VMOVUPS      (DX)(R8*4), Z0
 	VMOVUPS      const3f800000<>+0(SB), Z1
 	VORPS        const80000000<>+0(SB), Z0, Z2
@@ -9547,11 +9595,11 @@ loop385:
 	VMOVUPS      Z0, (CX)(R8*4)
 	ADDQ         $0x00000010, R8
 	SUBQ         $0x00000010, DI
-	JMP          loop385
+	JMP          loop389
 
-end386:
+end390:
 	TESTQ        DI, DI
-	JZ           done387
+	JZ           done391
 	MOVL         $0xffffffff, R9
 	BZHIL        DI, R9, R9
 	KMOVW        R9, K1
@@ -9603,7 +9651,7 @@ end386:
 	VMOVUPS      Z1, K1, (AX)(R8*4)
 	VMOVUPS      Z0, K1, (CX)(R8*4)
 
-done387:
+done391:
 	VZEROUPPER
 	RET
 
@@ -9624,9 +9672,9 @@ TEXT ·dropApplyAVX512(SB), NOSPLIT, $0-68
 	MOVQ         src_len+48(FP), DX
 	XORQ         BX, BX
 
-loop388:
+loop392:
 	CMPQ      DX, $0x00000020
-	JLT       end389
+	JLT       end393
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -9667,12 +9715,12 @@ loop388:
 	VMOVUPS   Z8, 64(AX)(BX*4)
 	ADDQ      $0x00000020, BX
 	SUBQ      $0x00000020, DX
-	JMP       loop388
+	JMP       loop392
 
-end389:
-loop390:
+end393:
+loop394:
 	CMPQ      DX, $0x00000010
-	JLT       end391
+	JLT       end395
 	VPXORD    Z0, Z7, Z8
 	VPADDD    const00000010<>+0(SB), Z7, Z7
 	VPSRLD    $0x11, Z8, Z9
@@ -9694,11 +9742,11 @@ loop390:
 	VMOVUPS   Z8, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop390
+	JMP       loop394
 
-end391:
+end395:
 	TESTQ     DX, DX
-	JZ        done392
+	JZ        done396
 	MOVL      $0xffffffff, SI
 	BZHIL     DX, SI, SI
 	KMOVW     SI, K1
@@ -9722,7 +9770,7 @@ end391:
 	VMOVAPS.Z Z1, K2, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*4)
 
-done392:
+done396:
 	VZEROUPPER
 	RET
 
@@ -9752,9 +9800,9 @@ TEXT ·widenAVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), DX
 	XORQ BX, BX
 
-loop393:
+loop397:
 	CMPQ      DX, $0x00000040
-	JLT       end394
+	JLT       end398
 	VPMOVZXWD (CX)(BX*2), Z0
 	VPSLLD    $0x10, Z0, Z0
 	VMOVUPS   Z0, (AX)(BX*4)
@@ -9769,19 +9817,67 @@ loop393:
 	VMOVUPS   Z0, 192(AX)(BX*4)
 	ADDQ      $0x00000040, BX
 	SUBQ      $0x00000040, DX
-	JMP       loop393
+	JMP       loop397
 
-end394:
-loop395:
+end398:
+loop399:
 	CMPQ      DX, $0x00000010
-	JLT       end396
+	JLT       end400
 	VPMOVZXWD (CX)(BX*2), Z0
 	VPSLLD    $0x10, Z0, Z0
 	VMOVUPS   Z0, (AX)(BX*4)
 	ADDQ      $0x00000010, BX
 	SUBQ      $0x00000010, DX
-	JMP       loop395
+	JMP       loop399
 
-end396:
+end400:
+	VZEROUPPER
+	RET
+
+// func widenBytesAVX512(dst []float32, src []int8, factor float32)
+// Requires: AVX, AVX512F
+TEXT ·widenBytesAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	VBROADCASTSS factor+48(FP), Z0
+	XORQ         BX, BX
+
+loop401:
+	CMPQ      DX, $0x00000040
+	JLT       end402
+	VPMOVSXBD (CX)(BX*1), Z1
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, (AX)(BX*4)
+	VPMOVSXBD 16(CX)(BX*1), Z1
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, 64(AX)(BX*4)
+	VPMOVSXBD 32(CX)(BX*1), Z1
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, 128(AX)(BX*4)
+	VPMOVSXBD 48(CX)(BX*1), Z1
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, 192(AX)(BX*4)
+	ADDQ      $0x00000040, BX
+	SUBQ      $0x00000040, DX
+	JMP       loop401
+
+end402:
+loop403:
+	CMPQ      DX, $0x00000010
+	JLT       end404
+	VPMOVSXBD (CX)(BX*1), Z1
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, (AX)(BX*4)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, DX
+	JMP       loop403
+
+end404:
 	VZEROUPPER
 	RET

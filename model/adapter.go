@@ -54,7 +54,7 @@ func (t *Tensor) outputs() (first, out, all int) {
 func (b *builder) trains(modules ...string) bool {
 	c := b.cfg
 	if c.Adapter == nil {
-		return !c.Half
+		return c.Base == BaseFP32
 	}
 	return !slices.ContainsFunc(modules, func(m string) bool { return !c.Adapter.Saves(m) })
 }
@@ -283,16 +283,12 @@ func (s *Source) merge(m *Model) error {
 		if !t.laid() || !adapted(t) {
 			continue
 		}
-		values := t.values()
-		if t.Param.Half != nil {
-			values = make([]float32, len(t.Param.Half))
-			kernel.Widen(values, t.Param.Half)
-		}
+		values := t.Param.Values()
 		if err := AddPath(pool, s.Adapter, t, values); err != nil {
 			return err
 		}
-		for i := range t.Param.Half {
-			t.Param.Half[i] = kernel.ToBF16(values[i])
+		if t.narrow() {
+			t.Param.SetRows(0, values)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,9 +118,16 @@ func TestAdapterOfAnother(t *testing.T) {
 	}
 }
 
-// TestHalfBase: a base kept in bfloat16 gives, to the last bit, the loss and gradients of
-// one whose matrices are rounded so, in a family of each kind.
-func TestHalfBase(t *testing.T) {
+// TestBase: a base kept in bfloat16 or as int8 gives, to the last bit, the loss and
+// gradients of one whose matrices are rounded so, in a family of each kind, of Llama 3
+// with layers that are run again.
+func TestBase(t *testing.T) {
+	for _, base := range []model.Base{model.BaseBF16, model.BaseInt8} {
+		t.Run(string(base), func(t *testing.T) { testBase(t, base) })
+	}
+}
+
+func testBase(t *testing.T, base model.Base) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	for _, name := range []string{"bert", "gpt2", "gpt2-classifier", "llama-3", "phi3", "t5-gated", "switch"} {
@@ -130,21 +138,37 @@ func TestHalfBase(t *testing.T) {
 		defer a.Close()
 		var losses []float64
 		var grads [][][]float32
-		for _, half := range []bool{false, true} {
-			m := load(t, name, model.LoadOptions{Adapter: a, Half: half})
+		var rounded map[string][]float32
+		for _, narrow := range []model.Base{base, model.BaseFP32} {
+			m := load(t, name, model.LoadOptions{Adapter: a, Base: narrow})
+			if narrow != model.BaseFP32 {
+				rounded = map[string][]float32{}
+			}
 			kept := 0
 			for i := range m.Tensors {
 				p := m.Tensors[i].Param
 				if p == nil || !p.Weight.Frozen || p.Weight.Rows == 1 {
 					continue
 				}
-				kept += len(p.Half)
-				for i, v := range p.Data {
-					p.Data[i] = kernel.FromBF16(kernel.ToBF16(v))
+				if p.Data == nil {
+					kept += p.Len()
+					rounded[p.Name] = p.Values()
+				} else if v := rounded[p.Name]; v != nil {
+					half := 0x1p-9 // of a step, of a value
+					if base == model.BaseInt8 {
+						half = math.Sqrt(float64(p.Cols)) / 254 // of a row's largest, in each of its values
+					}
+					golden.NearNorm(t, name+": "+p.Name, v, p.Data, half)
+					copy(p.Data, v)
 				}
 			}
-			if half != (kept > 0) {
-				t.Errorf("%s: %d values are kept in bfloat16", name, kept)
+			if (narrow != model.BaseFP32) != (kept > 0) {
+				t.Errorf("%s: %d values are kept as %s", name, kept, narrow)
+			}
+			if name == "llama-3" {
+				if err := m.Recompute(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			g := openGolden(t, "lora-"+name)
 			in := &model.Input{IDs: g.Ints("a.ids"), Offsets: g.Ints("a.offsets")}

@@ -93,14 +93,16 @@ type memory struct {
 }
 
 // weight makes the memory of tensors, which are trained or not. Of those that are not,
-// what is only multiplied by and looked up may lie in bfloat16.
-func (b *builder) weight(rows, cols int, trained, half bool) *nn.Weight {
+// what is only multiplied by and looked up may be kept narrow, see Base.
+func (b *builder) weight(rows, cols int, trained, narrow bool) *nn.Weight {
 	w := &nn.Weight{Rows: rows, Cols: cols}
 	switch {
 	case b.shared != nil:
 		w = b.shared.weights[len(b.memory.weights)]
-	case b.alloc && !trained && half && b.cfg.Half:
+	case b.alloc && !trained && narrow && b.cfg.Base == BaseBF16:
 		w = nn.NewHalf(rows, cols)
+	case b.alloc && !trained && narrow && b.cfg.Base == BaseInt8:
+		w = nn.NewInt8(rows, cols)
 	case b.alloc:
 		w = nn.NewWeight(rows, cols)
 		w.Frozen = !trained

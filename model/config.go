@@ -19,9 +19,18 @@ type Config struct {
 	// Adapter has low-rank paths beside matrices, of which alone, and of the modules that
 	// it saves, training is then; nil: none.
 	Adapter *checkpoint.Adapter
-	// Half keeps the matrices in bfloat16 and trains none, but what Adapter does.
-	Half bool
+	// Base says how matrices are kept, of which then none is trained but what Adapter does.
+	Base Base
 }
+
+// Base is how matrices that are not trained lie in memory.
+type Base string
+
+const (
+	BaseFP32 Base = ""
+	BaseBF16 Base = "bf16"
+	BaseInt8 Base = "int8" // whole numbers and a factor for each row, see kernel.ToInt8
+)
 
 // Head is what a model computes from its last states.
 type Head int

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"mlpfusion/checkpoint"
-	"mlpfusion/kernel"
 )
 
 // LoadOptions are the choices of Load.
@@ -32,8 +31,8 @@ type LoadOptions struct {
 	Adapter *checkpoint.Adapter
 	// Merge has Adapter's paths added to the matrices instead.
 	Merge bool
-	// Half keeps matrices in bfloat16 that are not trained, so all but an adapter's.
-	Half bool
+	// Base says how matrices are kept that are not trained, so all but an adapter's.
+	Base Base
 }
 
 // Load reads the model of a checkpoint directory. Every tensor must be there
@@ -107,7 +106,7 @@ func (opt *LoadOptions) apply(cfg *Config) {
 	if opt.Labels != nil {
 		cfg.Labels = opt.Labels
 	}
-	cfg.Half = opt.Half
+	cfg.Base = opt.Base
 	if !opt.Merge {
 		cfg.Adapter = opt.Adapter
 	}
@@ -197,12 +196,15 @@ func (t *Tensor) values() []float32 {
 }
 
 // laid tells whether the tensor has memory.
-func (t *Tensor) laid() bool { return t.values() != nil || t.Param != nil && t.Param.Half != nil }
+func (t *Tensor) laid() bool { return t.values() != nil || t.narrow() }
+
+// narrow tells whether the memory is not float32's.
+func (t *Tensor) narrow() bool { return t.Param != nil && t.Param.Data == nil && t.Param.Len() > 0 }
 
 // read fills a tensor in from a checkpoint.
 func (t *Tensor) read(from *Stored) error {
-	if t.Param != nil && t.Param.Half != nil {
-		return t.readHalf(from)
+	if t.narrow() {
+		return t.readNarrow(from)
 	}
 	if err := from.Read(t.values()); err != nil {
 		return err
@@ -224,13 +226,15 @@ func finite(name string, values []float32, first int) error {
 	return nil
 }
 
-// readHalf is read for a matrix kept in bfloat16, some rows at a time where it can be.
-func (t *Tensor) readHalf(from *Stored) error {
-	round := func(values []float32, first int) error {
-		for i, v := range values {
-			t.Param.Half[first+i] = kernel.ToBF16(v)
+// readNarrow is read for a matrix kept in bfloat16 or as whole numbers, some rows at a time
+// where it can be.
+func (t *Tensor) readNarrow(from *Stored) error {
+	set := func(values []float32, row int) error {
+		if err := finite(from.Name, values, row*t.Param.Cols); err != nil {
+			return err
 		}
-		return finite(from.Name, values, first)
+		t.Param.SetRows(row, values)
+		return nil
 	}
 	if t.Transposed || from.scale != nil {
 		values, err := from.Values()
@@ -240,7 +244,7 @@ func (t *Tensor) readHalf(from *Stored) error {
 		if err != nil {
 			return err
 		}
-		return round(values, 0)
+		return set(values, 0)
 	}
 	const some = 1 << 20 // elements
 	rows, cols := t.Shape[0], t.Shape[1]
@@ -251,7 +255,7 @@ func (t *Tensor) readHalf(from *Stored) error {
 		if err := from.Rows(i, i+n).ReadFloat32(values[:n*cols]); err != nil {
 			return err
 		}
-		if err := round(values[:n*cols], i*cols); err != nil {
+		if err := set(values[:n*cols], i); err != nil {
 			return err
 		}
 	}

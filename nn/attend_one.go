@@ -83,13 +83,7 @@ func (o *attendOne) values(w kernel.Mat, h int) kernel.Mat {
 }
 
 func (o *attendOne) rows(w kernel.Mat, head int) kernel.Mat {
-	from, to := head*o.Dim*w.Stride, (head+1)*o.Dim*w.Stride
-	if w.Half != nil {
-		w.Half = w.Half[from:to]
-	} else {
-		w.Data = w.Data[from:to]
-	}
-	return w
+	return w.Rows(head*o.Dim, (head+1)*o.Dim)
 }
 
 // grad is the gradient of kv's matrix.

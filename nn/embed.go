@@ -37,14 +37,7 @@ func (o *embedForward) Do(i, worker int) {
 	for r := i * rowChunk; r < min(o.y.Rows, (i+1)*rowChunk); r++ {
 		y := o.y.Data[r*c : (r+1)*c]
 		for k, w := range o.tables {
-			at := int(o.ids[k][r]) * c
-			var row []float32
-			if w.Half != nil {
-				row = tmp[:c]
-				kernel.Widen(row, w.Half[at:at+c])
-			} else {
-				row = w.Data[at : at+c]
-			}
+			row := w.row(int(o.ids[k][r]), tmp)
 			if k == 0 {
 				copy(y, row)
 			} else {

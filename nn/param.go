@@ -7,8 +7,11 @@ import "mlpfusion/kernel"
 type Weight struct {
 	Data       []float32
 	Rows, Cols int
-	// Half holds the values in bfloat16, in the place of Data, see NewHalf.
-	Half []uint16
+	// In the place of Data, Half holds the values in bfloat16 (see NewHalf), or Int8
+	// whole numbers, with one of Factors for each row (see NewInt8).
+	Half    []uint16
+	Int8    []int8
+	Factors []float32
 	// Grad is made when a backward pass first reaches the weight: what is frozen, or only
 	// ever evaluated, has none.
 	Grad []float32
@@ -52,8 +55,9 @@ func (w *Weight) View(from, to int) *Weight {
 
 // cut returns rows × cols elements of w, from one on, as a weight.
 func (w *Weight) cut(from, rows, cols int) *Weight {
-	if w.Half != nil {
-		return &Weight{Half: w.Half[from : from+rows*cols], Rows: rows, Cols: cols, Frozen: true}
+	if w.Data == nil { // whole rows
+		m := w.mat().Rows(from/cols, from/cols+rows)
+		return &Weight{Half: m.Half, Int8: m.Int8, Factors: m.Factors, Rows: rows, Cols: cols, Frozen: true}
 	}
 	return &Weight{Data: w.Data[from : from+rows*cols], Rows: rows, Cols: cols, Frozen: w.Frozen, whole: w, from: from}
 }
@@ -144,10 +148,12 @@ type Param struct {
 	Transposed bool  // the checkpoint stores the transpose of Data (GPT-2's Conv1D)
 	Data       []float32
 	Half       []uint16 // in the place of Data, of a weight that is kept in bfloat16
-	Weight     *Weight  // the weight it is a part of, see Of
-	Decay      bool     // weight decay applies (not to biases and LayerNorm)
-	Cols       int      // Data is (len(Data)/Cols × Cols)
-	Unit       *Unit    // set for the parameters of a fused MLP's hidden units
+	Int8       []int8   // or as whole numbers
+	Factors    []float32
+	Weight     *Weight // the weight it is a part of, see Of
+	Decay      bool    // weight decay applies (not to biases and LayerNorm)
+	Cols       int     // Data is (len(Data)/Cols × Cols)
+	Unit       *Unit   // set for the parameters of a fused MLP's hidden units
 
 	whole *Weight // that it is cut from
 	from  int
@@ -156,11 +162,12 @@ type Param struct {
 // Of makes p the elements [from, to) of w. Weight may afterwards become a view of w.
 func (p *Param) Of(w *Weight, from, to int) {
 	p.Weight, p.whole, p.from = w, w, from
-	if w.Half != nil {
-		p.Half = w.Half[from:to]
-	} else {
+	if w.Data != nil {
 		p.Data = w.Data[from:to]
+		return
 	}
+	m := w.mat().Rows(from/w.Cols, to/w.Cols)
+	p.Half, p.Int8, p.Factors = m.Half, m.Int8, m.Factors
 }
 
 // Grad is p's part of the weight's gradient; it may be called by several goroutines

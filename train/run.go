@@ -36,8 +36,8 @@ type Config struct {
 	TrainRouters bool `json:"train_routers,omitempty"`
 	// LoRA trains a low-rank adapter of the model; nil: the model.
 	LoRA *model.AdapterOptions `json:"lora,omitempty"`
-	// Half keeps an adapted model's own matrices in bfloat16.
-	Half bool `json:"half,omitempty"`
+	// Base is how an adapted model's own matrices are kept.
+	Base model.Base `json:"base,omitempty"`
 	// Patience ends a try after this many evaluations without a better one; 0: never.
 	Patience int `json:"patience,omitempty"`
 	// Recompute runs each layer again in the backward pass, see model.Model.Recompute.

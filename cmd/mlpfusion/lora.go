@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -25,7 +26,7 @@ func (l *loraFlags) add(f *pflag.FlagSet) {
 	f.Lookup("lora-targets").DefValue = "all" // which pflag shows as [all]
 	f.Float64Var(&l.Dropout, "lora-dropout", 0, "probability of dropout on what the adapter reads")
 	f.BoolVar(&l.RSLoRA, "rslora", false, "divide the factor by the rank's square root")
-	f.StringVar(&l.base, "base", "", "keep the model's own matrices in memory as fp32 or bf16 (default as the checkpoint has them)")
+	f.StringVar(&l.base, "base", "", "keep the model's own matrices in memory as fp32, bf16 or int8 (default fp32, or bf16 as the checkpoint has them)")
 }
 
 // options reads what the flags say; nil without an adapter.
@@ -53,8 +54,8 @@ func (l *loraFlags) options(f *pflag.FlagSet, scratch, routers bool) (*model.Ada
 	switch {
 	case !(l.Dropout >= 0 && l.Dropout < 1):
 		return nil, usageError{fmt.Errorf("lora-dropout: expected a probability below 1, found %g", l.Dropout)}
-	case l.base != "" && l.base != "fp32" && l.base != "bf16":
-		return nil, usageError{fmt.Errorf("base: expected fp32 or bf16, found %q", l.base)}
+	case l.base != "" && !slices.Contains([]string{"fp32", "bf16", "int8"}, l.base):
+		return nil, usageError{fmt.Errorf("base: expected fp32, bf16 or int8, found %q", l.base)}
 	case scratch:
 		return nil, usageError{errors.New("lora: expected a trained model to adapt, found --init")}
 	case routers:
@@ -69,8 +70,14 @@ func (t *training) adapt(a *app, dir *checkpoint.Dir, head *model.LoadOptions) e
 	if err != nil {
 		return usageError{fmt.Errorf("lora-targets: %w", err)}
 	}
-	head.Adapter, head.Half = adapter, t.base == "bf16" || t.base == "" && halves(dir)
-	t.config.Half = head.Half
+	head.Adapter = adapter
+	switch {
+	case t.base == "" && halves(dir):
+		head.Base = model.BaseBF16
+	case t.base != "fp32":
+		head.Base = model.Base(t.base)
+	}
+	t.config.Base = head.Base
 	return nil
 }
 
@@ -85,7 +92,7 @@ func (a *app) tellAdapter(m *model.Model) {
 	}
 	for i := range m.Tensors {
 		if p := m.Tensors[i].Param; p != nil {
-			all += max(len(p.Data), len(p.Half))
+			all += p.Len()
 		}
 	}
 	for _, b := range m.Blocks {
@@ -94,8 +101,8 @@ func (a *app) tellAdapter(m *model.Model) {
 		}
 	}
 	kept := ""
-	if m.Config.Half {
-		kept = "; the model's own matrices are kept in bfloat16"
+	if in := map[model.Base]string{model.BaseBF16: "in bfloat16", model.BaseInt8: "as int8 with a factor for each row"}[m.Config.Base]; in != "" {
+		kept = "; the model's own matrices are kept " + in
 	}
 	a.ui.say("an adapter of %s, %s parameters, beside a model of %s%s", count(layers, "layer"), significant(float64(trained)), significant(float64(all)), kept)
 	if len(m.Config.Adapter.Save) > 0 {

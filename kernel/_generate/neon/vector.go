@@ -7,7 +7,7 @@ func vectorFunctions() []*function {
 	return append([]*function{
 		dot(), axpy(), mul(), addTo(), addRows4(), scale(), sumSquares(false), sumSquares(true),
 		maxScaled(), expSum(), softmaxGrad(), layerNorm(), layerNormGrad(), rmsNorm(), rmsNormGrad(),
-		adam(false), adam(true), dropout(), widen(),
+		adam(false), adam(true), dropout(), widen(), widenBytes(),
 	}, activationFunctions()...)
 }
 
@@ -256,6 +256,30 @@ func dropout() *function {
 		x = fold(x, 14)
 		s.to("dst", f.op("bic", s.mul(s.from("src"), scale), f.op("cmgt", least, x)))
 	})
+	return f
+}
+
+// widenBytes leaves what does not fill vectors to its caller.
+func widenBytes() *function {
+	f := define("widenBytesNEON", "dst []float32, src []int8, factor float32", "", "writes the whole numbers times the factor to dst, 16 at a time.")
+	factor := f.scalar("factor")
+	dst, src, n := f.word("dst"), f.word("src"), f.length("dst")
+	f.line("CBZ %s, done", n)
+	f.place("again")
+	bytes := f.value()
+	f.into(fmt.Sprintf("FMOVQ.P 16(%s), F?", src), bytes)
+	var v [4]vec
+	for h, widen := range []string{"sxtl", "sxtl2"} {
+		words := f.op(widen+"/8", bytes)
+		for i, widen := range []string{"sxtl", "sxtl2"} {
+			v[2*h+i] = f.mul(f.op("scvtf", f.op(widen, words)), factor)
+		}
+	}
+	f.store16(dst, v)
+	f.line("ADD $64, %s", dst)
+	f.line("SUBS $16, %s", n)
+	f.line("BGT again")
+	f.place("done")
 	return f
 }
 

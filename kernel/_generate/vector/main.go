@@ -38,6 +38,7 @@ func main() {
 		}
 		dropout(w)
 		widen(w)
+		widenBytes(w)
 	}
 	Generate()
 }

@@ -17,3 +17,16 @@ func widen(w lanes) {
 	})
 	ret()
 }
+
+// widenBytes leaves what does not fill a vector to its caller.
+func widenBytes(w lanes) {
+	function(w, "widenBytes", "dst []float32, src []int8, factor float32", "", "writes the whole numbers times the factor to the whole vectors of dst.")
+	dst, src, n, factor := slice("dst"), slice("src"), length("dst"), w.param("factor")
+	w.wholeVectors(n, 4, func(s span, _ int) {
+		v := w.reg()
+		VPMOVSXBD(Mem{Base: src, Index: s.i, Scale: 1, Disp: s.disp / 4}, v)
+		VCVTDQ2PS(v, v)
+		s.to(dst, w.mul(v, factor))
+	})
+	ret()
+}

@@ -9,25 +9,31 @@ import (
 	"mlpfusion/kernel"
 )
 
-// TestHalf compares a network whose matrices are kept in bfloat16 with the same in
-// float32, rounded: results and gradients to the last bit, in training and packed.
-func TestHalf(t *testing.T) {
+// TestNarrow compares a network whose matrices are kept in bfloat16, or as whole numbers,
+// with the same in float32, rounded: results and gradients to the last bit, in training
+// and packed.
+func TestNarrow(t *testing.T) {
+	for name, new := range map[string]func(rows, cols int) *Weight{"bfloat16": NewHalf, "int8": NewInt8} {
+		t.Run(name, func(t *testing.T) { testNarrow(t, new) })
+	}
+}
+
+func testNarrow(t *testing.T, new func(rows, cols int) *Weight) {
 	const words, hidden, heads, dim = 30, 16, 2, 6
 	offsets := []int32{0, 3, 8}
 	ids, targets := []int32{4, 9, 9, 1, 0, 29, 7, 3}, []int32{5, 6}
 	pool := kernel.NewPool(2)
 	defer pool.Close()
-	run := func(halve, train, pack bool) (results [][]float32, kept int) {
+	run := func(narrow, train, pack bool) (results [][]float32, kept int) {
 		rng := rand.New(rand.NewPCG(2, 3))
 		matrix := func(rows, cols int) *Weight {
-			w, half := NewWeight(rows, cols), NewHalf(rows, cols)
-			w.Frozen = true
-			for i, v := range normal(rng, len(w.Data), 0.5) {
-				half.Half[i] = kernel.ToBF16(v)
-				w.Data[i] = kernel.FromBF16(half.Half[i])
-			}
-			if halve {
-				w = half
+			kept := new(rows, cols)
+			p := Param{Cols: cols}
+			p.Of(kept, 0, rows*cols)
+			p.SetRows(0, normal(rng, rows*cols, 0.5))
+			w := &Weight{Data: p.Values(), Rows: rows, Cols: cols, Frozen: true}
+			if narrow {
+				w = kept
 			}
 			if pack {
 				w.Pack(pool, kernel.FP32)
