@@ -296,6 +296,9 @@ func init() {
 			tile9x32BytesAVX512, tile10x32BytesAVX512, tile11x32BytesAVX512, tile12x32BytesAVX512},
 		copyPanels: copyPanels32AVX2, joinRows: joinRows32AVX2,
 	}
+	if vendor() == "GenuineIntel" {
+		avx512.kc = 768 // see docs/decisions/gemm.md, the sizes
+	}
 	bf16 := &gemmKernel{
 		mr: 12, nr: 32, kc: 3072, mc: 60, nc: 384, few: 144, pairs: true, step: 1,
 		tile: []func(*tileArgs){nil, tile1x32BF16, tile2x32BF16, tile3x32BF16,
