@@ -96,7 +96,7 @@ type side struct {
 type route struct {
 	experts []int32   // (tokens × k): those of each token, −1 in place of one that has no place for it
 	weights []float32 // (tokens × k): what multiplies their outputs
-	// stream are the tokens' weights by the stream behind the mixture, see appendWeights;
+	// stream are the tokens' weights by the stream behind the mixture, see model.AppendStreamWeights;
 	// nil where no norm reads it.
 	stream []float32
 }
@@ -351,7 +351,7 @@ func (s *side) note(t *nn.Tape, b *model.Block, original bool) error {
 			stream = t.Add(b.MLP.Y, stream, 0)
 		}
 		if b.MLP.Residual != nil || b.MLP.Normed {
-			s.weights = appendWeights(s.weights, stream)
+			s.weights = model.AppendStreamWeights(s.weights, stream)
 		}
 	}
 	if stream == nil {
@@ -369,22 +369,11 @@ func (s *side) noteMixture(t *nn.Tape, m model.Mixed) error {
 		}
 	}
 	if m.Residual != nil {
-		r.stream = appendWeights(nil, t.Add(m.Y, m.Residual, 0))
+		r.stream = model.AppendStreamWeights(nil, t.Add(m.Y, m.Residual, 0))
 		s.weights = append(s.weights, r.stream...)
 	}
 	s.routes = append(s.routes, r)
 	return s.inputs.write(m.X)
-}
-
-// appendWeights adds those of the rows of a stream, or of an MLP's outputs, that a norm
-// is to read: one through the mean square of its values, by which the norm divides the
-// square of an error.
-func appendWeights(weights []float32, stream *nn.Tensor) []float32 {
-	for r := range stream.Rows {
-		square := kernel.SumSquares(stream.Data[r*stream.Cols : (r+1)*stream.Cols])
-		weights = append(weights, float32(float64(stream.Cols)/max(square, 1e-12)))
-	}
-	return weights
 }
 
 // stub returns the smallest MLP that can stand in a block's place.

@@ -80,32 +80,42 @@ func TestTwoReaders(t *testing.T) {
 	}
 }
 
-// TestSquaredDistance checks the value, and the gradient alone and beside another.
+// TestSquaredDistance checks the value, and the gradient alone and beside another, with
+// weights of the rows and without.
 func TestSquaredDistance(t *testing.T) {
 	pool := kernel.NewPool(2)
 	defer pool.Close()
 	rng := rand.New(rand.NewPCG(1, 2))
 	const cols = 50
 	rows := chunk/cols + 3
-	for _, had := range []bool{false, true} {
+	for _, c := range []struct{ had, weighs bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		tape := NewTape(pool)
 		tape.Train = true
 		x, target := tape.New(rows, cols), tape.New(rows, cols)
+		var weights []float32
+		if c.weighs {
+			for range rows {
+				weights = append(weights, rng.Float32())
+			}
+		}
 		copy(x.Data, normal(rng, rows*cols, 1))
 		copy(target.Data, normal(rng, rows*cols, 1))
 		const weight = 0.7
 		var loss float64
 		want := make([]float32, rows*cols)
-		if had {
+		if c.had {
 			x.Grad = normal(rng, rows*cols, 0.01)
 			copy(want, x.Grad)
 		}
 		for i, v := range x.Data {
-			d := float64(v - target.Data[i])
-			loss += weight * d * d / float64(rows)
-			want[i] += float32(2 * weight * d / float64(rows))
+			d, w := float64(v-target.Data[i]), weight
+			if c.weighs {
+				w *= float64(weights[i/cols])
+			}
+			loss += w * d * d / float64(rows)
+			want[i] += float32(2 * w * d / float64(rows))
 		}
-		golden.NearValue(t, "loss", tape.SquaredDistance(x, target, weight), loss, 1e-9*loss)
+		golden.NearValue(t, "loss", tape.SquaredDistance(x, target, weight, weights), loss, 1e-9*loss)
 		golden.NearNorm(t, "gradient", x.Grad, want, 1e-6)
 	}
 }

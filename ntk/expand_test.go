@@ -57,7 +57,7 @@ func TestExpand(t *testing.T) {
 				h = tape.Linear(x, mlp.Up, mlp.Act, mlp.ClusterSizes)
 			}
 			y := tape.Linear(h, mlp.Down, kernel.Identity, nil)
-			tape.SquaredDistance(y, target, 1)
+			tape.SquaredDistance(y, target, 1, nil)
 			f := &factors{x: x.Data, dy: append([]float32(nil), y.Grad...), offsets: []int32{0, 4, 4, tokens}}
 			tape.Backward()
 			for _, group := range []int{units, 3} {

@@ -18,8 +18,9 @@ var TuneOptimizer = OptimizerConfig{Beta1: PaperOptimizer.Beta1, Beta2: PaperOpt
 // Tuning is layer-wise task-specific tuning (the paper's optional step,
 // docs/method.md): the student's fused MLPs learn to give the hidden states of the
 // teacher, the original. The loss is the mean over layers of the squared difference
-// of hidden states, summed over the hidden size and averaged over tokens; on the
-// dev set it is the metric task.Distance. All other weights are frozen, labels are
+// of hidden states, summed over the hidden size and averaged over tokens; where layers
+// normalise the stream first, a token's is divided by the mean square of the teacher's
+// state, as the norm will do. On the dev set it is the metric task.Distance. All other weights are frozen, labels are
 // not looked at, and dropout is off in both models.
 //
 // Each batch passes through both models; no state outlives its step.
@@ -28,15 +29,15 @@ type Tuning struct {
 
 	theirs, ours     *nn.Tape // ours for scores
 	original, hidden model.Output
+	weights          []float32 // of a layer's tokens
 }
 
 func (t *Tuning) main(task.Spec) string { return task.Distance }
 
 func (t *Tuning) begin(pool *kernel.Pool, prec kernel.Precision, student *model.Model) error {
 	a, b := t.Teacher.Config, student.Config
-	if a.Type != b.Type || a.Hidden != b.Hidden || a.Layers != b.Layers || a.Vocab != b.Vocab {
-		return fmt.Errorf("tune: expected the model that was fused (%s, %d layers of hidden size %d, vocabulary %d), found %s, %d, %d, %d",
-			b.Type, b.Layers, b.Hidden, b.Vocab, a.Type, a.Layers, a.Hidden, a.Vocab)
+	if a.Type != b.Type || a.Hidden != b.Hidden || a.Layers != b.Layers || a.DecoderLayers != b.DecoderLayers || a.Vocab != b.Vocab {
+		return fmt.Errorf("tune: expected the model that was fused (%s), found %s", shapeText(b), shapeText(a))
 	}
 	trained := map[*nn.Weight]bool{}
 	for _, blk := range student.Blocks {
@@ -61,13 +62,28 @@ func (t *Tuning) begin(pool *kernel.Pool, prec kernel.Precision, student *model.
 	return nil
 }
 
+// shapeText is what two models must have in common.
+func shapeText(c *model.Config) string {
+	layers := fmt.Sprintf("%d layers", c.Layers)
+	if c.DecoderLayers > 0 {
+		layers += fmt.Sprintf(" and %d of the decoder", c.DecoderLayers)
+	}
+	return fmt.Sprintf("%s, %s of hidden size %d, vocabulary %d", c.Type, layers, c.Hidden, c.Vocab)
+}
+
 func (t *Tuning) loss(tape *nn.Tape, student *model.Model, in *model.Input, _ []float32) (sum float64) {
 	t.theirs.Reset(0)
 	t.Teacher.ForwardAll(t.theirs, in, &t.original)
 	student.ForwardAll(tape, in, &t.hidden)
 	layers := len(t.hidden.Hidden) - 1 // before them the embeddings
 	for l := 1; l <= layers; l++ {
-		sum += tape.SquaredDistance(t.hidden.Hidden[l], t.original.Hidden[l], 1/float64(layers))
+		theirs := t.original.Hidden[l]
+		var weights []float32
+		if student.Config.NormsFirst() {
+			t.weights = model.AppendStreamWeights(t.weights[:0], theirs)
+			weights = t.weights
+		}
+		sum += tape.SquaredDistance(t.hidden.Hidden[l], theirs, 1/float64(layers), weights)
 	}
 	return sum
 }

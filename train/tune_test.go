@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -28,7 +29,7 @@ func tinyTuner(t testing.TB, dir string, workers int) *Runner {
 // so a step that changes it by about 1e-3 of itself leaves a few 1e-4 of
 // rounding and curvature, relative to the slope. All forms of a block: P, factors.
 func TestTuneGradient(t *testing.T) {
-	for _, name := range []string{"bert-fused", "bert-svd"} {
+	for _, name := range []string{"bert-fused", "bert-svd", "gpt2-fused"} {
 		pool := kernel.NewPool(2)
 		defer pool.Close()
 		student := load(t, name, model.LoadOptions{})
@@ -81,30 +82,51 @@ func TestTuneGradient(t *testing.T) {
 				t.Errorf("%s %s: slope %g along the gradient, its square is %g", name, p.Name, slope, square)
 			}
 		}
-		if want := map[string]int{"bert-fused": 8, "bert-svd": 6}[name]; len(grads) != want {
+		if want := map[string]int{"bert-fused": 8, "bert-svd": 6, "gpt2-fused": 8}[name]; len(grads) != want {
 			t.Errorf("%s: %d parameters are tuned, want those of two blocks, %d", name, len(grads), want)
 		}
 	}
 }
 
-// TestSquaredDistance checks the loss itself, the gradient of each element, and that it is
-// added to one that is there.
-func TestSquaredDistance(t *testing.T) {
-	pool := kernel.NewPool(2)
-	defer pool.Close()
-	tape := nn.NewTape(pool)
-	tape.Train = true
-	x, y := tape.New(2, 3), tape.New(2, 3)
-	copy(x.Data, []float32{1, 2, 3, 4, 5, 6})
-	copy(y.Data, []float32{1, 0, 3, 4, 5, 3})
-	if got := tape.SquaredDistance(x, y, 2); got != 2*(4+9)/2. {
-		t.Errorf("loss %g, want 13", got)
-	}
-	tape.SquaredDistance(x, y, 0.5)
-	for i, want := range []float32{0, 5, 0, 0, 0, 7.5} {
-		if x.Grad[i] != want {
-			t.Errorf("gradient %v at element %d, want %v", x.Grad[i], i, want)
+// TestTuneWeighs: where norms come first, a token's difference is divided by the mean square
+// of the original's state there; elsewhere all tokens count alike.
+func TestTuneWeighs(t *testing.T) {
+	for _, c := range []struct {
+		student, teacher string
+		weighs           bool
+	}{{"bert-fused", "bert", false}, {"gpt2-fused", "gpt2", true}, {"t5-fused", "t5-gated", true}} {
+		pool := kernel.NewPool(2)
+		defer pool.Close()
+		student := load(t, c.student, model.LoadOptions{})
+		o := &Tuning{Teacher: load(t, c.teacher, model.LoadOptions{})}
+		if err := o.begin(pool, kernel.FP32, student); err != nil {
+			t.Fatal(err)
 		}
+		var b task.Batch
+		words(9, 4).Fill(&b, []int32{0, 1, 2, 3, 4, 5, 6, 7, 8})
+		in := InputOf(&b)
+		if student.Config.DecoderLayers > 0 {
+			in.DecoderIDs, in.DecoderOffsets = in.IDs, in.Offsets
+		}
+		got := o.loss(o.ours, student, &in, nil)
+		var want float64
+		layers := len(o.hidden.Hidden) - 1
+		for l := 1; l <= layers; l++ {
+			theirs, ours := o.original.Hidden[l], o.hidden.Hidden[l]
+			for r := range theirs.Rows {
+				var distance, square float64
+				for k := r * theirs.Cols; k < (r+1)*theirs.Cols; k++ {
+					d := float64(ours.Data[k] - theirs.Data[k])
+					distance += d * d
+					square += float64(theirs.Data[k]) * float64(theirs.Data[k]) / float64(theirs.Cols)
+				}
+				if c.weighs {
+					distance /= square
+				}
+				want += distance / float64(theirs.Rows*layers)
+			}
+		}
+		golden.NearValue(t, c.student+": loss", got, want, 1e-5*want)
 	}
 }
 
@@ -191,6 +213,7 @@ func TestTuneRefuses(t *testing.T) {
 	for _, c := range []struct{ student, teacher, want string }{
 		{"bert", "bert", "found no fused block"},
 		{"bert-fused", "distilbert", "expected the model that was fused"},
+		{"t5-fused", "t5", "3 of the decoder"},
 	} {
 		_, err := NewStepperFor(&Tuning{Teacher: load(t, c.teacher, model.LoadOptions{})}, pool, load(t, c.student, model.LoadOptions{}), TuneOptimizer, kernel.FP32, 0)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
