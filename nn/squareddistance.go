@@ -44,18 +44,18 @@ func (m *squaredDistance) Do(i, _ int) {
 	a, b := chunkOf(i, len(m.x))
 	var sum float64
 	for j := a; j < b; j++ {
-		d, weighed := m.x[j]-m.target[j], m.x[j]-m.target[j]
+		d, w := m.x[j]-m.target[j], float32(1)
 		if m.rows != nil {
-			weighed *= m.rows[j/m.cols]
+			w = m.rows[j/m.cols]
 		}
-		sum += float64(weighed) * float64(d)
+		sum += float64(w) * float64(d) * float64(d)
 		if m.grad == nil {
 			continue
 		}
 		if m.add {
-			m.grad[j] += m.factor * weighed
+			m.grad[j] += m.factor * w * d
 		} else {
-			m.grad[j] = m.factor * weighed
+			m.grad[j] = m.factor * w * d
 		}
 	}
 	m.sums[i] = sum

@@ -19,6 +19,7 @@ type Distillation struct {
 	Teacher     string       `json:"teacher"` // its name, for the run's record
 	Weight      float64      `json:"weight"`  // of the teacher's loss, 0 … 1; at 1 labels count for nothing
 	Temperature float64      `json:"temperature"`
+	Blocks      bool         `json:"blocks,omitempty"` // fused blocks alone are trained, without dropout
 
 	tape *nn.Tape // the teacher's
 }
@@ -38,6 +39,12 @@ func (d *Distillation) begin(pool *kernel.Pool, prec kernel.Precision, student *
 		return fmt.Errorf("distillation: expected a teacher that reads %d tokens, found %d", student.MaxLength(), d.Model.MaxLength())
 	case student.RouterLosses:
 		return errors.New("train routers: expected no teacher, whose loss does not know the routers' losses")
+	}
+	if d.Blocks {
+		if err := freezeAllButFused(student); err != nil {
+			return fmt.Errorf("distillation: %w", err)
+		}
+		student.Config.Dropout = model.Dropout{}
 	}
 	d.tape = nn.NewTape(pool)
 	d.tape.Prec = prec

@@ -161,3 +161,42 @@ func TestTextTeacher(t *testing.T) {
 		}
 	}
 }
+
+// TestTeachBlocks: of a fused model the blocks' weights alone come nearer to the original's
+// predictions, without dropout; a model without fused blocks is refused.
+func TestTeachBlocks(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	data := textRunner(t, t.TempDir(), 2).Data.Train
+	var b task.Batch
+	data.Fill(&b, task.Shuffle(0, 0, min(data.Len(), 6)))
+	student, first, teacher := load(t, "gpt2-fused", model.LoadOptions{}), load(t, "gpt2-fused", model.LoadOptions{}), load(t, "gpt2", model.LoadOptions{})
+	d := &Distillation{Model: teacher, Weight: 1, Temperature: 1, Blocks: true}
+	s, err := NewStepperFor(d, pool, student, TuneOptimizer, kernel.FP32, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Step(&b, 1e-2)
+	if again := s.Step(&b, 0); !(before > 0 && again < before) {
+		t.Errorf("the loss went from %g to %g", before, again)
+	}
+	if once, twice := s.Step(&b, 0), s.Step(&b, 0); once != twice {
+		t.Errorf("losses of the same weights differ, %g and %g: is there dropout?", once, twice)
+	}
+	s.Optimizer.Flush()
+	moved := 0
+	for i, p := range student.Params {
+		block := strings.Contains(p.Name, ".mlp.") && !strings.Contains(p.Name, "h.0.")
+		if changed := !slices.Equal(p.Data, first.Params[i].Data); changed != block {
+			t.Errorf("%s: moved %t, want %t", p.Name, changed, block)
+		} else if changed {
+			moved++
+		}
+	}
+	if moved != 8 {
+		t.Errorf("%d tensors moved, want those of two blocks, 8", moved)
+	}
+	if _, err := NewStepperFor(d, pool, load(t, "gpt2", model.LoadOptions{}), TuneOptimizer, kernel.FP32, 0); err == nil || !strings.Contains(err.Error(), "found no fused block") {
+		t.Errorf("a model that is not fused gave %v", err)
+	}
+}

@@ -39,6 +39,19 @@ func (t *Tuning) begin(pool *kernel.Pool, prec kernel.Precision, student *model.
 	if a.Type != b.Type || a.Hidden != b.Hidden || a.Layers != b.Layers || a.DecoderLayers != b.DecoderLayers || a.Vocab != b.Vocab {
 		return fmt.Errorf("tune: expected the model that was fused (%s), found %s", shapeText(b), shapeText(a))
 	}
+	if err := freezeAllButFused(student); err != nil {
+		return fmt.Errorf("tune: %w", err)
+	}
+	student.Config.Dropout = model.Dropout{}
+	t.theirs, t.ours = nn.NewTape(pool), nn.NewTape(pool)
+	t.theirs.Prec, t.ours.Prec = prec, prec
+	t.original = model.Output{AllTokens: true, KeepHidden: true}
+	t.hidden = t.original
+	return nil
+}
+
+// freezeAllButFused leaves the weights of fused blocks alone to be trained.
+func freezeAllButFused(student *model.Model) error {
 	trained := map[*nn.Weight]bool{}
 	for _, blk := range student.Blocks {
 		if _, fused := student.Config.Blocks[blk.Name]; !fused {
@@ -49,16 +62,11 @@ func (t *Tuning) begin(pool *kernel.Pool, prec kernel.Precision, student *model.
 		}
 	}
 	if len(trained) == 0 {
-		return errors.New("tune: expected a fused model, found no fused block")
+		return errors.New("expected a fused model, found no fused block")
 	}
 	for _, w := range student.Weights {
 		w.Frozen = !trained[w]
 	}
-	student.Config.Dropout = model.Dropout{}
-	t.theirs, t.ours = nn.NewTape(pool), nn.NewTape(pool)
-	t.theirs.Prec, t.ours.Prec = prec, prec
-	t.original = model.Output{AllTokens: true, KeepHidden: true}
-	t.hidden = t.original
 	return nil
 }
 

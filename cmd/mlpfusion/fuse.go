@@ -30,6 +30,7 @@ func (a *app) fuseCommand() *cobra.Command {
 	var budgetOf string
 	var byUsage, merge bool
 	var shard string
+	var then distillation
 	var c *cobra.Command
 	c = &cobra.Command{
 		Use:   "fuse MODEL OUT [FOLDER …]",
@@ -61,6 +62,10 @@ transformers loads.
 A --budget gives the experts of a layer one width. --by-usage divides it among experts by
 the tokens they get on these texts.
 
+With --distill the compressed model then learns MODEL's predictions of each next token, for
+that many steps on texts of --task and --data; nothing but the blocks' weights moves. Both
+models are in memory for that.
+
 The weights are read a layer at a time, so MODEL may be larger than the memory; the
 texts' states wait in temporary files (TMPDIR). Several machines share the work when
 each is given a --shard i/n of the same command. They leave their blocks in the folder
@@ -70,6 +75,7 @@ OUT.fuse, then writes what one machine would have.`,
   mlpfusion fuse MODEL small --layers 2-5 --width 384
   mlpfusion fuse MODEL small --ratio 0.25 --method svd
   mlpfusion fuse MODEL small --method calibrated --task sst2 --data glue/SST-2
+  mlpfusion fuse llama small --method calibrated --distill 100 --task lm --data texts
   mlpfusion fuse MOE small --method shared --ratio 0.5
   mlpfusion fuse MOE small --method mc-smoe --experts 2 --task sst2 --data glue/SST-2
   mlpfusion fuse MOE small --method calibrated --apart --task sst2 --data glue/SST-2 --shard 1/2
@@ -92,7 +98,7 @@ OUT.fuse, then writes what one machine would have.`,
 				}
 			}
 			opt.Fusion.Seed, opt.Fusion.Clustering = a.seed, kmeans.Algorithm(clustering)
-			method, err := checkFuse(c.Flags(), &opt, budgetOf, byUsage)
+			method, err := checkFuse(c.Flags(), &opt, budgetOf, byUsage, then.steps > 0)
 			if err != nil {
 				return err
 			}
@@ -104,43 +110,18 @@ OUT.fuse, then writes what one machine would have.`,
 				return err
 			}
 			defer dir.Close()
-			// A few matrices are all the heap: collecting them often costs nothing
-			// and keeps memory to what a block needs.
-			debug.SetGCPercent(25)
 			opt.Name, opt.Threads = args[0], a.threads
-			finished := 0
-			if byUsage || method.UsesTexts(opt.Fusion) {
-				texts, err := a.calibrationTexts(dir, &data, calibrationRows)
-				if err != nil {
-					return err
-				}
-				done, err := opt.Calibrate(a.ctx, a.pool, dir, texts, byUsage)
-				if err != nil {
-					return err
-				}
-				defer done()
+			fuse := func(out string) (*convert.Fused, error) {
+				return a.fuse(dir, out, &opt, method, &data, calibrationRows, byUsage)
 			}
-			a.kept, a.resume = filepath.Clean(args[1])+convert.WorkSuffix, "--resume"
-			about, err := foresee(dir, &opt, method)
+			if then.steps > 0 {
+				then.original, then.out, then.data, then.resume, then.overwrite = args[0], args[1], data, opt.Resume, opt.Overwrite
+				return a.fuseAndDistill(&then, fuse)
+			}
+			result, err := fuse(args[1])
 			if err != nil {
 				return err
 			}
-			for _, text := range about {
-				a.ui.say("%s", text)
-			}
-			all := a.ui.progress("blocks", "block", 0)
-			opt.Progress = func(s convert.Step) {
-				if s.Done {
-					finished++
-				}
-				all.set(finished, s.Of, fuseNote(s, all.seconds()))
-			}
-			result, err := convert.Fuse(a.ctx, dir, args[1], opt)
-			if err != nil {
-				all.stop()
-				return err
-			}
-			all.end()
 			return a.ui.result(result, func(w io.Writer) { showFused(w, args[1], result) })
 		},
 	}
@@ -163,6 +144,7 @@ OUT.fuse, then writes what one machine would have.`,
 	f.BoolVar(&opt.Fusion.Refit, "refit", false, "fit the down projections to the original's outputs on these texts")
 	f.Float64Var(&opt.Fusion.Ridge, "ridge", 0, "ridge of the refit, relative to the features' variance (default 1e-4)")
 	f.IntVar(&opt.Fusion.Fit, "fit", 0, "steps of descent on the output error after the refit")
+	f.IntVar(&then.steps, "distill", 0, "then this many steps of training of the blocks on MODEL's predictions (default 0; language models)")
 	f.IntVar(&calibrationRows, "calibration-rows", 1200, calibrationRowsHelp)
 	f.BoolVar(&opt.Apart, "apart", false, "fit each block to the original's states, not to what those before it left; experts always are")
 	data.addTask(f)
@@ -174,15 +156,55 @@ OUT.fuse, then writes what one machine would have.`,
 		section{"What is compressed, and how", "layers method experts"},
 		section{"To what size", "ratio width budget budget-of by-usage store"},
 		section{"Clustering and P", "clustering restarts effort balance"},
-		section{"Fitting to texts", "task data calibration-rows weighted select refit ridge fit apart"},
+		section{"Fitting to texts", "task data calibration-rows weighted select refit ridge fit apart distill"},
 		columnSection,
 		section{"The run", "shard merge overwrite resume help"})
 	return c
 }
 
+// fuse compresses the blocks of the model in dir and writes it to out.
+func (a *app) fuse(dir *checkpoint.Dir, out string, opt *convert.FuseOptions, method *fusion.Method, data *dataFlags, rows int, byUsage bool) (*convert.Fused, error) {
+	// A few matrices are all the heap: collecting them often costs nothing
+	// and keeps memory to what a block needs.
+	defer debug.SetGCPercent(debug.SetGCPercent(25))
+	if byUsage || method.UsesTexts(opt.Fusion) {
+		texts, err := a.calibrationTexts(dir, data, rows)
+		if err != nil {
+			return nil, err
+		}
+		done, err := opt.Calibrate(a.ctx, a.pool, dir, texts, byUsage)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	a.kept, a.resume = filepath.Clean(out)+convert.WorkSuffix, "--resume"
+	about, err := foresee(dir, opt, method)
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range about {
+		a.ui.say("%s", text)
+	}
+	all, finished := a.ui.progress("blocks", "block", 0), 0
+	opt.Progress = func(s convert.Step) {
+		if s.Done {
+			finished++
+		}
+		all.set(finished, s.Of, fuseNote(s, all.seconds()))
+	}
+	result, err := convert.Fuse(a.ctx, dir, out, *opt)
+	if err != nil {
+		all.stop()
+		return nil, err
+	}
+	all.end()
+	return result, nil
+}
+
 // checkFuse refuses flags that are out of range, and those that would change
 // nothing.
-func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUsage bool) (*fusion.Method, error) {
+func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUsage, distills bool) (*fusion.Method, error) {
 	method, err := fusion.Lookup(opt.Method)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("method: %w", choice.Unknown(opt.Method, fusion.Names(nil)))}
@@ -204,7 +226,7 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 	if f.Changed("budget") && !(opt.Budget > 0 && opt.Budget <= 1) {
 		return nil, usageError{fmt.Errorf("budget: expected a number above 0 and at most 1, found %g", opt.Budget)}
 	}
-	if err := cmp.Or(atLeast(f, 1, "width", "restarts", "effort", "experts"), atLeast(f, 0, "fit", "calibration-rows"), above0(f, "ratio", "ridge")); err != nil {
+	if err := cmp.Or(atLeast(f, 1, "width", "restarts", "effort", "experts"), atLeast(f, 0, "fit", "calibration-rows", "distill"), above0(f, "ratio", "ridge")); err != nil {
 		return nil, err
 	}
 	sizes := 0
@@ -222,11 +244,15 @@ func checkFuse(f *pflag.FlagSet, opt *convert.FuseOptions, budgetOf string, byUs
 	if err := method.Check(opt.Fusion); err != nil {
 		return nil, usageError{err}
 	}
-	reads := byUsage || method.UsesTexts(opt.Fusion)
+	calibrates := byUsage || method.UsesTexts(opt.Fusion)
+	reads := calibrates || distills
 	texts := "a method or flags that read texts: " + textMethods(true) + ", --weighted, --select, --refit, --fit, --by-usage"
 	return method, onlyWith(f, []condition{
 		{"budget-of", opt.Budget != 0, "--budget"},
-		{"task", reads, texts}, {"data", reads, texts}, {"calibration-rows", reads, texts}, {"apart", reads, texts},
+		{"task", reads, texts + ", --distill"}, {"data", reads, texts + ", --distill"},
+		{"calibration-rows", calibrates, texts}, {"apart", calibrates, texts},
+		{"shard", !distills, "blocks that are all made by one command, not with --distill"},
+		{"store", !distills, "blocks that no training follows, not with --distill"},
 	})
 }
 

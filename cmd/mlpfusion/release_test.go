@@ -18,8 +18,9 @@ func TestRelease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := strings.Index(string(text), want)
-		if at < 0 || strings.Contains(string(text)[:at], "\n## [") {
+		released := strings.Replace(string(text), "\n## [Unreleased]", "", 1)
+		at := strings.Index(released, want)
+		if at < 0 || strings.Contains(released[:at], "\n## [") {
 			t.Errorf("%s: expected %q first, found it at %d", path, want, at)
 		}
 	}
