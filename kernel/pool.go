@@ -30,6 +30,7 @@ type Pool struct {
 	shared  Packed    // a B that all blocks of a product read
 	copied  []float32 // an A
 	shelf   shelf     // of PackB
+	idle    bool      // see NewIdlePool
 }
 
 // NewPool starts a pool of the given number of workers, or of GOMAXPROCS when
@@ -52,6 +53,24 @@ func NewPool(workers int) *Pool {
 	}
 	return p
 }
+
+// NewIdlePool returns a pool of that many workers whose Run does nothing: what is done on
+// it takes none of the time that the work takes, and its Bytes, and those of a tape, are
+// known beforehand.
+func NewIdlePool(workers int) *Pool {
+	p := &Pool{workers: workers, scratch: make([]*Scratch, workers), idle: true}
+	for w := range workers {
+		p.scratch[w] = new(Scratch)
+	}
+	return p
+}
+
+// Idle tells whether it is a pool of NewIdlePool.
+func (p *Pool) Idle() bool { return p.idle }
+
+// Bytes is the memory that the products done so far have made and will use again, but for
+// what is each worker's own.
+func (p *Pool) Bytes() int64 { return 4 * int64(cap(p.shared.data)+cap(p.copied)) }
 
 // Workers returns the number of workers.
 func (p *Pool) Workers() int { return p.workers }
@@ -84,7 +103,7 @@ const (
 // Run waits for workers that have begun, never for one to begin: on a busy
 // machine a worker may wake when all is done, and then finds the gate closed.
 func (p *Pool) Run(n int, j Job) {
-	if n <= 0 {
+	if n <= 0 || p.idle {
 		return
 	}
 	p.job = j

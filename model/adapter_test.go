@@ -166,7 +166,7 @@ func testBase(t *testing.T, base model.Base) {
 				t.Errorf("%s: %d values are kept as %s", name, kept, narrow)
 			}
 			if name == "llama-3" {
-				if err := m.Recompute(); err != nil {
+				if err := m.Recompute(true); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -266,11 +266,11 @@ func (m *Model) layerAgain(t *nn.Tape, i int, s State, in *Input) State {
 // Recompute has training passes keep, of each layer but the last, its input alone, and
 // run the layer once more for its gradients: memory for long sequences, at the price of
 // a forward pass. The gradients are the same to the last bit.
-func (m *Model) Recompute() error {
+func (m *Model) Recompute(on bool) error {
 	if _, ok := m.net.(*stack); !ok || len(m.mixtures) > 0 {
 		return fmt.Errorf("recompute: expected an encoder or a decoder without mixtures of experts, found a %s", m.Config.Type)
 	}
-	m.recompute = true
+	m.recompute = on
 	return nil
 }
 

@@ -35,7 +35,7 @@ func TestRecompute(t *testing.T) {
 			return loss, grads
 		}
 		wantLoss, want := run()
-		if err := m.Recompute(); err != nil {
+		if err := m.Recompute(true); err != nil {
 			t.Fatal(err)
 		}
 		loss, got := run()
@@ -45,7 +45,7 @@ func TestRecompute(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"t5", "switch"} {
-		if err := load(t, name, model.LoadOptions{}).Recompute(); err == nil {
+		if err := load(t, name, model.LoadOptions{}).Recompute(true); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

@@ -256,7 +256,7 @@ func TestAttentionMemory(t *testing.T) {
 	arena := &tape.arenas[0]
 	floats := arena.used // of the last block, whose rest the system never gives
 	for _, b := range arena.blocks[:arena.at] {
-		floats += len(b)
+		floats += b.size
 	}
 	for _, b := range slices.Concat(tape.grads.all, tape.work) {
 		floats += cap(b)

@@ -68,7 +68,7 @@ func TestRecompute(t *testing.T) {
 			results = append(results, slices.Clone(w.Grad))
 		}
 		for _, b := range used.blocks[:used.at] {
-			memory += len(b)
+			memory += b.size
 		}
 		return results, memory + used.used
 	}

@@ -77,9 +77,28 @@ type Tape struct {
 
 type backward interface{ backward(t *Tape) }
 
-// NewTape returns a tape for the pool.
+// NewTape returns a tape for the pool. That of an idle pool counts the memory that it
+// hands out and has little of its own.
 func NewTape(pool *kernel.Pool) *Tape {
-	return &Tape{Pool: pool, work: make([][]float32, pool.Workers())}
+	t := &Tape{Pool: pool, work: make([][]float32, pool.Workers())}
+	if pool.Idle() {
+		shared := new([]float32)
+		t.arenas[0].idle, t.arenas[1].idle, t.kept.idle, t.grads.idle, t.vocabulary.idle = shared, shared, shared, shared, shared
+	}
+	return t
+}
+
+// Bytes is the memory for activations and their gradients that the tape has used at most;
+// what Reset takes back is still its own.
+func (t *Tape) Bytes() int64 {
+	n := t.arenas[0].floats() + t.arenas[1].floats() + t.kept.floats() + len(t.vocabulary.logits) + len(t.vocabulary.theirs)
+	for _, b := range t.grads.all {
+		n += cap(b)
+	}
+	for _, w := range t.work {
+		n += len(w)
+	}
+	return 4 * int64(n)
 }
 
 // Reset forgets all tensors and operations, keeping their memory for the next

@@ -23,7 +23,8 @@ type vocabularyLoss struct {
 	train   bool
 	work    [][]float32 // of each worker: the derivatives of the cap, the teacher's probabilities
 	teacher *VocabularyTeacher
-	theirs  []float32 // the teacher's logits of the same rows
+	theirs  []float32  // the teacher's logits of the same rows
+	idle    *[]float32 // as arena's
 }
 
 // VocabularyTeacher is what DistillVocabulary learns from: another model's last states
@@ -64,7 +65,7 @@ func (t *Tape) vocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 	held := max(1, min(x.Rows, heldLogits/words))
 	v := &t.vocabulary
 	if len(v.logits) < held*words {
-		v.logits = make([]float32, held*words)
+		v.logits = v.floats(held * words)
 	}
 	for len(v.losses) < held {
 		v.losses = append(v.losses, 0)
@@ -75,7 +76,7 @@ func (t *Tape) vocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 		v.work = t.work
 	}
 	if teacher != nil && len(v.theirs) < held*words {
-		v.theirs = make([]float32, held*words)
+		v.theirs = v.floats(held * words)
 	}
 	share := 1.0
 	v.factor = -scale
@@ -116,6 +117,13 @@ func (t *Tape) vocabularyLoss(kind Loss, x *Tensor, w *Weight, scale, softcap fl
 	}
 	v.targets, v.teacher = nil, nil
 	return share * sum
+}
+
+func (v *vocabularyLoss) floats(n int) []float32 {
+	if v.idle != nil {
+		return share(v.idle, n)
+	}
+	return make([]float32, n)
 }
 
 func (v *vocabularyLoss) Do(i, w int) {

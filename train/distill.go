@@ -55,6 +55,8 @@ func (d *Distillation) terms(student *model.Model, in *model.Input) float64 {
 	return Labels{}.terms(student, in)
 }
 
+func (d *Distillation) held() int64 { return d.tape.Bytes() }
+
 func (d *Distillation) loss(tape *nn.Tape, student *model.Model, in *model.Input, labels []float32) float64 {
 	d.tape.Reset(0)
 	return student.Distill(tape, LossOf(student), in, labels, d.Model, d.tape, d.Weight, d.Temperature)

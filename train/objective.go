@@ -21,6 +21,8 @@ type Objective interface {
 	loss(tape *nn.Tape, student *model.Model, in *model.Input, labels []float32) float64
 	// terms is the number of terms whose mean loss is over a batch.
 	terms(student *model.Model, in *model.Input) float64
+	// held is the memory that it works in besides the student's tape, in bytes.
+	held() int64
 	// score judges the student on dev data, once begun.
 	score(ctx context.Context, e *Evaluator, student *model.Model, data *Data, progress func(done, total int)) ([]task.Metric, error)
 }
@@ -49,6 +51,8 @@ func (Labels) terms(student *model.Model, in *model.Input) float64 {
 	}
 	return float64(n)
 }
+
+func (Labels) held() int64 { return 0 }
 
 func (Labels) score(ctx context.Context, e *Evaluator, student *model.Model, data *Data, progress func(done, total int)) ([]task.Metric, error) {
 	return e.Score(ctx, student, data.Spec, data.Dev, progress)

@@ -17,6 +17,10 @@ type Plan struct {
 	// say.
 	SecondsPerStep float64 `json:"seconds_per_step"`
 	Seconds        float64 `json:"seconds"`
+	Memory         *Memory `json:"memory"` // as it is without trying
+	// Otherwise is what Memory.Step would be with layers that run twice if they run once,
+	// and the other way round; 0 where they cannot.
+	Otherwise int64 `json:"step_bytes_otherwise,omitempty"`
 }
 
 // Plan counts what a run will read and tries a few of its steps, among them the one of
@@ -26,10 +30,23 @@ func (r *Runner) Plan(ctx context.Context) (*Plan, error) {
 	if r.Objective == nil {
 		r.Objective = Labels{}
 	}
-	if _, err := r.begin(); err != nil {
+	m, err := r.Load()
+	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Examples: r.Data.Train.Len(), Steps: r.total(), Rates: len(r.Config.LR)}
+	if p.Memory, err = r.Memory(m); err != nil {
+		return nil, err
+	}
+	if m.Recompute(!r.Config.Recompute) == nil {
+		if p.Otherwise, err = r.stepMemory(m); err != nil {
+			return nil, err
+		}
+		_ = m.Recompute(r.Config.Recompute) // it can
+	}
+	if err := r.beginWith(m); err != nil {
+		return nil, err
+	}
 	passes := make([]task.Batch, max(1, r.Config.Accumulate))
 	order := task.Shuffle(r.Config.Seed, 0, r.Data.Train.Len())
 	per := r.epochSteps()

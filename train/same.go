@@ -6,11 +6,16 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"mlpfusion/checkpoint"
 	"mlpfusion/task"
 )
 
@@ -21,6 +26,23 @@ type settings struct {
 	Model     string    `json:"model,omitempty"` // Runner.Model
 	Train     string    `json:"train"`           // digests of the data
 	Dev       string    `json:"dev"`
+}
+
+// Earlier returns the configuration of the run that left its snapshot in a folder; nil if
+// none did.
+func Earlier(dir string) (*Config, error) {
+	path := filepath.Join(dir, snapshotFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var state runState
+	s, err := checkpoint.LoadSnapshot(path, &state)
+	if err != nil {
+		return nil, err
+	}
+	s.Close()
+	var of Config
+	return &of, json.Unmarshal(state.Settings, &of)
 }
 
 func (r *Runner) settings() (json.RawMessage, error) {

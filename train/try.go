@@ -80,27 +80,37 @@ func (r *Runner) begin() (*model.Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	return m, r.beginWith(m)
+}
+
+func (r *Runner) beginWith(m *model.Model) (err error) {
+	if err := r.prepare(m); err != nil {
+		return err
+	}
+	if r.stepper, err = NewStepperFor(r.Objective, r.Pool, m, r.Config.Optimizer, r.Config.Precision(), r.Config.Seed); err != nil {
+		return err
+	}
+	if r.state.Step > 0 {
+		if err := restore(filepath.Join(r.Dir, snapshotFile), &r.state, m, r.stepper.Optimizer); err != nil {
+			return err
+		}
+		r.note("going on at step %d of %d", r.state.Step, r.total())
+	}
+	return nil
+}
+
+// prepare gives the model what the configuration asks of it.
+func (r *Runner) prepare(m *model.Model) error {
 	m.RouterLosses = r.Config.TrainRouters
 	if !r.Config.TrainRouters {
 		m.FreezeRouters()
 	} else if len(m.Usage()) == 0 {
-		return nil, fmt.Errorf("train routers: expected a model with mixtures of experts, found a %s without", m.Config.Type)
+		return fmt.Errorf("train routers: expected a model with mixtures of experts, found a %s without", m.Config.Type)
 	}
 	if r.Config.Recompute {
-		if err := m.Recompute(); err != nil {
-			return nil, err
-		}
+		return m.Recompute(true)
 	}
-	if r.stepper, err = NewStepperFor(r.Objective, r.Pool, m, r.Config.Optimizer, r.Config.Precision(), r.Config.Seed); err != nil {
-		return nil, err
-	}
-	if r.state.Step > 0 {
-		if err := restore(filepath.Join(r.Dir, snapshotFile), &r.state, m, r.stepper.Optimizer); err != nil {
-			return nil, err
-		}
-		r.note("going on at step %d of %d", r.state.Step, r.total())
-	}
-	return m, nil
+	return nil
 }
 
 // count takes note of a step.

@@ -98,6 +98,8 @@ func (t *Tuning) loss(tape *nn.Tape, student *model.Model, in *model.Input, _ []
 
 func (t *Tuning) terms(_ *model.Model, in *model.Input) float64 { return float64(len(in.IDs)) }
 
+func (t *Tuning) held() int64 { return t.theirs.Bytes() + t.ours.Bytes() }
+
 // score is the loss over the dev set, averaged over its tokens.
 func (t *Tuning) score(ctx context.Context, _ *Evaluator, student *model.Model, data *Data, progress func(done, total int)) ([]task.Metric, error) {
 	var sum float64

@@ -79,6 +79,23 @@ func number(f *pflag.FlagSet, name string) (v float64, given bool) {
 	return v, f.Changed(name)
 }
 
+// parseBytes reads an amount of memory such as 8GB, 1.5GB or 512MB.
+func parseBytes(s string) (int64, error) {
+	text := strings.TrimSpace(s)
+	for _, unit := range []struct {
+		name string
+		size float64
+	}{{"GB", 1 << 30}, {"MB", 1 << 20}} {
+		if n, ok := strings.CutSuffix(text, unit.name); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(n), 64)
+			if err == nil && v > 0 && v < 1<<20 {
+				return int64(v * unit.size), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("expected an amount such as 8GB or 512MB, found %q", s)
+}
+
 // condition says when a flag means something.
 type condition struct {
 	flag string

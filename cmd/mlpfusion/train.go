@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -37,7 +38,7 @@ type trained struct {
 func (a *app) trainCommand() *cobra.Command {
 	var cfg train.Config
 	var distill train.Distillation
-	var schedule, precision, optimizer string
+	var schedule, precision, optimizer, limit string
 	var decay, clip float64
 	var run training
 	var lora loraFlags
@@ -126,6 +127,14 @@ models these are the predictions of each next token.`,
 				return err
 			}
 			run.base = lora.base
+			if limit != "" {
+				if run.maxMemory, err = parseBytes(limit); err != nil {
+					return usageError{fmt.Errorf("max-memory: %w", err)}
+				}
+				if f.Changed("accumulate") {
+					return usageError{errors.New("accumulate: expected without --max-memory, which chooses it")}
+				}
+			}
 			run.model, run.out, run.config = args[0], args[1], cfg
 			run.batchGiven = c.Flags().Changed("batch")
 			return a.train(&run)
@@ -140,6 +149,7 @@ models these are the predictions of each next token.`,
 	f.Lookup("lr").DefValue = "" // which pflag shows as []
 	f.IntVar(&cfg.Batch, "batch", 0, "sequences of a batch (default 32; 64 for Switch Transformers; 8 for generation tasks and conversations)")
 	f.IntVar(&cfg.Accumulate, "accumulate", 1, "passes of --batch sequences whose gradients make one step: that of so large a batch up to rounding, in the memory of one pass")
+	f.StringVar(&limit, "max-memory", "", "take at most this much, such as `8GB`: chooses the passes of a step of --batch sequences, and --recompute")
 	f.IntVar(&cfg.Patience, "patience", 0, "stop after this many evaluations without a better one (default never)")
 	f.BoolVar(&cfg.Recompute, "recompute", false, "run each layer again for its gradients: less memory for long texts, a third more work")
 	f.BoolVar(&cfg.TrainRouters, "train-routers", false, "train the routers of mixtures of experts too, with their losses; the paper leaves them as they are")
@@ -166,7 +176,7 @@ models these are the predictions of each next token.`,
 		section{"Training", "lr epochs batch accumulate precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
-		section{"The run", "plan overwrite resume eval-every patience sample-prompts snapshot-every init help"})
+		section{"The run", "plan max-memory overwrite resume eval-every patience sample-prompts snapshot-every init help"})
 	return c
 }
 
@@ -189,7 +199,8 @@ type training struct {
 	config     train.Config
 	data       dataFlags
 	batchGiven bool
-	plan       bool // say what the run will take, and end
+	plan       bool  // say what the run will take, and end
+	maxMemory  int64 // bytes that the run may take; 0: any
 
 	resume, overwrite bool
 }
@@ -372,11 +383,51 @@ func (a *app) train(t *training) error {
 		}
 		return load()
 	}
+	if t.maxMemory > 0 {
+		if err := a.fit(t, r, first); err != nil {
+			return err
+		}
+	}
 	if t.plan {
 		return a.plan(r)
 	}
 	a.kept, a.resume = r.Dir, "--resume"
 	return a.runTraining(t, r, dir, name, report)
+}
+
+// fit chooses passes and recomputation by the memory that the run may take, unless it is
+// one that goes on with what was chosen for it.
+func (a *app) fit(t *training, r *train.Runner, m *model.Model) error {
+	c := &r.Config
+	if t.resume {
+		before, err := train.Earlier(r.Dir)
+		if err != nil {
+			return err
+		}
+		if before != nil {
+			c.Batch, c.Accumulate, c.Recompute = before.Batch, before.Accumulate, before.Recompute
+			return nil
+		}
+	}
+	mem, fits, err := r.Fit(m, t.maxMemory)
+	if err != nil {
+		return err
+	}
+	passes := count(c.Batch, "sequence")
+	if !fits {
+		again := ""
+		if c.Recompute {
+			again = " with --recompute"
+		}
+		return fmt.Errorf("max-memory: expected at least %s, which passes of one sequence%s take, found %s", bytesText(mem.Total()), again, bytesText(t.maxMemory))
+	}
+	again := ""
+	if c.Recompute {
+		again = " --recompute"
+	}
+	a.ui.say("passes of %s, as with --batch %d --accumulate %d%s, take about %s", passes, c.Batch, c.Accumulate, again, bytesText(mem.Total()))
+	debug.SetMemoryLimit(t.maxMemory) // what is no longer used is looked for before more is asked of the system
+	return nil
 }
 
 // plan says what a run will take.
@@ -396,6 +447,16 @@ func (a *app) plan(r *train.Runner) error {
 		}
 		fmt.Fprintf(w, "  %s, %s tokens in %s%s\n", count(p.Examples, "example"), significant(float64(p.Tokens)), count(p.Steps, "step"), rates)
 		fmt.Fprintf(w, "  about %s in all (%s a step) without evaluations, peak memory %s\n", clock(p.Seconds), clock(p.SecondsPerStep), bytesText(result.PeakMemory))
+		other := ""
+		if p.Otherwise > 0 {
+			other = fmt.Sprintf(" (%s %s --recompute)", bytesText(p.Otherwise), map[bool]string{false: "with", true: "without"}[r.Config.Recompute])
+		}
+		weights := ""
+		if p.Memory.Weights != p.Memory.Float32 {
+			weights = fmt.Sprintf(" (weights %s, as fp32 %s)", bytesText(p.Memory.Weights), bytesText(p.Memory.Float32))
+		}
+		fmt.Fprintf(w, "  memory by count %s: %s before training%s, %s of gradients and moments, %s for a step%s, %s to evaluate\n", bytesText(p.Memory.Total()),
+			bytesText(p.Memory.Before), weights, bytesText(p.Memory.Parameters), bytesText(p.Memory.Step), other, bytesText(p.Memory.Evaluation))
 	})
 }
 
