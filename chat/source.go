@@ -61,11 +61,39 @@ func plain(source string) (string, error) {
 		case t.kind == '%' && t.word() == "endgeneration":
 			out.WriteString(`{{"` + spanEnd + `"}}`)
 		default:
-			out.WriteString("{" + string(t.kind) + " " + t.inner + " " + string(closing[t.kind]) + "}")
+			inner, call := limited(&t)
+			out.WriteString("{" + string(t.kind) + " " + inner + " " + string(closing[t.kind]) + "}")
+			if call != "" {
+				out.WriteString("{{" + call + "()}}")
+			}
 		}
 		atLineStart = source[pos-1] == '\n'
 	}
 	return out.String(), nil
+}
+
+// limited is what a tag says, with what is to be called behind it, so that the template ends
+// (see Template.functions).
+func limited(t *tag) (inner, call string) {
+	if t.kind != '%' {
+		return t.inner, ""
+	}
+	rest := strings.TrimLeftFunc(t.inner, unicode.IsSpace)
+	end := strings.IndexFunc(rest, unicode.IsSpace)
+	if end < 0 {
+		return t.inner, ""
+	}
+	switch word := rest[:end]; word {
+	case "for":
+		return t.inner, roundCall
+	case "macro":
+		return t.inner, macroCall
+	case "set":
+		if name, value, ok := strings.Cut(rest[end:], "="); ok {
+			return "set" + name + "= " + namedCall + "(" + value + ")", ""
+		}
+	}
+	return t.inner, ""
 }
 
 var closing = map[byte]byte{'{': '}', '%': '%', '#': '#'}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ardanlabs/jinja"
 )
@@ -16,6 +17,11 @@ type Template struct {
 	// Own tells that it is what the model's files say when they are not asked for a
 	// template by name.
 	Own bool
+
+	// Now is the time that the template is told; zero: that of the clock. Dated tells that
+	// it asks.
+	Now   time.Time
+	Dated bool
 
 	program *jinja.Template
 	words   map[string]string // bos_token and the like
@@ -30,7 +36,7 @@ func New(source, origin string, words map[string]string) (*Template, error) {
 	if err != nil {
 		return fail(err)
 	}
-	t := &Template{Source: source, Origin: origin, words: words, marked: strings.Contains(text, spanBegin)}
+	t := &Template{Source: source, Origin: origin, words: words, marked: strings.Contains(text, spanBegin), Dated: strings.Contains(text, "strftime_now")}
 	if err := guarded(func() (err error) { t.program, err = jinja.Compile(text); return err }); err != nil {
 		return fail(err)
 	}
@@ -62,12 +68,15 @@ func (t *Template) render(messages []Message, reply bool) (string, []span, error
 		}
 		list[i] = map[string]any{"role": m.Role, "content": m.Content}
 	}
-	data := map[string]any{"messages": list, "add_generation_prompt": reply, "tools": nil, "documents": nil}
+	data := t.functions()
+	for name, value := range map[string]any{"messages": list, "add_generation_prompt": reply, "tools": nil, "documents": nil} {
+		data[name] = jinja.FromGoValue(value)
+	}
 	for role, word := range t.words {
-		data[role] = word
+		data[role] = jinja.NewString(word)
 	}
 	var text string
-	if err := guarded(func() (err error) { text, err = t.program.Render(data); return err }); err != nil {
+	if err := guarded(func() (err error) { text, err = t.program.RenderValues(data); return err }); err != nil {
 		return "", nil, fmt.Errorf("%s: chat template: %w", t.Origin, err)
 	}
 	text, spans, err := unmark(text)

@@ -8,7 +8,7 @@ import (
 )
 
 // Metric is one number of a score, in [0, 1] or for correlations [-1, 1]; more
-// is better.
+// is better, unless LowerIsBetter.
 type Metric struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
@@ -39,6 +39,10 @@ func Score(spec Spec, logits, labels []float32) ([]Metric, error) {
 	said := predictions(spec, logits)
 	out := make([]Metric, len(spec.Metrics))
 	for i, name := range spec.Metrics {
+		if name == Loss {
+			out[i] = Metric{Loss, meanLoss(logits, labels, k)}
+			continue
+		}
 		f, ok := metrics[name]
 		if !ok {
 			return nil, fmt.Errorf("score of %s: expected a known metric, found %q", spec.Name, name)
@@ -46,6 +50,26 @@ func Score(spec Spec, logits, labels []float32) ([]Metric, error) {
 		out[i] = Metric{name, f(said, labels)}
 	}
 	return out, nil
+}
+
+// meanLoss is what training makes smaller: the mean cross-entropy over rows, of one output
+// the mean squared error.
+func meanLoss(logits, labels []float32, k int) (mean float64) {
+	for i, label := range labels {
+		row := logits[i*k : (i+1)*k]
+		if k == 1 {
+			d := float64(row[0] - label)
+			mean += d * d / float64(len(labels))
+			continue
+		}
+		top := float64(slices.Max(row))
+		var z float64
+		for _, v := range row {
+			z += math.Exp(float64(v) - top)
+		}
+		mean += (top + math.Log(z) - float64(row[int(label)])) / float64(len(labels))
+	}
+	return mean
 }
 
 // ClassScore is how one class fares: the rows that have it, and precision, recall

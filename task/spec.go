@@ -81,6 +81,13 @@ func (s Spec) Classes() int {
 	return len(s.Labels)
 }
 
+// ByLoss has the loss choose the best weights, and reports it beside the other metrics.
+func (s *Spec) ByLoss() {
+	if s.Main = Loss; !slices.Contains(s.Metrics, Loss) {
+		s.Metrics = append(slices.Clone(s.Metrics), Loss)
+	}
+}
+
 var textMetrics = []string{Perplexity, Loss}
 
 // LanguageModel tells whether the task is for language models: generation, plain

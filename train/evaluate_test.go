@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"mlpfusion/internal/golden"
 	"mlpfusion/kernel"
 	"mlpfusion/model"
 	"mlpfusion/nn"
@@ -71,5 +72,30 @@ func TestLogitsByWorkers(t *testing.T) {
 				t.Errorf("%s, %d workers: progress ended at %d", name, workers, done)
 			}
 		}
+	}
+}
+
+// TestByLoss: the dev set's loss is that of the golden batch, and it alone then chooses.
+func TestByLoss(t *testing.T) {
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	for name, of := range map[string]string{"bert": "sst2", "bert-regression": "stsb", "gpt2": "lm"} {
+		spec, err := task.Lookup(of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.ByLoss()
+		g := openGolden(t, name)
+		b := batch(g, "a")
+		data := &task.Encoded{IDs: b.IDs, Types: b.Types, Labels: b.Labels, Targets: b.Targets, Offsets: ints(b.Offsets)}
+		metrics, err := NewEvaluator(pool, kernel.FP32).Score(context.Background(), load(t, name, model.LoadOptions{}), spec, data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := metrics[len(metrics)-1]
+		if again, _ := task.Lookup(of); last.Name != task.Loss || (Labels{}).main(spec) != task.Loss || (Labels{}).main(again) == task.Loss {
+			t.Errorf("%s: scored by %s, %v", name, (Labels{}).main(spec), metrics)
+		}
+		golden.NearValue(t, name, last.Value, float64(g.Floats("loss")[0]), 1e-4)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"mlpfusion/chat"
 	"mlpfusion/checkpoint"
@@ -38,6 +39,8 @@ type Config struct {
 	LoRA *model.AdapterOptions `json:"lora,omitempty"`
 	// Base is how an adapted model's own matrices are kept.
 	Base model.Base `json:"base,omitempty"`
+	// Date is what the chat template was told that the time is, if it asks.
+	Date time.Time `json:"date,omitzero"`
 	// Patience ends a try after this many evaluations without a better one; 0: never.
 	Patience int `json:"patience,omitempty"`
 	// Recompute runs each layer again in the backward pass, see model.Model.Recompute.

@@ -23,6 +23,7 @@ import (
 type settings struct {
 	Config
 	Objective Objective `json:"objective"`
+	Main      string    `json:"best_by"`         // the metric that the best weights are chosen by
 	Model     string    `json:"model,omitempty"` // Runner.Model
 	Train     string    `json:"train"`           // digests of the data
 	Dev       string    `json:"dev"`
@@ -46,7 +47,7 @@ func Earlier(dir string) (*Config, error) {
 }
 
 func (r *Runner) settings() (json.RawMessage, error) {
-	return json.Marshal(settings{r.Config, r.Objective, r.Model, Digest(r.Data.Train), Digest(r.Data.Dev)})
+	return json.Marshal(settings{r.Config, r.Objective, r.Objective.main(r.Data.Spec), r.Model, Digest(r.Data.Train), Digest(r.Data.Dev)})
 }
 
 // inputs are the settings whose values say nothing to a reader.

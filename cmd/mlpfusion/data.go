@@ -259,9 +259,13 @@ func (a *app) showCut(name string, cut *task.Cut, length int) {
 // template reads a model's chat template, and says once where it has none.
 func (a *app) template(model, name string, tok tokenize.Tokenizer) (*chat.Template, error) {
 	t, err := chat.Load(model, name, tok)
-	if err == nil && t.Origin == chat.ChatML && !a.toldChatML {
+	if err != nil {
+		return nil, err
+	}
+	t.Now = a.now
+	if t.Origin == chat.ChatML && !a.toldChatML {
 		a.toldChatML = true
 		a.ui.say("%s: no chat template there: ChatML is used", model)
 	}
-	return t, err
+	return t, nil
 }

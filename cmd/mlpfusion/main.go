@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -97,6 +98,8 @@ type app struct {
 	seed    uint64
 	pool    *kernel.Pool
 	started bool // the command line was understood
+	// now is the time that chat templates are told; zero: that of the clock.
+	now time.Time
 	// toldChatML is set once it was said that a model has no chat template.
 	toldChatML bool
 	adapter    string // the folder of the adapter that MODEL is taken with; "": none

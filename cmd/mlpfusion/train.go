@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -161,6 +162,7 @@ models these are the predictions of each next token.`,
 	f.StringVar(&optimizer, "optimizer", "adamw", "adamw or sgd")
 	f.StringVar(&precision, "precision", "fp32", "fp32, or bf16 for bfloat16 products with float32 weights and sums")
 	f.IntVar(&cfg.EvalEvery, "eval-every", 0, "evaluate every N steps (default every epoch)")
+	f.BoolVar(&run.evalLoss, "eval-loss", false, "choose the best weights by the loss on the dev set, and not by the task's main score")
 	f.StringVar(&run.samples, "sample-prompts", "", "`file` of prompts, one a line, to each of which the model writes at each evaluation")
 	f.IntVar(&cfg.SnapshotEvery, "snapshot-every", 200, "steps between snapshots")
 	f.StringVar(&distill.Teacher, "teacher", "", "learn this fine-tuned model's logits too")
@@ -176,7 +178,7 @@ models these are the predictions of each next token.`,
 		section{"Training", "lr epochs batch accumulate precision max-steps schedule warmup optimizer weight-decay clip train-routers recompute"},
 		section{"Learning from another model", "teacher distill-weight temperature"},
 		columnSection,
-		section{"The run", "plan max-memory overwrite resume eval-every patience sample-prompts snapshot-every init help"})
+		section{"The run", "plan max-memory overwrite resume eval-every eval-loss patience sample-prompts snapshot-every init help"})
 	return c
 }
 
@@ -199,6 +201,7 @@ type training struct {
 	config     train.Config
 	data       dataFlags
 	batchGiven bool
+	evalLoss   bool  // choose the best weights by the dev set's loss
 	plan       bool  // say what the run will take, and end
 	maxMemory  int64 // bytes that the run may take; 0: any
 
@@ -323,6 +326,9 @@ func (a *app) train(t *training) error {
 	if len(set.Train) == 0 {
 		return fmt.Errorf("%s: expected a train file, found none", t.data.dir)
 	}
+	if t.evalLoss {
+		set.Spec.ByLoss()
+	}
 	head, why := train.HeadFor(set.Spec), ""
 	if t.scratch == "" {
 		if head, why, err = fitHead(set, dir); err != nil {
@@ -350,6 +356,17 @@ func (a *app) train(t *training) error {
 	if t.config.LoRA != nil {
 		a.tellAdapter(first)
 	}
+	folder := filepath.Clean(t.out) + "." + name
+	var earlier *train.Config // of the run that goes on
+	a.now = time.Now().Truncate(time.Second)
+	if t.resume {
+		if earlier, err = train.Earlier(folder); err != nil {
+			return err
+		}
+		if earlier != nil && !earlier.Date.IsZero() {
+			a.now = earlier.Date
+		}
+	}
 	data, err := t.encode(a, dir.Path, set, first.Config)
 	if err != nil {
 		return err
@@ -362,9 +379,12 @@ func (a *app) train(t *training) error {
 	if err != nil {
 		return err
 	}
-	r := &train.Runner{Model: weights, Config: t.config, Data: data, Pool: a.pool, Objective: objective, Dir: filepath.Clean(t.out) + "." + name, Resume: t.resume}
+	r := &train.Runner{Model: weights, Config: t.config, Data: data, Pool: a.pool, Objective: objective, Dir: folder, Resume: t.resume}
 	if (set.Spec.Generation || set.Spec.Chat) && !t.batchGiven {
 		r.Config.Batch = 8 // the paper's
+	}
+	if template := data.Train.Template; template != nil && template.Dated {
+		r.Config.Date = a.now
 	}
 	if t.samples != "" {
 		if r.Sample, err = a.samples(t.samples, dir.Path, set, &data, first); err != nil {
@@ -383,7 +403,10 @@ func (a *app) train(t *training) error {
 		}
 		return load()
 	}
-	if t.maxMemory > 0 {
+	switch {
+	case t.maxMemory > 0 && earlier != nil:
+		r.Config.Batch, r.Config.Accumulate, r.Config.Recompute = earlier.Batch, earlier.Accumulate, earlier.Recompute
+	case t.maxMemory > 0:
 		if err := a.fit(t, r, first); err != nil {
 			return err
 		}
@@ -395,20 +418,9 @@ func (a *app) train(t *training) error {
 	return a.runTraining(t, r, dir, name, report)
 }
 
-// fit chooses passes and recomputation by the memory that the run may take, unless it is
-// one that goes on with what was chosen for it.
+// fit chooses passes and recomputation by the memory that the run may take.
 func (a *app) fit(t *training, r *train.Runner, m *model.Model) error {
 	c := &r.Config
-	if t.resume {
-		before, err := train.Earlier(r.Dir)
-		if err != nil {
-			return err
-		}
-		if before != nil {
-			c.Batch, c.Accumulate, c.Recompute = before.Batch, before.Accumulate, before.Recompute
-			return nil
-		}
-	}
 	mem, fits, err := r.Fit(m, t.maxMemory)
 	if err != nil {
 		return err
