@@ -17,7 +17,10 @@ import (
 // ExportOptions are the choices of Export.
 type ExportOptions struct {
 	// Pad fills narrower blocks with dead units, so that all have one width.
-	Pad       bool
+	Pad bool
+	// Nemotron writes a Llama as nemotron-nas, in which each layer has a width of its own,
+	// of which Pad then fills up multiples. What is nemotron-nas stays that.
+	Nemotron  bool
 	Overwrite bool
 	Pool      *kernel.Pool
 	// Note, which may be nil, is told before anything is written what will not be
@@ -31,11 +34,13 @@ type ExportOptions struct {
 
 // Exported is what Export made.
 type Exported struct {
-	Width int `json:"width"` // of every block, or where they differ of every expert
+	Width int `json:"width"` // of every block, or where they differ of every expert, or the widest
 	// Widths are those that config.json states, by its keys.
-	Widths map[string]int `json:"widths"`
-	Padded int            `json:"padded"` // dead units added, over all blocks
-	Dense  int            `json:"dense"`  // matrices whose factors were multiplied out again
+	Widths map[string]int `json:"widths,omitempty"`
+	// LayerWidths are those of nemotron-nas, layer by layer, in place of Widths.
+	LayerWidths []int `json:"layer_widths,omitempty"`
+	Padded      int   `json:"padded"` // dead units added, over all blocks
+	Dense       int   `json:"dense"`  // matrices whose factors were multiplied out again
 	// Parameters, and those of the model before any compression.
 	Parameters         int     `json:"parameters"`
 	OriginalParameters int     `json:"original_parameters"`
@@ -49,18 +54,27 @@ type Exported struct {
 }
 
 // Export writes a checkpoint that plain transformers loads: P multiplied into
-// the down projections, factors multiplied out, one width for all blocks. It
+// the down projections, factors multiplied out, one width for all blocks (or, as
+// nemotron-nas, for each). It
 // reopens what it wrote and compares logits before anything takes its place.
 func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOptions) (*Exported, error) {
 	m, err := model.OpenAs(src, model.LoadOptions{NewHead: true, Adapter: opt.Adapter, Merge: true})
 	if err != nil {
 		return nil, err
 	}
-	e := &exporter{src: m, blocks: m.Blocks, result: &Exported{}}
+	e := &exporter{src: m, blocks: m.Blocks, nemotron: opt.Nemotron || m.Config.Type == model.NemotronNAS, widths: map[*model.Block]int{}, result: &Exported{}}
 	if err := e.readScales(); err != nil {
 		return nil, err
 	}
-	if err := e.chooseWidth(opt.Pad); err != nil {
+	choose := e.chooseWidth
+	if e.nemotron {
+		choose = e.chooseNemotronWidths
+	}
+	if err := choose(opt.Pad); err != nil {
+		return nil, err
+	}
+	cfg, err := e.config()
+	if err != nil {
 		return nil, err
 	}
 	o, err := checkpoint.CreateOutput(out, opt.Overwrite)
@@ -74,11 +88,16 @@ func Export(ctx context.Context, src *checkpoint.Dir, out string, opt ExportOpti
 	if err := e.write(ctx, o); err != nil {
 		return nil, err
 	}
-	if err := e.writeConfig(o); err != nil {
-		return nil, err
-	}
 	carry := slices.DeleteFunc(slices.Clone(src.Carry), func(name string) bool { return name == python.ModelingFile })
 	if err := o.Carry(src.Path, carry); err != nil {
+		return nil, err
+	}
+	if e.nemotron {
+		if err := layCode(o, cfg, &model.Config{Type: model.NemotronNAS}); err != nil {
+			return nil, err
+		}
+	}
+	if err := o.WriteConfig(cfg); err != nil {
 		return nil, err
 	}
 	if opt.Adapter == nil {
@@ -110,11 +129,13 @@ func (e *exporter) count(out string) error {
 }
 
 type exporter struct {
-	src    *model.Source
-	blocks []*model.Block
-	scale  map[*model.Block][]float32 // P where there is one
-	narrow bool                       // the weights are stored in 16 bits
-	result *Exported
+	src      *model.Source
+	blocks   []*model.Block
+	nemotron bool
+	scale    map[*model.Block][]float32 // P where there is one
+	widths   map[*model.Block]int       // in the result
+	narrow   bool                       // the weights are stored in 16 bits
+	result   *Exported
 }
 
 // readScales reads the cluster sizes of all blocks.
@@ -179,9 +200,6 @@ func (e *exporter) chooseWidth(pad bool) error {
 	return nil
 }
 
-// width is that of a block in the result.
-func (e *exporter) width(b *model.Block) int { return b.WidthTimes * e.result.Widths[b.WidthKey] }
-
 // chooseWidthOf is chooseWidth for the blocks of a key.
 func (e *exporter) chooseWidthOf(key string, blocks []*model.Block, pad bool) error {
 	widest, narrowest := blocks[0], blocks[0]
@@ -199,7 +217,8 @@ func (e *exporter) chooseWidthOf(key string, blocks []*model.Block, pad bool) er
 	e.result.Widths[key] = int(math.Ceil(part[widest]))
 	padded := 0
 	for _, b := range blocks {
-		padded += e.width(b) - width[b]
+		e.widths[b] = b.WidthTimes * e.result.Widths[key]
+		padded += e.widths[b] - width[b]
 	}
 	if padded == 0 || pad {
 		e.result.Padded += padded
@@ -208,6 +227,9 @@ func (e *exporter) chooseWidthOf(key string, blocks []*model.Block, pad bool) er
 	instead := "fuse with --layers all"
 	if f, err := e.src.Dir.Config.Fusion(); err == nil && f != nil && len(f.Layers) == len(e.blocks) {
 		instead = "fuse with --width or --ratio in place of --budget"
+	}
+	if e.src.Config.Type == "llama" {
+		instead += ", or give --nemotron-nas for what serves one width a layer"
 	}
 	return fmt.Errorf("%s: expected one width in all blocks, since transformers has one %s for all layers; found %d in %s and %d in %s: give --pad to fill the narrower ones with dead units (exact, but nothing gets smaller or faster), or %s",
 		e.src.Dir.Path, key, width[narrowest], narrowest.Name, width[widest], widest.Name, instead)
@@ -239,7 +261,10 @@ func (e *exporter) warn(note func(format string, args ...any)) {
 			note("%s: of %d of %d blocks the %s", e.src.Dir.Path, c.blocks, len(e.blocks), c.what)
 		}
 	}
-	if e.result.Padded > 0 {
+	switch {
+	case e.result.Padded > 0 && e.nemotron:
+		note("%s: %d dead units fill the blocks up to multiples of %d", e.src.Dir.Path, e.result.Padded, model.NemotronMultiple)
+	case e.result.Padded > 0:
 		note("%s: %d dead units fill the narrower blocks: nothing gets smaller or faster", e.src.Dir.Path, e.result.Padded)
 	}
 }
@@ -247,7 +272,7 @@ func (e *exporter) warn(note func(format string, args ...any)) {
 func (e *exporter) write(ctx context.Context, o *checkpoint.Output) error {
 	var blocks []replacement
 	for _, b := range e.blocks {
-		blocks = append(blocks, replacement{block: b, form: model.BlockConfig{Width: e.width(b)}, values: func() (map[string][]float32, error) { return e.plain(b) }})
+		blocks = append(blocks, replacement{block: b, form: model.BlockConfig{Width: e.widths[b]}, values: func() (map[string][]float32, error) { return e.plain(b) }})
 	}
 	r := rewriting{src: e.src, blocks: blocks, store: func(_ *model.Tensor, was checkpoint.DType) checkpoint.DType {
 		if was == checkpoint.I8 {
@@ -270,7 +295,7 @@ func (e *exporter) plain(b *model.Block) (map[string][]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, wide, p := b.Width, e.width(b), b.Hidden
+	c, wide, p := b.Width, e.widths[b], b.Hidden
 	units, scale := e.units(b), e.scale[b]
 	for _, name := range []string{"gate", "up"} {
 		w := e.matrix(values, name, c, p, b.Form.Rank)
@@ -316,19 +341,24 @@ func (e *exporter) matrix(values map[string][]float32, name string, rows, cols, 
 	return w
 }
 
-// writeConfig says the widths, and in the block "mlpfusion" where the
+// config is config.json with the widths, and in the block "mlpfusion" where the
 // checkpoint comes from.
-func (e *exporter) writeConfig(o *checkpoint.Output) error {
+func (e *exporter) config() (*checkpoint.Config, error) {
 	cfg := e.src.Dir.Config.Clone()
 	cfg.Delete(autoMap)
 	for key, width := range e.result.Widths {
 		if err := cfg.Set(key, width); err != nil {
-			return err
+			return nil, err
+		}
+	}
+	if e.nemotron {
+		if err := e.describeNemotron(cfg); err != nil {
+			return nil, err
 		}
 	}
 	f, err := cfg.Fusion()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if f != nil {
 		f.Scale = checkpoint.ScaleFold
@@ -337,15 +367,15 @@ func (e *exporter) writeConfig(o *checkpoint.Output) error {
 			if !ok {
 				continue
 			}
-			l.Padded, l.Width = e.width(b)-len(e.units(b)), e.width(b)
+			l.Padded, l.Width = e.widths[b]-len(e.units(b)), e.widths[b]
 			l.Rank, l.Masked, l.Weights = 0, false, ""
 			f.Layers[b.Name] = l
 		}
 		if err := cfg.SetFusion(*f); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return o.WriteConfig(cfg)
+	return cfg, nil
 }
 
 // verify runs both checkpoints, with their adapters if there are any, and compares their

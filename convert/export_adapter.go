@@ -60,9 +60,9 @@ func (e *exporter) writeAdapter(o *checkpoint.Output, out string) error {
 		case b.Form.Weights != "" || slices.ContainsFunc(e.blocks, func(o *model.Block) bool { return model.Owner(e.blocks, o) == b }):
 			return fmt.Errorf("%s: expected an adapter of MLPs that have matrices of their own, found %s, which shares them: merge it first", a.Path, b.Name)
 		case role == "down":
-			values[s.Name], s.Shape[1] = e.columns(b, values[s.Name], s.Shape[0]), e.width(b)
+			values[s.Name], s.Shape[1] = e.columns(b, values[s.Name], s.Shape[0]), e.widths[b]
 		default:
-			values[s.Name], s.Shape[0] = e.rows(b, values[s.Name], parts), parts*e.width(b)
+			values[s.Name], s.Shape[0] = e.rows(b, values[s.Name], parts), parts*e.widths[b]
 		}
 	}
 	plain := *a
@@ -97,7 +97,7 @@ func (e *exporter) adapted(name string) (b *model.Block, role string, parts int)
 
 // columns returns A (rank × units) of a down projection for the plain block.
 func (e *exporter) columns(b *model.Block, a []float32, rank int) []float32 {
-	wide, scale := e.width(b), e.scale[b]
+	wide, scale := e.widths[b], e.scale[b]
 	plain := make([]float32, rank*wide)
 	for i, k := range e.units(b) {
 		f := float32(1)
@@ -113,7 +113,7 @@ func (e *exporter) columns(b *model.Block, a []float32, rank int) []float32 {
 
 // rows returns B (parts·units × rank) of what makes the units for the plain block.
 func (e *exporter) rows(b *model.Block, m []float32, parts int) []float32 {
-	wide, rank := e.width(b), len(m)/(parts*b.Width)
+	wide, rank := e.widths[b], len(m)/(parts*b.Width)
 	plain := make([]float32, parts*wide*rank)
 	for p := range parts {
 		for i, k := range e.units(b) {

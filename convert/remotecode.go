@@ -39,20 +39,13 @@ func WithCode(ctx context.Context, src *checkpoint.Dir, out string, overwrite bo
 		return nil, err
 	}
 	cfg := src.Config.Clone()
-	classes := m.Config.AutoClasses()
-	for auto, class := range classes {
-		classes[auto] = strings.TrimSuffix(python.ModelingFile, ".py") + "." + class
-	}
-	if err := cfg.Set(autoMap, classes); err != nil {
-		return nil, err
-	}
-	if err := o.WriteConfig(cfg); err != nil {
-		return nil, err
-	}
 	if err := o.Carry(src.Path, src.Carry); err != nil {
 		return nil, err
 	}
-	if err := checkpoint.WriteFileAtomic(filepath.Join(o.Dir, python.ModelingFile), python.Modeling); err != nil {
+	if err := layCode(o, cfg, m.Config); err != nil {
+		return nil, err
+	}
+	if err := o.WriteConfig(cfg); err != nil {
 		return nil, err
 	}
 	if err := o.Commit(); err != nil {
@@ -60,4 +53,17 @@ func WithCode(ctx context.Context, src *checkpoint.Dir, out string, overwrite bo
 	}
 	e := &exporter{result: &Exported{SourceBytes: weightBytes(src.Path), Bytes: weightBytes(out)}}
 	return e.result, e.count(out)
+}
+
+// layCode lays the file beside a checkpoint being made, and has config.json name what of
+// it loads the model.
+func layCode(o *checkpoint.Output, cfg *checkpoint.Config, m *model.Config) error {
+	classes := m.AutoClasses()
+	for auto, class := range classes {
+		classes[auto] = strings.TrimSuffix(python.ModelingFile, ".py") + "." + class
+	}
+	if err := cfg.Set(autoMap, classes); err != nil {
+		return err
+	}
+	return checkpoint.WriteFileAtomic(filepath.Join(o.Dir, python.ModelingFile), python.Modeling)
 }

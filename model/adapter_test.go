@@ -31,7 +31,7 @@ func newAdapter(t *testing.T, name string, targets ...string) *checkpoint.Adapte
 // TestAdapterTargets: the ends of names that an adapter is written with choose, in PEFT's
 // way, the layers that were asked for and no others.
 func TestAdapterTargets(t *testing.T) {
-	for _, name := range []string{"bert", "bert-fused", "bert-svd", "roberta", "distilbert", "gpt2", "gpt2-classifier", "llama", "llama-classifier", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "t5", "t5-gated", "t5-label", "t5-untied", "switch", "switch-label", "switch-fused", "mixtral"} {
+	for _, name := range []string{"bert", "bert-fused", "bert-svd", "roberta", "distilbert", "gpt2", "gpt2-classifier", "llama", "llama-classifier", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "nemotron-nas", "t5", "t5-gated", "t5-label", "t5-untied", "switch", "switch-label", "switch-fused", "mixtral"} {
 		plain := load(t, name, model.LoadOptions{})
 		for _, targets := range []string{"all", "attention", "mlp"} {
 			a := newAdapter(t, name, targets)

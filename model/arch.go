@@ -15,8 +15,9 @@ type Arch struct {
 	DecoderLayers int
 	Attention     []Attention // of each layer; of an encoder–decoder all are alike
 
-	Intermediate int // hidden units of an MLP before fusion, p_I
-	Multiple     int // of which a share of the units is to be one, for fast products elsewhere; 0: any number will do
+	Intermediate int   // hidden units of an MLP before fusion, p_I
+	Widths       []int // those of each layer where they may differ, Intermediate being the most; else nil
+	Multiple     int   // of which a share of the units is to be one, for fast products elsewhere; 0: any number will do
 	Act          kernel.Activation
 	Gated        bool
 	MLPBias      bool

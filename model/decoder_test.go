@@ -16,7 +16,7 @@ import (
 
 // decoders are checkpoints of today's decoders (scripts/goldens/decoders.py), which the
 // tests of language models use too.
-var decoders = []string{"llama", "llama-3", "llama-linear", "llama-yarn", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2"}
+var decoders = []string{"llama", "llama-3", "llama-linear", "llama-yarn", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "nemotron-nas"}
 
 // TestGreedy continues a prompt token by token with the cache, and must write what
 // transformers does, past the length of every window.

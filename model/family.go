@@ -21,6 +21,9 @@ type family struct {
 	// architectures are the classes of transformers that load the model, by its
 	// head; the family has no other heads.
 	architectures map[Head]string
+	// config is the class that reads config.json where transformers has none for the
+	// family; it and the others are in python/mlpfusion/modeling_mlpfusion.py then.
+	config string
 	// head is that of checkpoints which name none of the architectures.
 	head Head
 	// widthKey is the key of config.json that holds the intermediate size.
@@ -92,7 +95,8 @@ func heads(labels, language string) map[Head]string {
 }
 
 // AutoClasses names, by transformers' auto classes, the classes that load the model: with
-// the heads that its family has, and without a head.
+// the heads that its family has, without a head, and, where transformers has none, that
+// of its configuration.
 func (c *Config) AutoClasses() map[string]string {
 	heads := families[c.Type].architectures
 	m := map[string]string{}
@@ -108,6 +112,9 @@ func (c *Config) AutoClasses() map[string]string {
 	}
 	if class, ok := heads[LanguageModel]; ok {
 		m[language] = class
+	}
+	if class := families[c.Type].config; class != "" {
+		m["AutoConfig"] = class
 	}
 	return m
 }

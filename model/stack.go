@@ -128,6 +128,9 @@ func (b *builder) stackMLP(layer int, name string, at func(part string) string) 
 	if n.block != "" {
 		block.Name = at(n.block)
 	}
+	if b.cfg.Widths != nil {
+		block.Original = b.cfg.Widths[layer]
+	}
 	return b.mlp(block)
 }
 
@@ -272,8 +275,11 @@ func (m *stack) readRows(in *Input, f func(table *nn.Weight, rows []int32)) {
 }
 
 func (m *stack) cache(c *Cache) {
-	a := m.layers[0].Attention
-	c.self = nn.NewCache(len(m.layers), a.KVHeads, a.Dim)
+	heads := 0 // of the layer that has most
+	for _, l := range m.layers {
+		heads = max(heads, l.KVHeads)
+	}
+	c.self = nn.NewCache(len(m.layers), heads, m.layers[0].Dim)
 }
 
 // norm is a normalisation of either kind; nil is none.

@@ -52,7 +52,7 @@ func batch(r *golden.File, name string) *task.Batch {
 // that embedding rows come and go, and compares losses, gradient norms and
 // final parameters.
 func TestTenSteps(t *testing.T) {
-	for _, name := range []string{"bert", "bert-regression", "bert-fused", "roberta", "distilbert", "gpt2", "gpt2-options", "gpt2-fused", "gpt2-classifier", "llama", "llama-3", "llama-linear", "llama-yarn", "llama-classifier", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3-classifier", "phi3", "olmo2", "mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "deepseek-v3-halves", "t5", "t5-gated", "t5-label", "t5-fused", "switch", "switch-label", "switch-fused"} {
+	for _, name := range []string{"bert", "bert-regression", "bert-fused", "roberta", "distilbert", "gpt2", "gpt2-options", "gpt2-fused", "gpt2-classifier", "llama", "llama-3", "llama-linear", "llama-yarn", "llama-classifier", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3-classifier", "phi3", "olmo2", "nemotron-nas", "mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "deepseek-v3-halves", "t5", "t5-gated", "t5-label", "t5-fused", "switch", "switch-label", "switch-fused"} {
 		t.Run(name, func(t *testing.T) {
 			g := openGolden(t, name)
 			m := load(t, name, model.LoadOptions{})

@@ -33,20 +33,26 @@ experts). Where the blocks differ,
 --pad fills the narrower ones with dead units: the same function, and the units
 stay dead in training, but nothing gets smaller or faster.
 
+Llama and what has its shape can keep a width for each layer: --nemotron-nas writes it
+as such a model, which llama.cpp and vLLM serve (docs/serving.md). That format knows
+multiples of 256 alone, to which --pad then fills each block up. The code by which
+transformers and vLLM read it goes along: trust_remote_code=True.
+
 With --remote-code the blocks stay as they are, each with its width, its P, its
 factors, and a file goes along by which transformers loads them exactly:
 from_pretrained(OUT, trust_remote_code=True). It is the form to train further in
 PyTorch (docs/pytorch.md).`,
 		Example: `  mlpfusion export small plain
   mlpfusion export small plain --pad
+  mlpfusion export SmolLM2-135M served --nemotron-nas --pad
   mlpfusion export small for-pytorch --remote-code`,
 		Args: exactly("MODEL", "OUT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if code && a.adapter != "" {
 				return usageError{errors.New("adapter, remote-code: expected one of the two, found both: with its blocks as they are the model takes the adapter as it is")}
 			}
-			if code && opt.Pad {
-				return usageError{errors.New("pad, remote-code: expected one of the two, found both")}
+			if code && (opt.Pad || opt.Nemotron) {
+				return usageError{errors.New("remote-code: expected it alone, which leaves the blocks as they are, found --pad or --nemotron-nas too")}
 			}
 			if err := apart(args[1], args[0], a.adapter); err != nil {
 				return err
@@ -85,6 +91,7 @@ PyTorch (docs/pytorch.md).`,
 	f := c.Flags()
 	a.addAdapter(f)
 	f.BoolVar(&opt.Pad, "pad", false, "fill narrower blocks with dead units")
+	f.BoolVar(&opt.Nemotron, "nemotron-nas", false, "keep a width for each layer of a Llama, multiples of 256")
 	f.BoolVar(&code, "remote-code", false, "keep every block as it is, with the file by which transformers loads it")
 	f.BoolVar(&opt.Overwrite, "overwrite", false, "replace OUT when it is there")
 	return c
@@ -116,7 +123,11 @@ func showExported(w io.Writer, from, out string, r *convert.Exported, adapter bo
 	if adapter {
 		fmt.Fprintf(w, "  %s: the adapter for it\n", convert.AdapterOf(out))
 	}
-	fmt.Fprintf(w, "  %s: %s; logits differ from the source's by at most %.1e\n", out, widthsText(r.Widths), r.Difference)
+	widths := widthsText(r.Widths)
+	if r.LayerWidths != nil {
+		widths = fmt.Sprintf("nemotron-nas, blocks of %d to %d units", slices.Min(r.LayerWidths), slices.Max(r.LayerWidths))
+	}
+	fmt.Fprintf(w, "  %s: %s; logits differ from the source's by at most %.1e\n", out, widths, r.Difference)
 	fmt.Fprintf(w, "  %s parameters, %s before compression (%s); a file of %s, where %s has %s\n", significant(float64(r.Parameters)), significant(float64(r.OriginalParameters)),
 		change(float64(r.OriginalParameters), float64(r.Parameters)), bytesText(r.Bytes), from, bytesText(r.SourceBytes))
 	if r.ClusterSize > 0 {

@@ -304,11 +304,15 @@ func foresee(dir *checkpoint.Dir, opt *convert.FuseOptions, method *fusion.Metho
 		about = append(about, fmt.Sprintf("%s averages gated units by their weights alone, after which a language model is of little use: --method %s with --task and --data chooses and fits them on texts",
 			method.Name, strings.Join(better, " or ")))
 	}
-	return append(about, exportable(opt, method, blocks, widths)), nil
+	return append(about, exportable(opt, method, cfg.Type, blocks, widths)), nil
 }
 
-// exportable says what export will make of the model that is asked for.
-func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model.Block, widths map[int]int) string {
+// exportable says what export will make of the model that is asked for, of a family.
+func exportable(opt *convert.FuseOptions, method *fusion.Method, family string, blocks []*model.Block, widths map[int]int) string {
+	other := ""
+	if family == "llama" {
+		other = "; as --nemotron-nas it can stay smaller"
+	}
 	left, several := map[string]float64{}, false // by the key of config.json that holds it
 	for i, b := range blocks {
 		w, chosen := widths[i]
@@ -328,10 +332,12 @@ func exportable(opt *convert.FuseOptions, method *fusion.Method, blocks []*model
 		return fmt.Sprintf("plain transformers knows no experts of %s: exported, each has matrices of its own again", method.Name)
 	case !method.Units:
 		return fmt.Sprintf("%s leaves no fewer units: exported for plain transformers, blocks are as large as before", method.Name)
+	case family == model.NemotronNAS:
+		return fmt.Sprintf("can be exported as nemotron-nas again: a width for each block, where needed filled up to a multiple of %d with --pad", model.NemotronMultiple)
 	case opt.Budget > 0:
-		return "a budget gives blocks different widths: plain transformers has one, so export will need --pad and make nothing smaller"
+		return "a budget gives blocks different widths: plain transformers has one, so export will need --pad and make nothing smaller" + other
 	case several:
-		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would", len(widths), len(blocks))
+		return fmt.Sprintf("%d of %d blocks are compressed: plain transformers has one width for all, so export will need --pad and make nothing smaller; --layers all would%s", len(widths), len(blocks), other)
 	}
 	return "can be exported as what plain transformers loads: " + widthsText(left)
 }

@@ -5,7 +5,12 @@ from typing import Any
 
 import transformers
 
-from .modeling_mlpfusion import fused
+from . import modeling_mlpfusion
+from .modeling_mlpfusion import DeciLMConfig, fused
+
+transformers.AutoConfig.register(DeciLMConfig.model_type, DeciLMConfig, exist_ok=True)
+for auto, name in (("AutoModelForCausalLM", "DeciLMForCausalLM"), ("AutoModel", "DeciLMModel")):
+    getattr(transformers, auto).register(DeciLMConfig, getattr(modeling_mlpfusion, name), exist_ok=True)
 
 
 def from_pretrained(directory: str | os.PathLike[str], auto: Any = None, **kwargs: Any) -> Any:
@@ -20,7 +25,7 @@ def from_pretrained(directory: str | os.PathLike[str], auto: Any = None, **kwarg
         stock = auto._model_mapping[type(config)]
     else:
         name = (config.architectures or [None])[0]
-        stock = getattr(transformers, name or "", None)
+        stock = getattr(transformers, name or "", None) or getattr(modeling_mlpfusion, name or "", None)
         if stock is None:
             raise ValueError(f"{directory}: config.json: architectures: expected a class of transformers, found {name!r}: choose with auto=transformers.AutoModelFor…")
     return fused(stock).from_pretrained(directory, **kwargs)

@@ -147,15 +147,18 @@ class Block:
 
 
 def forms(config: Any) -> dict[str, dict[str, Any]]:
-    """The forms of a configuration's fused MLPs, by name."""
+    """The forms of a configuration's fused MLPs, by name, and where each layer has a width
+    those of all."""
+    layers = enumerate(config.widths(config.hidden_size)) if isinstance(config, DeciLMConfig) else ()
+    wide = {f"model.layers.{i}.mlp": {"width": width} for i, width in layers}
     fused = getattr(config, "mlpfusion", None)
     if fused is None:
-        return {}
+        return wide
     if not isinstance(fused, dict) or not isinstance(fused.get("version"), int) or not isinstance(fused.get("layers"), dict):
         raise ValueError(f'config.json: key "mlpfusion": expected an object with a version and layers, found {str(fused)[:60]}')
     if fused["version"] > VERSION:
         raise ValueError(f'config.json: key "mlpfusion": expected version {VERSION} or older, found {fused["version"]}: a newer mlpfusion wrote it')
-    return fused["layers"]
+    return wide | fused["layers"]
 
 
 def within(module: Any, path: str) -> Any:
@@ -338,6 +341,37 @@ def stored(name: Any, kwargs: dict[str, Any]) -> list[str]:
     return names
 
 
+class Entry(dict[str, Any]):
+    """An object of config.json whose keys are attributes too."""
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            raise AttributeError(key) from None
+
+
+class DeciLMConfig(transformers.LlamaConfig):
+    """Of nemotron-nas, Llamas with a width for each layer, which transformers has no class
+    for. Others that read them, vLLM for one, take block_configs' keys as attributes."""
+
+    model_type = "nemotron-nas"
+
+    def __init__(self, block_configs: Any = None, **kwargs: Any) -> None:
+        self.block_configs = [Entry({k: Entry(v) if isinstance(v, dict) else v for k, v in b.items()}) for b in block_configs or ()]
+        for b in self.block_configs:
+            if not b.attention.get("n_heads_in_group") or any(b[part].get(k) for part in ("attention", "ffn") for k in ("no_op", "replace_with_linear")):
+                raise ValueError(f"config.json: block_configs: expected attention with n_heads_in_group and an MLP in every layer, found {dict(b)}")
+        if block_configs:
+            kwargs["intermediate_size"] = max(self.widths(kwargs["hidden_size"]))
+        super().__init__(**kwargs)
+
+    def widths(self, hidden: int) -> list[int]:
+        """The hidden units of each layer's MLP: ffn_mult is rounded up to a multiple of 256."""
+        units = [b.ffn.get("ffn_mult") for b in self.block_configs]
+        return [b.ffn.intermediate_size if m is None else -(int(2 * m * hidden / 3) // -256) * 256 for b, m in zip(self.block_configs, units)]
+
+
 @functools.cache
 def fused(stock: Any) -> Any:
     """The class of transformers with fused MLPs. It bears the same name, which is what
@@ -348,7 +382,30 @@ def fused(stock: Any) -> Any:
     return type(stock.__name__, (Fused, stock), {"__module__": __name__, "__doc__": stock.__doc__, "_keep_in_fp32_modules_strict": strict})
 
 
+class Grouped(Stock):
+    """What a class of Llama is mixed with to share keys and values among the number of heads
+    that block_configs gives for each layer."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        for layer, block in zip(self.base_model.layers, config.block_configs):
+            attention, group = layer.self_attn, block.attention.n_heads_in_group
+            attention.num_key_value_groups = group
+            for name in ("k_proj", "v_proj"):
+                old = getattr(attention, name)
+                setattr(attention, name, resized(old, old.in_features, config.num_attention_heads // group * attention.head_dim, 0))
+
+
+@functools.cache
+def decilm(name: str) -> Any:
+    """A class of Llama under the name that nemotron-nas has for it."""
+    stock = fused(getattr(transformers, name.replace("DeciLM", "Llama")))
+    return type(name, (Grouped, stock), {"__module__": __name__, "__doc__": stock.__doc__, "config_class": DeciLMConfig})
+
+
 def __getattr__(name: str) -> Any:
+    if name in ("DeciLMForCausalLM", "DeciLMModel"):
+        return decilm(name)
     stock: Any = None if name.startswith("_") else getattr(transformers, name, None)
     if transformers.PreTrainedModel not in getattr(stock, "__mro__", ()):
         raise AttributeError(f"module {__name__!r} has no class of transformers named {name!r}")

@@ -71,7 +71,7 @@ def test_made(name, flags, fused, command, tmp_path):
     assert counts == [sum((p != 0).sum().item() if "magnitude" in flags and p.ndim > 1 else p.numel() for p in model.parameters())] * 2
 
 
-@pytest.mark.parametrize("name", [n for n in COMMITTED if n.endswith(("-fused", "-svd"))])
+@pytest.mark.parametrize("name", [n for n in COMMITTED if n.endswith(("-fused", "-svd", "-nas"))])
 def test_logits(name):
     """What PyTorch alone computed when the goldens were made."""
     known(name)
@@ -132,6 +132,40 @@ def test_remote_code(name, fused, command, tmp_path):
     for out in ("once", "twice"):
         assert torch.equal(torch.load(tmp_path / f"{out}.pt"), wanted)
     command("inspect", tmp_path / "once")
+
+
+def test_nemotron(fused, command, tmp_path):
+    """A Llama with a width for each layer, as others read it: by this package, and by plain
+    transformers, which saves it again."""
+    folder = fused("llama-3", *HALF, "--layers", "1-2")
+    command("export", folder, tmp_path / "served", "--nemotron-nas", "--pad")
+    env = dict(HF_MODULES_CACHE=str(tmp_path / "modules"), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", PATH="")
+    for source, out in (("served", "once"), ("once", "twice")):
+        subprocess.run([sys.executable, "-c", REMOTE, "AutoModelForCausalLM", tmp_path / source, tmp_path / out], env=env, check=True)
+    same(tensors(tmp_path / "served"), tensors(tmp_path / "twice"))
+    ids = torch.arange(10, 22).reshape(2, 6)
+    with torch.no_grad():
+        wanted, found = (mlpfusion.from_pretrained(f)(input_ids=ids).logits for f in (folder, tmp_path / "twice"))
+    for logits in (found, torch.load(tmp_path / "once.pt"), torch.load(tmp_path / "twice.pt")):
+        torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=0)
+    was, again = (json.loads(command("inspect", tmp_path / f, "--json"))["parameters"] for f in ("served", "twice"))
+    assert was == again
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b["attention"].update(n_heads_in_group=None),
+        lambda b: b["attention"].update(no_op=True),
+        lambda b: b["ffn"].update(replace_with_linear=True),
+    ],
+)
+def test_no_nemotron(change, command, tmp_path):
+    """Layers that are no Llama's: refused by name on both sides."""
+    folder = changed(TESTDATA / "nemotron-nas", tmp_path / "wrong", lambda c: change(c["block_configs"][1]))
+    with pytest.raises(ValueError, match="config.json: block_configs: expected attention with n_heads_in_group and an MLP in every layer"):
+        mlpfusion.from_pretrained(folder)
+    assert "config.json: block_configs: 1: " in command("inspect", folder, check=False).stderr
 
 
 def test_without_head(fused):

@@ -9,11 +9,13 @@ gradients under our names. The text that follows a prompt, greedily, is
     prompt, text
 """
 
+import copy
 import json
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import gpt2
 import model as classifiers
@@ -47,6 +49,9 @@ CLASSIFIERS = {
     "llama-classifier": ("llama", dict(num_hidden_layers=2, num_labels=3)),
     "gemma3-classifier": ("gemma3_text", dict(num_hidden_layers=2, head_dim=8, sliding_window=32, layer_types=["full_attention", "sliding_attention"], num_labels=1)),
 }
+# Layers of different widths and numbers of key heads, which transformers has no class for:
+# n_heads_in_group, what block_configs says of the MLP and the width that this is.
+BLOCKS = [(2, dict(ffn_mult=12.0), 256), (4, dict(intermediate_size=24), 24), (1, dict(ffn_mult=9.6), 256)]
 KEEP = ["embed_tokens", "layers.1.self_attn", "layers.0.mlp", "model.norm", "score"]
 
 
@@ -91,6 +96,28 @@ def more(model, g):
     return halves | dict(prompt=prompt, text=text[0, 9:])
 
 
+def nemotron(path):
+    """A Llama with layers of its own kinds, saved as nemotron-nas."""
+    c = config("llama", rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=48) | dict(hidden_size=16))
+    model = AutoModelForCausalLM.from_config(c, attn_implementation="eager")
+    for i, (group, _, width) in enumerate(BLOCKS):
+        own = copy.deepcopy(c)
+        own.num_key_value_heads, own.intermediate_size, own._attn_implementation = c.num_attention_heads // group, width, "eager"
+        model.model.layers[i] = LlamaDecoderLayer(own, i)
+    classifiers.randomise(model, 90).save_pretrained(path)
+    text = json.loads((path / "config.json").read_text())
+    for key in ("intermediate_size", "num_key_value_heads", "head_dim"):
+        del text[key]
+    part = dict(no_op=False, replace_with_linear=False)
+    text |= dict(
+        model_type="nemotron-nas",
+        architectures=["DeciLMForCausalLM"],
+        block_configs=[dict(attention=dict(n_heads_in_group=g, **part, window_length=None), ffn=dict(**f, **part)) for g, f, _ in BLOCKS],
+    )
+    (path / "config.json").write_text(json.dumps(text, indent=2) + "\n")
+    gpt2.golden(model, path, keep=["layers.1.self_attn", "layers.1.mlp", "model.norm"], more=more, run=each)
+
+
 def write_all(out):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
@@ -102,6 +129,7 @@ def write_all(out):
             again = AutoModelForCausalLM.from_pretrained(out / name, attn_implementation="eager")
             assert again.config.rope_parameters == model.config.rope_parameters
         gpt2.golden(model, out / name, keep=KEEP, more=more, run=each)
+    nemotron(out / "nemotron-nas")
     for seed, (name, (family, options)) in enumerate(CLASSIFIERS.items(), start=80):
         model = classifiers.classifier(config(family, options), seed)
         model.save_pretrained(out / name)
@@ -109,4 +137,4 @@ def write_all(out):
 
 
 if __name__ == "__main__":
-    main(write_all, ROOT / "model" / "testdata", [*MODELS, *CLASSIFIERS])
+    main(write_all, ROOT / "model" / "testdata", [*MODELS, "nemotron-nas", *CLASSIFIERS])
