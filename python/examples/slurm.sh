@@ -1,7 +1,8 @@
 #!/bin/bash
 # Two nodes of eight GPUs each, started again where it stopped:
-#     sbatch slurm.sh MODEL OUT DATA
-# MODEL, OUT and DATA lie where all nodes see them.
+#     sbatch slurm.sh MODEL OUT DATA [FLAGS of mlpfusion.train…]
+# MODEL, OUT and DATA lie where all nodes see them. A task is torchrun's agent of a node,
+# which starts a process for each GPU, without GPUs one.
 #SBATCH --job-name=mlpfusion
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -10,7 +11,7 @@
 #SBATCH --requeue
 set -euo pipefail
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 \
+srun torchrun --nnodes "$SLURM_NTASKS" --nproc-per-node "${SLURM_GPUS_ON_NODE:-1}" \
 	--rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$head:29500" \
 	-m mlpfusion.train "$1" "$2" --task sst2 --data "$3" --batch 512 --lr 4e-5 \
-	--precision bf16 --fsdp --resume
+	--precision bf16 --fsdp --resume "${@:4}"
