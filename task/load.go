@@ -57,7 +57,7 @@ type Split struct {
 // was found.
 func Load(spec Spec, path string, cols Columns) (*Dataset, error) {
 	d := &Dataset{Spec: spec.with(cols)}
-	info, err := os.Stat(path)
+	info, err := stat(path)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func Load(spec Spec, path string, cols Columns) (*Dataset, error) {
 // The labels of the task "text" are those of these rows.
 func LoadSplit(spec Spec, path, split string, cols Columns) (*Dataset, error) {
 	d := &Dataset{Spec: spec.with(cols), scored: true}
-	info, err := os.Stat(path)
+	info, err := stat(path)
 	if err != nil {
 		return nil, err
 	}
@@ -388,6 +388,19 @@ func (d *Dataset) readFile(path string) ([]row, error) {
 	}
 	defer f.Close() //nolint:errcheck // only read
 	return d.readTable(path, f)
+}
+
+// stat is os.Stat whose error says what a path of data should be.
+func stat(path string) (fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	var p *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%s: expected a file or a folder, found none", path)
+	case errors.As(err, &p):
+		err = fmt.Errorf("%s: expected a readable file or folder: %w", path, p.Err)
+	}
+	return info, err
 }
 
 func open(path string) (*disk.File, error) {

@@ -51,6 +51,22 @@ func wrongFlag(c *cobra.Command, err error) error {
 	return usageError{err}
 }
 
+// knownCommand refuses a word that no command has for its name.
+func knownCommand(c *cobra.Command, words []string) error {
+	if len(words) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	err := fmt.Errorf("unknown command %q", words[0])
+	if meant := choice.Nearest(words[0], names); meant != "" {
+		err = fmt.Errorf("%w: did you mean %s?", err, meant)
+	}
+	return usageError{err}
+}
+
 // atLeast refuses flags that are given with a number below the least.
 func atLeast(f *pflag.FlagSet, least float64, names ...string) error {
 	for _, name := range names {

@@ -16,6 +16,7 @@ const helpWidth = 100
 func usage(flags string) string {
 	const own, inherited = "{{.LocalFlags.FlagUsages |", "{{.InheritedFlags.FlagUsages |"
 	text := (&cobra.Command{}).UsageTemplate()
+	text = strings.Replace(text, "{{if .Runnable}}", "{{if and .Runnable .HasParent}}", 1)
 	if flags != "" {
 		text = strings.Replace(text, "Flags:\n"+own+" trimTrailingWhitespaces}}", flags, 1)
 	}

@@ -143,6 +143,8 @@ MODEL is a Hugging Face directory, a .gguf file, or org/name of the hub.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
+		Args:          knownCommand, // which only words that name no command reach
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.threads < 0 {
 				return usageError{fmt.Errorf("threads: expected 0 or more, found %d", a.threads)}
