@@ -100,6 +100,7 @@ type Mixture struct {
 	SharedGate         bool
 	RouterBias         bool
 	Jitter             float32 // of what a router reads in training
+	JitterExperts      bool    // the experts read it too
 	ZLoss, BalanceLoss float64 // weights of the routers' losses
 	// BySequence has the balance loss count the tokens of each sequence apart.
 	BySequence bool

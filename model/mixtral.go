@@ -22,8 +22,12 @@ func init() {
 		a.setMixture(r, &k.mixtureKeys, "num_local_experts", k.Experts)
 		m := &a.names.mixture
 		m.name, m.gate, m.up, m.down, m.otherRouter = "block_sparse_moe", "w1", "w3", "w2", "mlp.gate.weight"
-		if k.Jitter != 0 || !k.Normalize {
-			r.fail("expected router_jitter_noise 0 and norm_topk_prob true, found %g and %t", k.Jitter, k.Normalize)
+		a.Mixture.Jitter, a.Mixture.JitterExperts = k.Jitter, true
+		if !(k.Jitter >= 0 && k.Jitter < 1) {
+			r.fail("router_jitter_noise: expected a number from 0 to below 1, found %g", k.Jitter)
+		}
+		if !k.Normalize {
+			r.fail("norm_topk_prob: expected true, found false")
 		}
 		return a
 	}))

@@ -24,6 +24,14 @@ func (u *Usage) All() int64 {
 	return n
 }
 
+// add counts what a router chose.
+func (u *Usage) add(r *nn.Routing) {
+	for e := range u.Tokens {
+		u.Tokens[e] += int64(r.Load(e))
+	}
+	u.Dropped += int64(r.Dropped)
+}
+
 // Clear begins to count anew.
 func (u *Usage) Clear() {
 	clear(u.Tokens)
@@ -117,6 +125,7 @@ type mixture struct {
 	busy    mlps         // the experts that saw a token in the last forward
 	outputs []*nn.Tensor // of the last forward, by expert; nil where it saw no token
 	last    Mixed
+	kept    *nn.Tensor // the logits of a layer that is run again, for the routers' losses; nil: not needed
 	usage   *Usage
 }
 
@@ -214,18 +223,26 @@ func (m *mixture) forward(t *nn.Tape, x, residual *nn.Tensor, offsets []int32, d
 // always (Switch Transformers, arXiv 2101.03961, section 2.4) and, while training,
 // reads its input multiplied by noise. drop is the dropout of the experts' units.
 func (m *mixture) mix(t *nn.Tape, x *nn.Tensor, offsets []int32, drop float32) *nn.Tensor {
+	noisy := t.Jitter(x, m.Jitter)
+	if m.JitterExperts {
+		x = noisy
+	}
 	prec := t.Prec
 	t.Prec = kernel.FP32
-	logits := t.Linear(t.Jitter(x, m.Jitter), m.router, kernel.Identity, nil)
+	logits := t.Linear(noisy, m.router, kernel.Identity, nil)
 	t.Prec = prec
 	m.choice = m.Router
 	m.choice.Bias = m.bias
 	r := t.Route(logits, offsets, &m.choice)
 	m.last.Routing = r
-	m.usage.Dropped += int64(r.Dropped)
+	if m.kept != nil {
+		t.KeepLogits(r, m.kept)
+	}
+	if !t.Again() {
+		m.usage.add(r)
+	}
 	m.busy.of = m.busy.of[:0]
 	for e, xe := range t.Dispatch(x, r) {
-		m.usage.Tokens[e] += int64(xe.Rows)
 		expert := m.experts[e]
 		expert.X, expert.Offsets = xe, r.Of(e)
 		if xe.Rows > 0 {

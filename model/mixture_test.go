@@ -3,6 +3,7 @@ package model_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,7 +104,8 @@ func TestStacked(t *testing.T) {
 func TestRouterKeys(t *testing.T) {
 	for _, c := range []struct{ of, key, value, want string }{
 		{"mixtral", "scoring_func", `"sigmoid"`, "expected no keys about routers that this family does not have, found scoring_func"},
-		{"mixtral", "router_jitter_noise", "0.1", "expected router_jitter_noise 0 and norm_topk_prob true, found 0.1 and true"},
+		{"mixtral", "router_jitter_noise", "1", "router_jitter_noise: expected a number from 0 to below 1, found 1"},
+		{"mixtral", "norm_topk_prob", "false", "norm_topk_prob: expected true, found false"},
 		{"mixtral", "num_experts_per_tok", "6", "num_experts_per_tok: expected between 1 and 5, found 6"},
 		{"qwen3-moe", "n_shared_experts", "1", "found n_shared_experts"},
 		{"qwen2-moe", "decoder_sparse_step", "-1", "decoder_sparse_step: expected between 1 and"},
@@ -147,5 +149,56 @@ func TestPredictingLayers(t *testing.T) {
 	}
 	if _, _, err := model.Load(of("4"), model.LoadOptions{}); err == nil || !strings.Contains(err.Error(), "model.layers.4.eh_proj.weight: expected no such tensor") {
 		t.Errorf("a second such layer: %v", err)
+	}
+}
+
+// TestRouterJitter: in training Mixtral's router and experts read one and the same input
+// times noise, as transformers' do; otherwise, and without noise, they read the input.
+func TestRouterJitter(t *testing.T) {
+	const eps = 0.2
+	pool := kernel.NewPool(2)
+	defer pool.Close()
+	m := load(t, "mixtral", model.LoadOptions{})
+	m.Config.Mixture.Jitter = eps
+	if !m.Config.Mixture.JitterExperts {
+		t.Fatal("Mixtral's experts read their input without the router's noise")
+	}
+	tape := nn.NewTape(pool)
+	in := openGolden(t, "mixtral").text("a")
+	for _, train := range []bool{false, true} {
+		tape.Reset(1)
+		tape.Train = train
+		m.ForwardAll(tape, in, &model.Output{AllTokens: true})
+		mixed := m.Mixed(0)
+		r, x := mixed.Routing, mixed.X
+		router := m.Blocks[0].Router
+		w := m.Params[slices.IndexFunc(m.Params, func(p *nn.Param) bool { return p.Name == router })].Data
+		noisy, rows := 0, map[int][]float32{} // what each token's experts read
+		for j, e := range r.Expert {
+			token := j / r.Router.TopK
+			at := (int(r.Slot[j]) - int(r.Starts[e])) * x.Cols
+			read := m.Blocks[e].MLP.X.Data[at : at+x.Cols]
+			if before, ok := rows[token]; ok && !slices.Equal(before, read) {
+				t.Fatalf("training %t: the experts of token %d read different inputs", train, token)
+			}
+			rows[token] = read
+			for i, v := range read {
+				was := x.Data[token*x.Cols+i]
+				if v != was {
+					noisy++
+				}
+				if d := math.Abs(float64(v/was) - 1); !(d <= eps+1e-6) {
+					t.Fatalf("training %t: %g became %g", train, was, v)
+				}
+			}
+			var logit float64
+			for i, v := range read {
+				logit += float64(w[int(e)*x.Cols+i]) * float64(v)
+			}
+			golden.NearValue(t, "the router's logit", float64(r.Logits.Data[token*r.Experts+int(e)]), logit, 1e-5)
+		}
+		if len(rows) != x.Rows || (noisy > 0) != train {
+			t.Errorf("training %t: %d of %d tokens, %d values differ from the input", train, len(rows), x.Rows, noisy)
+		}
 	}
 }

@@ -244,6 +244,9 @@ func (m *Model) states(t *nn.Tape, in *Input, out *Output) *nn.Tensor {
 	out.Hidden = out.Hidden[:0]
 	s := m.net.embed(t, in)
 	out.keep(t, s.X)
+	for _, x := range m.mixtures {
+		x.kept = nil
+	}
 	for i := range m.Depth() {
 		if i == m.Depth()-1 && !out.AllTokens && !m.RouterLosses {
 			return m.net.layer(t, i, s, in, m.rows).X
@@ -258,8 +261,12 @@ func (m *Model) states(t *nn.Tape, in *Input, out *Output) *nn.Tensor {
 	return t.Rows(s.X, m.rows)
 }
 
-// layerAgain is a layer that the backward pass runs again.
+// layerAgain is a layer that the backward pass runs again. What the routers' losses read
+// of it is made before it, and so outlives it.
 func (m *Model) layerAgain(t *nn.Tape, i int, s State, in *Input) State {
+	if x := m.net.(*stack).layers[i].experts; x != nil && m.RouterLosses {
+		x.kept = t.New(s.X.Rows, x.Experts)
+	}
 	return State{X: t.Recompute(s.X, func(x *nn.Tensor) *nn.Tensor { return m.net.layer(t, i, State{X: x}, in, nil).X })}
 }
 
@@ -267,8 +274,8 @@ func (m *Model) layerAgain(t *nn.Tape, i int, s State, in *Input) State {
 // run the layer once more for its gradients: memory for long sequences, at the price of
 // a forward pass. The gradients are the same to the last bit.
 func (m *Model) Recompute(on bool) error {
-	if _, ok := m.net.(*stack); !ok || len(m.mixtures) > 0 {
-		return fmt.Errorf("recompute: expected an encoder or a decoder without mixtures of experts, found a %s", m.Config.Type)
+	if _, ok := m.net.(*stack); !ok {
+		return fmt.Errorf("recompute: expected an encoder or a decoder, found a %s", m.Config.Type)
 	}
 	m.recompute = on
 	return nil

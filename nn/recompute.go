@@ -27,13 +27,34 @@ func (t *Tape) Recompute(x *Tensor, f func(*Tensor) *Tensor) *Tensor {
 	return y
 }
 
+// Again tells whether a layer is being run again by a backward pass.
+func (t *Tape) Again() bool { return t.again }
+
+// KeepLogits has RouterLosses find the logits of a routing whose layer Recompute runs
+// again: in kept, of the same shape and made before that. When the layer is run again they
+// get the gradient that RouterLosses left there.
+func (t *Tape) KeepLogits(r *Routing, kept *Tensor) {
+	if !t.again {
+		copy(kept.Data, r.Logits.Data)
+		kept.noGrad = r.Logits.noGrad
+		r.Logits = kept
+		return
+	}
+	if kept.Grad != nil {
+		dl, _ := t.gradOf(r.Logits)
+		copy(dl, kept.Grad)
+		t.release(kept)
+	}
+}
+
 func (o *recompute) backward(t *Tape) {
 	if o.y.Grad == nil || o.y.noGrad {
 		return
 	}
-	arena, counter, recorded := t.arenas[0], t.counter, len(t.ops)
-	t.counter = o.counter
+	arena, counter, recorded, again := t.arenas[0], t.counter, len(t.ops), t.again
+	t.counter, t.again = o.counter, true
 	out := o.f(o.x)
+	t.again = again
 	out.Grad = t.grads.get(len(o.y.Grad))
 	copy(out.Grad, o.y.Grad)
 	t.release(o.y)

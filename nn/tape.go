@@ -35,6 +35,7 @@ type Tape struct {
 	Share float64
 
 	counter    uint64
+	again      bool     // see Again
 	arenas     [2]arena // training uses the first; inference flips between them
 	current    int
 	kept       arena // what inference keeps through all layers
