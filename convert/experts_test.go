@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,5 +118,58 @@ func TestExpertMethods(t *testing.T) {
 				t.Errorf("exported logits differ by %g", r.Difference)
 			}
 		})
+	}
+}
+
+// TestExpertsPeer asks transformers what exported decoders compute whose experts were
+// narrowed, merged, shared and dropped: what the compressed ones do.
+func TestExpertsPeer(t *testing.T) {
+	python := os.Getenv("MLPFUSION_PYTHON")
+	if python == "" {
+		t.Skip("MLPFUSION_PYTHON is not set: make test-peers sets it")
+	}
+	dir, want := t.TempDir(), map[string][]float32{}
+	for _, c := range []struct {
+		method string
+		opt    fusion.Options
+		ratio  float64
+	}{{"fusion", fusion.Options{}, 0.5}, {"calibrated", fusion.Options{}, 0.5}, {"shared", fusion.Options{}, 0.5}, {"mc-smoe", fusion.Options{Experts: 3}, 0},
+		{"hc-smoe", fusion.Options{Experts: 3}, 0}, {"reap", fusion.Options{Experts: 3}, 0}, {"dern", fusion.Options{Experts: 3}, 0}} {
+		for _, name := range []string{"mixtral", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v2"} {
+			from, small, plain := filepath.Join(testdata, name), filepath.Join(dir, c.method, name, "small"), filepath.Join(dir, c.method, name, "plain")
+			opt := FuseOptions{Method: c.method, Fusion: c.opt, Plan: Plan{Ratio: c.ratio}}
+			done, err := opt.Calibrate(t.Context(), newPool(t), openDir(t, from), &Texts{Batches: []model.Input{{IDs: sample.IDs, Offsets: sample.Offsets}}}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fuse(t, from, small, opt)
+			done()
+			if _, err := Export(t.Context(), openDir(t, small), plain, ExportOptions{Pool: newPool(t), Sample: sample, Pad: true}); err != nil {
+				t.Fatal(err)
+			}
+			want[plain] = forward(t, small)
+		}
+	}
+	var texts [][]int32
+	for i, from := range sample.Offsets[:len(sample.Offsets)-1] {
+		texts = append(texts, sample.IDs[from:sample.Offsets[i+1]])
+	}
+	ids, err := json.Marshal(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := slices.Sorted(maps.Keys(want))
+	cmd := exec.Command(python, append([]string{filepath.Join("..", "scripts", "peers", "mixtures.py"), "logits", string(ids)}, folders...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string][]float32
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		golden.Near(t, folder+": logits in transformers", want[folder], got[folder], 1e-4)
 	}
 }

@@ -259,21 +259,23 @@ func TestUpcyclePeer(t *testing.T) {
 func TestUpcycleDecoder(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
-		name   string
-		o      UpcycleOptions
-		same   bool
-		differ int // rows of an expert's first matrix that are not the dense one's
+		name, from, to, mixture, gate, down string
+		o                                   UpcycleOptions
+		same                                bool
+		differ                              int // rows of an expert's first matrix that are not the dense one's
 	}{
-		{"copies", UpcycleOptions{Experts: 4, TopK: 2, RouterStd: 1}, true, 0},
-		{"drop", UpcycleOptions{Experts: 4, RouterStd: 1, Drop: 0.5}, false, 24},
+		{"copies", "llama-3", "mixtral", "block_sparse_moe", "w1", "w2", UpcycleOptions{Experts: 4, TopK: 2, RouterStd: 1}, true, 0},
+		{"drop", "llama-3", "mixtral", "block_sparse_moe", "w1", "w2", UpcycleOptions{Experts: 4, RouterStd: 1, Drop: 0.5}, false, 24},
+		{"qwen copies", "qwen3", "qwen3_moe", "mlp", "gate_proj", "down_proj", UpcycleOptions{Experts: 4, TopK: 2, RouterStd: 1}, true, 0},
+		{"qwen drop", "qwen3", "qwen3_moe", "mlp", "gate_proj", "down_proj", UpcycleOptions{Experts: 4, RouterStd: 1, Drop: 0.5}, false, 24},
 	} {
 		out := filepath.Join(dir, c.name)
-		from := filepath.Join(testdata, "llama-3")
+		from := filepath.Join(testdata, c.from)
 		r, err := Upcycle(context.Background(), openDir(t, from), out, c.o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Family != "mixtral" || len(r.Layers) != 3 {
+		if layers, err := openDir(t, from).Config.Int("num_hidden_layers"); r.Family != c.to || err != nil || len(r.Layers) != layers {
 			t.Errorf("%s: %+v", c.name, r)
 		}
 		got, want := forward(t, out), forward(t, from)
@@ -287,9 +289,9 @@ func TestUpcycleDecoder(t *testing.T) {
 		}
 		var drawn [2][]int
 		for e := range drawn {
-			a, cols := columns(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w1.weight")
+			a, cols := columns(made, "model.layers.1."+c.mixture+".experts."+itoa(e)+"."+c.gate+".weight")
 			b, _ := columns(dense, "model.layers.1.mlp.gate_proj.weight")
-			down, units := columns(made, "model.layers.1.block_sparse_moe.experts."+itoa(e)+".w2.weight")
+			down, units := columns(made, "model.layers.1."+c.mixture+".experts."+itoa(e)+"."+c.down+".weight")
 			was, _ := columns(dense, "model.layers.1.mlp.down_proj.weight")
 			for k := range units {
 				changed := !slices.Equal(a[k*cols:(k+1)*cols], b[k*cols:(k+1)*cols])

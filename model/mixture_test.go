@@ -3,6 +3,7 @@ package model_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -199,6 +200,60 @@ func TestRouterJitter(t *testing.T) {
 		}
 		if len(rows) != x.Rows || (noisy > 0) != train {
 			t.Errorf("training %t: %d of %d tokens, %d values differ from the input", train, len(rows), x.Rows, noisy)
+		}
+	}
+}
+
+// TestUnitsOfExperts: a share of the units is a multiple of 64 of each expert where the
+// whole is one, and a shared expert made of several gets that many times as much.
+func TestUnitsOfExperts(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  map[string]any
+		want map[string]int // by the key of config.json, of 0.4 of the units
+	}{
+		{"qwen3-moe", map[string]any{"moe_intermediate_size": 768, "intermediate_size": 6144}, map[string]int{"moe_intermediate_size": 320, "intermediate_size": 2432}},
+		{"qwen2-moe", map[string]any{"moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632}, map[string]int{"moe_intermediate_size": 576, "shared_expert_intermediate_size": 2240, "intermediate_size": 8}},
+		{"deepseek-v2", map[string]any{"moe_intermediate_size": 1408, "n_shared_experts": 2}, map[string]int{"moe_intermediate_size": 576, "intermediate_size": 8}},
+		{"deepseek-v3", map[string]any{"moe_intermediate_size": 100}, map[string]int{"moe_intermediate_size": 40, "intermediate_size": 8}},
+	} {
+		text, err := os.ReadFile(filepath.Join("testdata", c.name, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var config map[string]any
+		if err := json.Unmarshal(text, &config); err != nil {
+			t.Fatal(err)
+		}
+		for key, v := range c.set {
+			config[key] = v
+		}
+		text, _ = json.Marshal(config)
+		cfg, err := model.ParseConfig(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, blocks, err := model.Describe(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, shared := map[string]int{}, 0
+		for _, b := range blocks {
+			units := b.Units(0.4)
+			if b.Shared {
+				shared++
+			}
+			if units%b.WidthTimes != 0 {
+				t.Fatalf("%s: %s: %d units, want a multiple of %d", c.name, b.Name, units, b.WidthTimes)
+			}
+			units /= b.WidthTimes
+			if before, ok := got[b.WidthKey]; ok && before != units {
+				t.Errorf("%s: %s gets %d units, others %d", c.name, b.Name, units, before)
+			}
+			got[b.WidthKey] = units
+		}
+		if !maps.Equal(got, c.want) || (shared > 0) != (c.name != "qwen3-moe") {
+			t.Errorf("%s: %v with %d shared experts, want %v", c.name, got, shared, c.want)
 		}
 	}
 }
