@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"mlpfusion/convert"
 	"mlpfusion/experiment"
+	"mlpfusion/model"
 	"mlpfusion/ntk"
 	"mlpfusion/task"
 	"mlpfusion/train"
@@ -357,5 +359,22 @@ func TestTicks(t *testing.T) {
 		if text := fmt.Sprint(texts(c.s.ticks(5))); text != c.want {
 			t.Errorf("%v has ticks %s, want %s", c.s, text, c.want)
 		}
+	}
+}
+
+// TestLoads draws a mark for each expert of each mixture of both models, in colours by
+// their shares.
+func TestLoads(t *testing.T) {
+	plot := loadMap("loads", [][]float64{{0.25, 0.75}, {1, 0}}, [][]float64{{0.5, 0.5}, {0.5, 0.5}})
+	if n := strings.Count(plot, "<rect"); n != 8 || !strings.Contains(plot, `data-marks="8"`) {
+		t.Errorf("%d marks, want 8", n)
+	}
+	for _, want := range []string{`fill-opacity="0.75"><title>mixture 0, expert 1: 75.0 %</title>`, `fill-opacity="0.00"><title>mixture 1, expert 1: 0.0 %</title>`, "original", "compressed"} {
+		if !strings.Contains(plot, want) {
+			t.Errorf("no %s in %s", want, plot)
+		}
+	}
+	if got := loadShares(&model.Usage{Tokens: []int64{6, 2}, Dropped: 2}); !slices.Equal(got, []float64{0.6, 0.2}) {
+		t.Errorf("shares are %v", got)
 	}
 }
