@@ -27,7 +27,7 @@ transformers.utils.logging.set_verbosity_error()
 
 
 def load(folder, what):
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, experts_implementation="eager", output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs", "conversion_errors"):
         if info.get(kind):
             sys.exit(f"{what}: {kind}: {info[kind]}")
