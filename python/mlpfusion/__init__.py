@@ -5,20 +5,20 @@
     optimizer = torch.optim.AdamW(mlpfusion.param_groups(model, lr=2e-5, weight_decay=0.1))
     mlpfusion.follow(optimizer, model, clip=1.0)
 
-The command's own, fuse and inspect, need neither torch nor transformers.
+The command's own, fuse, export and inspect, need neither torch nor transformers.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .command import CommandError, fuse, inspect
+from .command import CommandError, export, fuse, inspect
 from .version import __version__
 
 if TYPE_CHECKING:
     from .loading import from_pretrained
     from .optim import fold, follow, over_cluster_sizes, param_groups
 
-__all__ = ["CommandError", "__version__", "fold", "follow", "from_pretrained", "fuse", "inspect", "over_cluster_sizes", "param_groups"]
+__all__ = ["CommandError", "__version__", "export", "fold", "follow", "from_pretrained", "fuse", "inspect", "over_cluster_sizes", "param_groups"]
 
 
 def __getattr__(name: str) -> Any:

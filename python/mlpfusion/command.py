@@ -51,6 +51,12 @@ def fuse(model: Path, out: Path, **flags: Any) -> Any:
     return run("fuse", model, out, **flags)
 
 
+def export(model: Path, out: Path, **flags: Any) -> Any:
+    """Writes a checkpoint in a form that others read: export("small", "code", remote_code=True).
+    The flags are those of `mlpfusion export`."""
+    return run("export", model, out, **flags)
+
+
 def inspect(model: Path, **flags: Any) -> Any:
     """The blocks of a checkpoint: widths, parameters, FLOPs, inertia, cluster sizes. The flags
     are those of `mlpfusion inspect`."""
