@@ -85,10 +85,10 @@ test-race: ## the race detector on the pool and on what runs on it
 test-peers: $(PEER) $(PYTEST) $(SCORER) $(SENTENCES) $(MINILM) ## remake the goldens and compare live with PyTorch, transformers, PEFT and scikit-learn
 	PYTHONPATH=$(PYTEST) bash scripts/test-peers.sh $(PEER) $(MINILM) $(SCORER) $(SENTENCES)
 
-test-python: build $(PEER) $(PYTEST) ## the Python package: loading, ten steps beside the engine's, several processes, types, lint
+test-python: build $(PEER) $(PYTEST) $(SENTENCES) $(MINILM) ## the Python package: loading, ten steps beside the engine's, several processes, examples, wheel, types, lint
 	$(PYTEST)/bin/ruff check python
 	cd python && PYTHONPATH=$(PYTEST) $(PEER) -m mypy --cache-dir /dev/null
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python $(PEER) -m pytest -c python/pyproject.toml python/tests
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=$(PYTEST):$(CURDIR)/python:$(SENTENCES) $(PEER) -m pytest -c python/pyproject.toml python/tests
 
 test-llama: $(PEER) $(LLAMA) $(SMOLLM2) ## exports in llama.cpp: converted with its script, the same tokens (builds it once, 20 minutes)
 	bash scripts/test-llama.sh $(PEER) $(LLAMA) $(SMOLLM2)

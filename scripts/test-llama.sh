@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares exports with llama.cpp, live: scripts/test-llama.sh PYTHON LLAMA SMOLLM2
 # PYTHON is the peers', LLAMA what scripts/llama.sh made, SMOLLM2 the folder of
-# SmolLM2-135M-Instruct. The model as it is, and two fused ones as `export` writes them, are
+# SmolLM2-135M-Instruct. The model as it is, and fused ones as `export` writes them, are
 # converted with llama.cpp's script and write the same tokens there as here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,10 +20,11 @@ Water boils at a temperature of
 def fibonacci(n):
 END
 
+convert=("$llama/llama.cpp/convert_hf_to_gguf.py")
 compare() { # MODEL FLAGS of export
 	mlpfusion generate "$1" --greedy --max-new-tokens 32 --input "$work/prompts" --json >"$work/ours.jsonl"
 	mlpfusion export "$1" "$work/exported" --overwrite "${@:2}" >"$work/log"
-	"$python" "$llama/llama.cpp/convert_hf_to_gguf.py" "$work/exported" --outtype f32 --outfile "$work/model.gguf" >"$work/log" 2>&1 || { tail -20 "$work/log"; exit 1; }
+	"$python" "${convert[@]}" "$work/exported" --outtype f32 --outfile "$work/model.gguf" >"$work/log" 2>&1 || { tail -20 "$work/log"; exit 1; }
 	"$python" scripts/peers/llama.py "$work/model.gguf" "$work/exported" "$work/prompts" "$work/ours.jsonl"
 }
 echo "1. the model as it is"
@@ -34,3 +35,6 @@ compare "$work/fused" --pad
 echo "3. Wanda-sp, three quarters of all units"
 mlpfusion fuse "$model" "$work/wanda" --ratio 0.75 --method wanda --task lm --data "$work/texts" --calibration-rows 8 >"$work/log"
 compare "$work/wanda"
+echo "4. the second again, a width for each layer: nemotron-nas"
+convert=(scripts/peers/deci.py "$llama/llama.cpp")
+compare "$work/fused" --nemotron-nas --pad

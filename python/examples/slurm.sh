@@ -10,6 +10,8 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --requeue
 set -euo pipefail
+# Else torch 2.15 has processes that it starts again look for those that are gone (gloo).
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun torchrun --nnodes "$SLURM_NTASKS" --nproc-per-node "${SLURM_GPUS_ON_NODE:-1}" \
 	--rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$head:29500" \

@@ -242,6 +242,11 @@ def test_wheel(tmp_path):
     bin = tmp_path / "empty" / "bin"
     subprocess.run([bin / "python", "-m", "pip", "install", "--quiet", "--no-index", wheels[0]], check=True, env={})
     assert "mlpfusion" in subprocess.run([bin / "mlpfusion", "--version"], check=True, capture_output=True, text=True, env={}).stdout
+    # The demo, whose model and reviews `make test-python` has fetched.
+    env = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME") if name in os.environ}
+    demo = subprocess.run([bin / "mlpfusion", "demo"], capture_output=True, text=True, env=env | dict(PATH=str(bin)))
+    assert demo.returncode == 0, demo.stderr
+    assert "accuracy" in demo.stdout
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "granitemoe", "deepseek-v3"])

@@ -107,15 +107,48 @@ def test_refused(processes, flags, words, fused, texts, tmp_path):
     assert run.returncode == 1 and words in said and "Traceback" not in said.split("mlpfusion.train:")[0]
 
 
+EXAMPLES = ROOT / "python" / "examples"
+ONE, TWO = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def example(launch, *args):
+    """Runs an example as its first lines say, on the CPU, and returns what it prints."""
+    binary = os.environ.get("MLPFUSION_BIN", ROOT / "bin" / "mlpfusion")
+    env = os.environ | dict(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", MLPFUSION_BIN=str(binary))
+    run = subprocess.run([*launch, *map(str, args)], env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
+
+
 def test_accelerate_example(fused, texts, command, tmp_path):
     """The loop on accelerate, sharded over two processes."""
-    examples = ROOT / "python" / "examples"
-    env = os.environ | dict(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
-    run = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config-file", examples / "fsdp2.yaml", "--cpu", examples / "accelerate_loop.py", fused("bert", *HALF), texts, tmp_path / "tuned"],
-        env=env, capture_output=True, text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "epoch 3: loss" in run.stdout
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config-file", EXAMPLES / "fsdp2.yaml", "--cpu"]
+    assert "epoch 3: loss" in example(launch, EXAMPLES / "accelerate_loop.py", fused("bert", *HALF), texts, tmp_path / "tuned")
     assert any(n.endswith("mlp_scale") for n in load_file(tmp_path / "tuned" / "model.safetensors"))
     command("eval", tmp_path / "tuned", "--task", "text", "--data", texts)
+
+
+def test_trainer_example(checkpoint, texts, command, tmp_path):
+    assert "'eval_accuracy'" in example(ONE, EXAMPLES / "trainer.py", checkpoint("bert"), texts, tmp_path)
+    command("eval", tmp_path / "tuned", "--task", "text", "--data", texts)
+
+
+def test_fsdp2_example(fused, texts, command, tmp_path):
+    """On two processes as on one."""
+    said = [example([*TWO[:-1], f"--nproc-per-node={n}"], EXAMPLES / "fsdp2.py", fused("bert", *HALF), texts, tmp_path / str(n)) for n in (1, 2)]
+    assert all("epoch 2: loss" in s for s in said)
+    assert any(n.endswith("mlp_scale") for n in load_file(tmp_path / "2" / "model.safetensors"))
+    command("eval", tmp_path / "2", "--task", "text", "--data", texts)
+
+
+def test_sentences_example(checkpoint, texts, tmp_path):
+    sentences = pytest.importorskip("sentence_transformers", reason="no sentence-transformers here: make test-python installs it")
+    from sentence_transformers import models
+
+    parts = [models.Transformer(str(checkpoint("bert"))), models.Pooling(32)]
+    sentences.SentenceTransformer(modules=parts, device="cpu").save(str(tmp_path / "model"))
+    lines = [line.split(",")[0] for line in (texts / "train.csv").read_text().splitlines()[1:]]
+    (tmp_path / "lines").write_text("\n".join(lines))
+    said = example(ONE, EXAMPLES / "sentences.py", tmp_path / "model", tmp_path / "lines", tmp_path / "out")
+    first, second = (float(line.split()[-1]) for line in said.splitlines()[:2])
+    assert second < first and "cosines with the original's" in said

@@ -32,5 +32,5 @@ for prompt, line in zip(open(prompts), open(ours), strict=True):
     written += len(new)
 if written < 32:
     sys.exit(f"expected at least 32 tokens, found {written}")
-widths = llm.metadata["llama.feed_forward_length"]
-print(f"  {widths} units a block: the same {written} tokens in llama.cpp (llama-cpp-python {llama_cpp.__version__})")
+widths = llm.metadata.get("llama.feed_forward_length")
+print(f"  {widths or 'not one number of'} units a block: the same {written} tokens in llama.cpp (llama-cpp-python {llama_cpp.__version__})")
