@@ -57,7 +57,7 @@ def main(tokenizer, out, layers="13"):
     config = dict(
         architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe", hidden_size=HIDDEN, intermediate_size=6144, num_hidden_layers=layers,
         num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=DIM, num_experts=EXPERTS, num_experts_per_tok=8, moe_intermediate_size=WIDTH,
-        norm_topk_prob=True, vocab_size=WORDS, max_position_embeddings=40960, rms_norm_eps=1e-6, rope_theta=1e6, tie_word_embeddings=True, dtype="bfloat16",
+        norm_topk_prob=True, vocab_size=WORDS, max_position_embeddings=40960, rms_norm_eps=1e-6, rope_theta=1e6, tie_word_embeddings=True, eos_token_id=2, dtype="bfloat16",
     )  # fmt: skip
     (out / "config.json").write_text(json.dumps(config, indent=2))
     for f in pathlib.Path(tokenizer).glob("*token*.json"):
