@@ -360,7 +360,10 @@ func (a *app) generate(name string, read func() ([]string, error), ended bool, w
 				io.WriteString(out, s.add(g.tok, id))
 				out.Flush() //nolint:errcheck // told at the end
 			},
-			Done: func(_ int, r generate.Result) { fmt.Fprintln(out, g.tok.Decode(r.Tokens)[s.printed:]) },
+			Done: func(_ int, r generate.Result) {
+				fmt.Fprintln(out, g.tok.Decode(r.Tokens)[s.printed:])
+				out.Flush() //nolint:errcheck // told at the end; the line ends before what is said of it
+			},
 		})
 		if err != nil {
 			if s.printed > 0 {
