@@ -48,6 +48,9 @@ type Cell struct {
 	SecondsPerStep  float64 `json:"seconds_per_step"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	PeakMemory      int64   `json:"peak_memory_bytes"`
+	// TrainingMemory is what fine-tuning takes: the model, gradients and moments, the largest
+	// step and the evaluation, without a teacher (train.Memory).
+	TrainingMemory int64 `json:"training_memory_bytes,omitempty"`
 }
 
 // Block says how well one block was compressed.

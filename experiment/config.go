@@ -185,8 +185,12 @@ func (c *Config) Check() error {
 		}
 	}
 	for _, name := range c.Methods {
-		if _, err := ParseVariant(name); err != nil {
+		v, err := ParseVariant(name)
+		if err != nil {
 			return fmt.Errorf("methods: %w", err)
+		}
+		if v.LoRA > 0 && slices.Max(c.Tune) > 0 {
+			return fmt.Errorf("tune: expected 0 with an adapter (%s), found %d", name, slices.Max(c.Tune))
 		}
 	}
 	for _, r := range c.Ratios {

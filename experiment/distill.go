@@ -20,7 +20,7 @@ const temperature = 2
 func (m *maker) fineTuned(ctx context.Context, cfg train.Config) (*model.Model, error) {
 	name := m.shardName(fmt.Sprintf("teacher_%s_lr%g_seed%d", m.Task, m.LR, m.Seed))
 	t := m.trainer(m.d, m.rows, filepath.Join(m.Dir, "runs", name), "teacher", cfg)
-	t.Load = func() (*model.Model, error) { return loadModel(m.Source.Path, m.d.head, m.Seed) }
+	t.Load = func() (*model.Model, error) { return loadModel(m.Source.Path, m.d.head, m.Seed, nil) }
 	teacher, _, err := t.Run(ctx)
 	return teacher, err
 }

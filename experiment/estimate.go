@@ -117,7 +117,7 @@ func (r *Runner) epochSeconds(ctx context.Context, k Key) (epoch, row float64, e
 	if err != nil {
 		return 0, 0, err
 	}
-	m, err := loadModel(r.Source.Path, d.head, k.Seed)
+	m, err := loadModel(r.Source.Path, d.head, k.Seed, nil)
 	if err != nil {
 		return 0, 0, err
 	}

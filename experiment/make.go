@@ -89,9 +89,12 @@ func (r *Runner) start(ctx context.Context, k Key) (*maker, error) {
 	return m, c.inspect(m.path)
 }
 
-// load returns the model as fine-tuning begins with it.
-func (m *maker) load() (*model.Model, error) {
-	n, err := loadModel(m.path, m.d.head, m.Seed)
+// load returns the model as fine-tuning begins with it, but for an adapter.
+func (m *maker) load() (*model.Model, error) { return m.loadWith(nil) }
+
+// loadWith is load with a new adapter, unless it is nil.
+func (m *maker) loadWith(adapter *model.AdapterOptions) (*model.Model, error) {
+	n, err := loadModel(m.path, m.d.head, m.Seed, adapter)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +142,24 @@ func (m *maker) trainConfig() train.Config {
 func (m *maker) train(ctx context.Context, stage string, cfg train.Config, o train.Objective, points *[]train.Point, seconds *float64) (*model.Model, *train.Result, error) {
 	start := time.Now()
 	t := m.trainer(m.d, m.rows, filepath.Join(m.runDir(m.Key), stage), stage, cfg)
-	t.Objective, t.Load = o, m.load
+	t.Objective, t.Load = o, func() (*model.Model, error) { return m.loadWith(cfg.LoRA) }
+	first, err := t.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	mem, err := t.Memory(first)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.TrainingMemory = mem.Weights + mem.Parameters + mem.Step + mem.Evaluation
+	again := t.Load
+	t.Load = func() (*model.Model, error) {
+		if n := first; n != nil {
+			first = nil
+			return n, nil
+		}
+		return again()
+	}
 	best, result, err := t.Run(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -177,6 +197,9 @@ func (m *maker) fineTune(ctx context.Context) (err error) {
 		}
 		o = &train.Distillation{Model: teacher, Teacher: original, Weight: m.v.Distill, Temperature: temperature}
 	}
+	if m.v.LoRA > 0 {
+		cfg.LoRA = &model.AdapterOptions{Rank: m.v.LoRA, Alpha: 2 * float64(m.v.LoRA), Targets: []string{"all"}}
+	}
 	best, result, err := m.train(ctx, "train", cfg, o, &m.Points, &m.Seconds.Train)
 	if err != nil {
 		return err
@@ -187,7 +210,7 @@ func (m *maker) fineTune(ctx context.Context) (err error) {
 	}
 	m.Rows = &rows
 	m.Metrics, m.Step, m.SecondsPerStep, m.TokensPerSecond = result.Metrics, result.Step, result.SecondsPerStep, result.TokensPerSecond
-	if m.Keep && len(m.Blocks) > 0 && m.PMode == Keep {
+	if m.Keep && len(m.Blocks) > 0 && m.PMode == Keep && m.v.LoRA == 0 {
 		if err := m.keep(best); err != nil {
 			return err
 		}
@@ -288,13 +311,18 @@ func (c *Cell) inspect(path string) error {
 	return nil
 }
 
-func loadModel(path string, head model.LoadOptions, seed uint64) (*model.Model, error) {
+func loadModel(path string, head model.LoadOptions, seed uint64, adapter *model.AdapterOptions) (*model.Model, error) {
 	dir, err := checkpoint.OpenDir(path)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	head.Seed = seed
+	if adapter != nil {
+		if head.Adapter, err = model.NewAdapter(dir, head, path, *adapter); err != nil {
+			return nil, err
+		}
+	}
 	m, _, err := model.Load(dir, head)
 	return m, err
 }

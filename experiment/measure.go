@@ -28,7 +28,7 @@ func (r *Runner) setBase(d *taskData, seed uint64) error {
 	if r.base != nil && r.base.task == d && r.base.seed == seed {
 		return nil
 	}
-	m, err := loadModel(r.Source.Path, d.head, seed)
+	m, err := loadModel(r.Source.Path, d.head, seed, nil)
 	if err != nil {
 		return err
 	}

@@ -103,13 +103,21 @@ func Quantities() []Quantity {
 			}
 			return 100 * c.Output.Relative(), true
 		}},
+		{"seconds", "Seconds of fine-tuning", "s", true, func(c *Cell) (float64, bool) { return c.Seconds.Train, c.Seconds.Train > 0 }},
+		{"memory", "Memory of fine-tuning", "MB", true, func(c *Cell) (float64, bool) {
+			return float64(c.TrainingMemory) / (1 << 20), c.TrainingMemory > 0
+		}},
 	}
 }
 
 // Tables sums cells up: one table for each quantity that was measured.
 func Tables(cells []*Cell) []Table {
 	var tables []Table
+	adapters := slices.ContainsFunc(cells, func(c *Cell) bool { return strings.Contains(c.Method, "+lora=") })
 	for _, q := range Quantities() {
+		if (q.Name == "seconds" || q.Name == "memory") && !adapters { // what adapters are chosen for
+			continue
+		}
 		if t := tabulate(cells, q); len(t.Rows) > 0 {
 			tables = append(tables, t)
 		}
@@ -137,7 +145,7 @@ func tabulate(cells []*Cell, q Quantity) Table {
 			columns = append(columns, col)
 		}
 	}
-	// The original stands in every column of its task, or in one of its own.
+	// The original, adapted or not, stands in every column of its task, or in one of its own.
 	columns = slices.DeleteFunc(columns, func(c columnKey) bool {
 		return c.width == 0 && slices.ContainsFunc(columns, func(o columnKey) bool { return o.task == c.task && o.width > 0 })
 	})
@@ -146,7 +154,7 @@ func tabulate(cells []*Cell, q Quantity) Table {
 		row := TableRow{Name: name}
 		for _, c := range columns {
 			s, ok := stats[name][c]
-			if !ok && name == OriginalName {
+			if !ok { // one that is not narrowed
 				s = stats[name][columnKey{c.task, 0}]
 			}
 			row.Stats = append(row.Stats, s)

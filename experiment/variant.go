@@ -26,20 +26,22 @@ type Variant struct {
 	Lowest float64 // the smallest of them
 	// Distill is the weight of the fine-tuned original's logits in the loss.
 	Distill float64
+	LoRA    int // rank of the adapter that fine-tuning trains; 0: it trains the model
 
 	Usage  bool // widths of experts by the tokens they see
 	Params bool // as many parameters, not as many units a token, as the width gives experts of their own
 }
 
 // modifiers are the words after a "+", as ParseVariant explains them.
-var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "weighted", "select", "refit", "fit=STEPS", "balance", "steps", "steps=LOWEST", "distill", "distill=WEIGHT", "experts=N", "usage", "params"}
+var modifiers = []string{"kmeans", "ward", "best", "restarts=N", "effort=N", "weighted", "select", "refit", "fit=STEPS", "balance", "steps", "steps=LOWEST", "distill", "distill=WEIGHT", "lora=RANK", "experts=N", "usage", "params"}
 
 // ParseVariant reads a method's name and its modifiers, joined by "+":
 // kmeans, ward, best, restarts=N and effort=N say how fusion and cluster
 // cluster; weighted, select, refit and fit=STEPS are those of fusion.Options;
 // steps fits step sizes to the original's tangent kernel, none below 0 or, with
 // steps=LOWEST, below that; distill fine-tunes with the fine-tuned original's
-// logits beside the labels, at a weight of 0.5 or WEIGHT. Of mixtures of experts
+// logits beside the labels, at a weight of 0.5 or WEIGHT; lora=RANK fine-tunes an adapter of
+// all layers, also of the original. Of mixtures of experts
 // mc-smoe and hc-smoe take experts=N, the experts that stay; fusion and calibrated
 // usage, widths by the tokens that experts see; and shared params: as many
 // parameters in place of as many units a token as the width gives experts of their own.
@@ -53,9 +55,9 @@ func ParseVariant(name string) (*Variant, error) {
 	for _, part := range parts[1:] {
 		key, value, given := strings.Cut(part, "=")
 		number, err := strconv.ParseFloat(value, 64)
-		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || (key == "steps" || key == "distill") && given
-		if v.Method.Name == original {
-			return nil, fmt.Errorf("%s: expected no modifier of the original, found %q", name, part)
+		takes := key == "restarts" || key == "effort" || key == "fit" || key == "experts" || key == "lora" || (key == "steps" || key == "distill") && given
+		if v.Method.Name == original && key != "lora" {
+			return nil, fmt.Errorf("%s: expected no modifier of the original but lora=RANK, found %q", name, part)
 		}
 		if takes != given || given && (err != nil || !(number >= 0)) {
 			return nil, fmt.Errorf("%s: modifiers: %w", name, choice.Unknown(part, modifiers))
@@ -89,6 +91,10 @@ func ParseVariant(name string) (*Variant, error) {
 			if !(v.Distill > 0 && v.Distill <= 1) {
 				return nil, fmt.Errorf("%s: expected a weight above 0 and at most 1, found %q", name, part)
 			}
+		case "lora":
+			if v.LoRA = int(number); v.LoRA < 1 {
+				return nil, fmt.Errorf("%s: lora: expected a rank of at least 1, found %s", name, value)
+			}
 		case "experts":
 			v.Fusion.Experts = int(number)
 		case "usage":
@@ -103,6 +109,8 @@ func ParseVariant(name string) (*Variant, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	switch {
+	case v.LoRA > 0 && v.Steps:
+		return nil, fmt.Errorf("%s: expected steps without lora, which does not train the units, found both", name)
 	case v.Params && !v.together():
 		return nil, fmt.Errorf("%s: expected params with a method whose experts share units, found it with %s", name, v.Method.Name)
 	case v.Usage && v.Method.Mixtures:
@@ -170,7 +178,7 @@ func (v *Variant) seeded() bool { return v.Method.UsesSeed(v.Fusion) }
 func (v *Variant) compression(k Key) string {
 	var parts []string
 	for _, p := range strings.Split(v.Name, "+") {
-		if key, _, _ := strings.Cut(p, "="); key != "steps" && key != "distill" {
+		if key, _, _ := strings.Cut(p, "="); key != "steps" && key != "distill" && key != "lora" {
 			parts = append(parts, p)
 		}
 	}

@@ -39,11 +39,17 @@ func TestMixtureVariants(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"fusion+experts=2": "experts: expected with a method that merges experts: mc-smoe, hc-smoe only",
+		"fusion+experts=2": "experts: expected with a method that merges experts: mc-smoe, hc-smoe, reap, dern only",
 		"fusion+params":    "expected params with a method whose experts share units, found it with fusion",
 		"svd+balance":      "balance: expected with a method that keeps P: fusion, calibrated only",
 		"shared+usage":     "expected usage with a method for single experts",
 		"mc-smoe+experts":  `modifiers: expected one of kmeans, .*found "experts": did you mean experts=N\?`,
+
+		"none+lora=0":         "lora: expected a rank of at least 1, found 0",
+		"none+lora":           `modifiers: expected one of kmeans, .*found "lora"`,
+		"none+refit":          `expected no modifier of the original but lora=RANK, found "refit"`,
+		"fusion+lora=1.5":     "lora: expected a whole number, found 1.5",
+		"fusion+steps+lora=4": "expected steps without lora, which does not train the units, found both",
 
 		"svd+ward":                   `svd\+ward: clustering: expected with a method that clusters: fusion, calibrated, cluster`,
 		"prune+weighted":             "weighted: expected with a method that clusters",

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1 llama=$2 rows=${4:-}
-export MLPFUSION_SMOLLM2=$3 PYTHONPATH=$llama/site:$llama/llama.cpp/gguf-py
+export MLPFUSION_SMOLLM2=$3 PYTHONPATH=$llama/site:$llama/llama.cpp/gguf-py:${PYTHONPATH:-}
 mkdir -p bin
 go build -o bin/bench-decoder ./bench/decoder
 for kind in f32:fp32 bf16:bf16 q8_0:int8; do

@@ -41,6 +41,9 @@ func (r *Runner) Memory(m *model.Model) (*Memory, error) {
 
 // before is Memory without the step.
 func (r *Runner) before(m *model.Model) (*Memory, error) {
+	if r.Objective == nil {
+		r.Objective = Labels{}
+	}
 	if err := r.prepare(m); err != nil {
 		return nil, err
 	}

@@ -19,13 +19,15 @@ import (
 
 // request is one measurement; bench/peers/decoder.py and llama.py understand the same.
 type request struct {
-	What    string    `json:"what"` // step, perplexity or generate
+	What    string    `json:"what"` // step, adapt (a step of an adapter), perplexity or generate
 	Prec    string    `json:"prec"` // fp32, bf16 or int8
 	Threads int       `json:"threads"`
 	Texts   [][]int32 `json:"texts"`
 	Tokens  int       `json:"tokens,omitempty"` // to be written
 	Fused   bool      `json:"fused,omitempty"`  // ours: half the units of each block, with P
 	Compile bool      `json:"compile,omitempty"`
+	Base    string    `json:"base,omitempty"`      // of an adapter: fp32, bf16 or int8, which is ours alone
+	Again   bool      `json:"recompute,omitempty"` // ours: layers run again for their gradients
 }
 
 // answer holds what all sides tell.
@@ -74,7 +76,7 @@ func (s *server) handle(q request) (answer, error) {
 		return answer{}, err
 	}
 	switch q.What {
-	case "step":
+	case "step", "adapt":
 		return s.step(q), nil
 	case "perplexity":
 		return s.perplexity(q)
@@ -86,7 +88,7 @@ func (s *server) handle(q request) (answer, error) {
 
 // use makes the model and workers a request asks for, unless they are there.
 func (s *server) use(q request) error {
-	key := fmt.Sprint(q.What, q.Prec, q.Threads, q.Fused)
+	key := fmt.Sprint(q.What, q.Prec, q.Threads, q.Fused, q.Base, q.Again)
 	if s.key == key {
 		return nil
 	}
@@ -95,11 +97,16 @@ func (s *server) use(q request) error {
 	}
 	*s = server{key: key, pool: kernel.NewPool(q.Threads)}
 	var err error
-	if s.model, err = load(q.Fused); err != nil {
+	if q.What == "adapt" {
+		s.model, err = loadAdapted(q)
+	} else {
+		s.model, err = load(q.Fused)
+	}
+	if err != nil {
 		return err
 	}
 	switch q.What {
-	case "step":
+	case "step", "adapt":
 		s.stepper = train.NewStepper(s.pool, s.model, train.PaperOptimizer, precision(q.Prec), 1)
 	case "generate":
 		s.writer, err = generate.New(s.pool, s.model, precision(q.Prec))
@@ -112,6 +119,27 @@ func precision(name string) kernel.Precision {
 }
 
 func directory() string { return os.Getenv("MLPFUSION_SMOLLM2") }
+
+// loadAdapted reads the model with a new adapter on all its layers.
+func loadAdapted(q request) (*model.Model, error) {
+	dir, err := checkpoint.OpenDir(directory())
+	if err != nil {
+		return nil, fmt.Errorf("MLPFUSION_SMOLLM2: %w", err)
+	}
+	defer dir.Close()
+	opt := model.LoadOptions{Head: model.LanguageModel, Seed: 1}
+	if opt.Adapter, err = model.NewAdapter(dir, opt, "SmolLM2", model.AdapterOptions{Rank: 16, Alpha: 32, Targets: []string{"all"}}); err != nil {
+		return nil, err
+	}
+	if q.Base != "fp32" {
+		opt.Base = model.Base(q.Base)
+	}
+	m, _, err := model.Load(dir, opt)
+	if err == nil && q.Again {
+		err = m.Recompute(true)
+	}
+	return m, err
+}
 
 // load reads the model, or makes one of its shape with half the units of each block,
 // P and weights of zero, which is right for timing only.
@@ -159,7 +187,11 @@ func (s *server) step(q request) answer {
 	}
 	start := time.Now()
 	loss := s.stepper.Step(&b, 2e-5)
-	return answer{Seconds: time.Since(start).Seconds(), Loss: loss, FLOPs: 3 * forwardFLOPs(s.model, q.Texts)}
+	products := 3.0 // of each one forward
+	if q.What == "adapt" {
+		products = 2 // the matrices have no gradient
+	}
+	return answer{Seconds: time.Since(start).Seconds(), Loss: loss, FLOPs: products * forwardFLOPs(s.model, q.Texts)}
 }
 
 func (s *server) perplexity(q request) (answer, error) {

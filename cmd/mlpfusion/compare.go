@@ -30,7 +30,8 @@ A method may carry modifiers, as in prune+refit or calibrated+steps: kmeans,
 ward, best, restarts=N, effort=N, weighted, select, refit, fit=STEPS and balance,
 as fuse has them; steps or steps=LOWEST, which fits step sizes to the original's
 tangent kernel; distill or distill=WEIGHT, which learns from the fine-tuned
-original's logits beside the labels; of mixtures of experts experts=N, usage and
+original's logits beside the labels; lora=RANK, which fine-tunes an adapter, and which none
+takes too; of mixtures of experts experts=N, usage and
 params. none is the original.
 
 Treatments of P, for methods that have one:
