@@ -2,6 +2,7 @@
 # Measures SmolLM2 beside transformers and llama.cpp: scripts/bench-decoder.sh PYTHON LLAMA SMOLLM2 [ROWS]
 # PYTHON is the peers', LLAMA what scripts/llama.sh made, SMOLLM2 the model's folder; ROWS is a
 # regular expression that chooses among the rows. Results go to bench/results.
+# The rows of LoRA need PEFT too: a folder with it may stand in PYTHONPATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1 llama=$2 rows=${4:-}
