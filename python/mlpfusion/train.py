@@ -21,7 +21,7 @@ import transformers
 
 from . import teachers
 from .data import TASKS, Data, Documents, Labelled, read, score
-from .loading import from_pretrained
+from .loading import configuration, from_pretrained
 from .optim import follow, param_groups
 
 # The paper's AdamW, as the command has it; SGD has no decay.
@@ -152,11 +152,11 @@ def prepare(a: argparse.Namespace) -> tuple[Any, Any, Any, Any, str | None]:
     data = read(a.data, a.task, text=a.text, pair=a.text_pair, label=a.label, regression=a.regression)
     tokenizer = transformers.AutoTokenizer.from_pretrained(a.model)
     transformers.set_seed(a.seed)  # of a new head, alike in all processes
-    config = transformers.AutoConfig.from_pretrained(a.model)
+    config = configuration(a.model)
     model = opened(a.model, data, config, **(teachers.without_dropout(config) if a.layerwise else {}))
     teacher = None
     if other := a.teacher or a.layerwise:
-        theirs = transformers.AutoConfig.from_pretrained(other)
+        theirs = configuration(other)
         if theirs.vocab_size != config.vocab_size:
             raise ValueError(f"{other}: expected a teacher with the student's vocabulary of {config.vocab_size}, found {theirs.vocab_size}")
         if a.layerwise and (theirs.model_type, theirs.hidden_size, theirs.num_hidden_layers) != (config.model_type, config.hidden_size, config.num_hidden_layers):

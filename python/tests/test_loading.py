@@ -207,6 +207,7 @@ def changed(folder, to, change):
         (lambda c: c["mlpfusion"].update(version=2), "expected version 1 or older, found 2: a newer mlpfusion wrote it"),
         (lambda c: c.update(mlpfusion=7), "expected an object with a version and layers, found 7"),
         (lambda c: c["mlpfusion"]["layers"].update({"bert.encoder.layer.9": {"width": 4}}), "expected MLPs that BertForSequenceClassification has"),
+        (lambda c: c.update(model_type="nosuch"), "model_type: expected a family that transformers .* has, found 'nosuch'"),
         (lambda c: c.update(architectures=["NoSuchClass"]), "architectures: expected a class of transformers, found 'NoSuchClass'"),
     ],
 )
