@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"mlpfusion/chat"
@@ -105,7 +106,10 @@ func TextFormat(m *model.Config, length int) (task.TextFormat, error) {
 		return task.TextFormat{}, fmt.Errorf("expected sequences of at least %d tokens, found %d", least, length)
 	}
 	end := m.EndID()
-	if end < 0 || end >= m.Vocab {
+	if end < 0 {
+		return task.TextFormat{}, errors.New("config.json: eos_token_id: expected the id of the token that ends a text, found none")
+	}
+	if end >= m.Vocab {
 		return task.TextFormat{}, fmt.Errorf("config.json: eos_token_id: expected an id below the vocabulary's %d, found %d", m.Vocab, end)
 	}
 	return task.TextFormat{End: int32(end), Length: length, Vocab: m.Vocab, Encoder: m.TwoStacks(), Start: int32(m.StartID)}, nil
