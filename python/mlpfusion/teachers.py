@@ -35,11 +35,22 @@ def layers(model: nn.Module) -> list[nn.ModuleList]:
     return [m for n, m in lists.items() if not any(n.startswith(other + ".") for other in lists)]
 
 
-def distance(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, Tensor]:
+PLAIN_STREAM = {"bert", "roberta", "distilbert", "olmo2"}  # families whose MLPs read the stream as it is
+
+
+def distance(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], mask: Tensor, family: str) -> tuple[Tensor, Tensor]:
     """The loss of layer-wise tuning, as the sum over tokens and their number: the squared
-    difference of what each layer gives, summed over the hidden size, its mean over layers."""
+    difference of what each layer gives, summed over the hidden size, its mean over layers.
+    Where layers normalise the stream first, a token's is divided by the mean square of the
+    teacher's state, as the norm will do."""
     real = mask.bool()
-    sums = [((a[real].float() - b[real].float()) ** 2).sum() for a, b in zip(ours[1:], theirs[1:], strict=True)]
+    sums = []
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        a, b = a[real].float(), b[real].float()
+        squares = ((a - b) ** 2).sum(-1)
+        if family not in PLAIN_STREAM:
+            squares = squares / b.square().mean(-1).clamp_min(1e-12 / b.shape[-1])
+        sums.append(squares.sum())
     return torch.stack(sums).mean(), real.sum()
 
 

@@ -48,7 +48,7 @@ class Trainer(transformers.Trainer):
             wanted = self.teacher(**asked, output_hidden_states=bool(self.told.layerwise))
         said = model(**asked, output_hidden_states=bool(self.told.layerwise))
         if self.told.layerwise:
-            loss, count = teachers.distance(said.hidden_states, wanted.hidden_states, asked["attention_mask"])
+            loss, count = teachers.distance(said.hidden_states, wanted.hidden_states, asked["attention_mask"], self.teacher.config.model_type)
         else:
             rows = said.logits, wanted.logits, labels
             if self.told.task == "lm":
